@@ -1,0 +1,1 @@
+//! The custom resources of `getambassador.io`: what users write.

@@ -1,0 +1,11 @@
+//! What Envoy is told: the gateway model ([`ir`]), its rendering to Envoy's messages ([`render`]), the versioned
+//! snapshot ([`cache`]) and the ADS server that streams it ([`ads`]). Knows nothing of Kubernetes.
+//!
+//! The modules are listed in the order of the pipeline.
+
+pub mod resource;
+
+pub use resource::{Resource, ResourceType, Version};
+
+/// Envoy's protobuf messages.
+pub use envoy_types::pb;

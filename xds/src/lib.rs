@@ -3,9 +3,14 @@
 //!
 //! The modules are listed in the order of the pipeline.
 
+pub mod ir;
+pub mod unit;
+pub mod render;
 pub mod resource;
 
+pub use render::render;
 pub use resource::{Resource, ResourceType, Version};
+pub use unit::Unit;
 
 /// Envoy's protobuf messages.
 pub use envoy_types::pb;

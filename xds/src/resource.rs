@@ -95,6 +95,8 @@ pub struct Resource {
     pub version: Version,
     /// The encoded message, without the `Any` around it.
     pub body: Bytes,
+    /// For a cluster that asks EDS: the name of the endpoints that have to follow it on the same stream.
+    pub needs: Option<Arc<str>>,
 }
 
 impl Resource {
@@ -107,6 +109,16 @@ impl Resource {
             name: name.into(),
             version,
             body,
+            needs: None,
+        }
+    }
+
+    /// The same resource, to be followed by these endpoints.
+    #[must_use]
+    pub fn with_needs(self, endpoints: Arc<str>) -> Self {
+        Self {
+            needs: Some(endpoints),
+            ..self
         }
     }
 }

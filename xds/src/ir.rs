@@ -1,0 +1,36 @@
+//! The gateway as neutral data: what listens, which chain of a listener has which certificate, which requests go
+//! where. It names neither Kubernetes nor Envoy types; the Store fills it, [`crate::render`] reads it.
+//!
+//! Values are shared ([`Arc`]), so that a table of ten thousand routes is rebuilt from pointers when one changes.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+pub mod cluster;
+pub mod endpoint;
+pub mod listener;
+pub mod route;
+pub mod secret;
+
+pub use cluster::{Cluster, Discovery, DnsFamily};
+pub use endpoint::Endpoints;
+pub use listener::{FilterChain, Listener, ListenerKey, ServerTls, Transport};
+pub use route::{
+    Forward, HeaderMatch, Insecure, PathMatch, QueryMatch, Rewrite, Route, RouteTable, StringMatch,
+    TableKey, VirtualHost,
+};
+pub use secret::Secret;
+
+/// Everything that Envoys are told, keyed like the resources that it becomes.
+#[derive(Clone, Debug, Default)]
+pub struct Ir {
+    /// What listens.
+    pub listeners: BTreeMap<ListenerKey, Arc<Listener>>,
+    /// Which requests go where.
+    pub route_tables: BTreeMap<TableKey, Arc<RouteTable>>,
+    /// Upstreams, by name.
+    pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    /// Addresses of upstreams, by name.
+    pub endpoints: BTreeMap<Arc<str>, Arc<Endpoints>>,
+    /// Certificates with their keys, by name.
+    pub secrets: BTreeMap<Arc<str>, Arc<Secret>>,
+}

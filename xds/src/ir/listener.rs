@@ -1,0 +1,96 @@
+//! A port that Envoys listen on, and its filter chains. Chains hold names only (of a route table, of a secret),
+//! so that neither a new route nor a rotated certificate changes the listener.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use super::TableKey;
+
+/// Transport protocol of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// TCP
+    Tcp,
+    /// UDP, for QUIC
+    Udp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// Identity of a listener: one socket. Its name does not depend on the object that asked for it, so that a
+/// listener which changes hands is updated in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerKey {
+    /// Port number, 1 to 65535.
+    pub port: u16,
+    /// Transport protocol.
+    pub transport: Transport,
+}
+
+impl fmt::Display for ListenerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.transport, self.port)
+    }
+}
+
+/// A listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Which one.
+    pub key: ListenerKey,
+    /// Address to bind.
+    pub address: IpAddr,
+    /// First part of the names of its statistics.
+    pub stat_prefix: String,
+    /// Whether connections start with a PROXY protocol header (version 1 or 2).
+    pub proxy_protocol: bool,
+    /// Whether chains are chosen by what the client's TLS hello says.
+    pub tls: bool,
+    /// How many trusted HTTP proxies are in front (`xff_num_trusted_hops`).
+    pub l7_depth: u32,
+    /// HTTP/2 streams that one client connection may have open; `None`: the default for edge proxies.
+    pub max_concurrent_streams: Option<u32>,
+    /// In the order in which they are written; Envoy picks the most specific, not the first.
+    pub chains: Vec<FilterChain>,
+}
+
+impl Listener {
+    /// Where it listens.
+    #[must_use]
+    pub fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.key.port)
+    }
+}
+
+/// What is done with connections of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterChain {
+    /// Unique within the listener.
+    pub name: String,
+    /// Names in the TLS hello that select this chain: exact or `*.suffix`; empty for any name. Cleartext
+    /// connections never match a chain with `tls`.
+    pub server_names: Vec<String>,
+    /// TLS termination; `None` for the chain of cleartext connections.
+    pub tls: Option<ServerTls>,
+    /// The routes.
+    pub table: TableKey,
+}
+
+/// How TLS is terminated.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerTls {
+    /// Name of the [`super::Secret`] with certificate and key.
+    pub secret: Arc<str>,
+    /// Protocols offered by ALPN, preferred first; empty: none is offered.
+    pub alpn: Vec<String>,
+}

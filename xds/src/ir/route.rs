@@ -1,0 +1,203 @@
+//! Route tables: virtual hosts with their routes, in the order in which they are tried.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::ListenerKey;
+
+/// Identity of a route table: one per chain of a listener, so that a change of one host's routes is a change of
+/// one small table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableKey {
+    /// The listener that it belongs to.
+    pub listener: ListenerKey,
+    /// TLS server name of the chain (`*` for any); `None` for the cleartext chain.
+    pub server_name: Option<Arc<str>>,
+}
+
+impl fmt::Display for TableKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.server_name {
+            Some(server_name) => write!(f, "{}/tls/{server_name}", self.listener),
+            None => write!(f, "{}/cleartext", self.listener),
+        }
+    }
+}
+
+/// The routes of one filter chain.
+#[derive(Clone, Debug)]
+pub struct RouteTable {
+    /// Which one.
+    pub key: TableKey,
+    /// Sorted by domain; domains are unique.
+    pub virtual_hosts: Vec<VirtualHost>,
+    /// Whether a request for a host that is not here is answered with 421, which tells an HTTP/2 client that
+    /// coalesced connections to use another connection (RFC 9110, 15.5.20), instead of 404.
+    pub misdirected: bool,
+}
+
+/// The routes of one host name.
+#[derive(Clone, Debug)]
+pub struct VirtualHost {
+    /// Host name or glob that selects it: `a.example`, `*.example`, `a.*`, `*`.
+    pub domain: Arc<str>,
+    /// What becomes of requests that did not come by HTTPS.
+    pub insecure: Insecure,
+    /// In the order in which they are tried.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// What a virtual host does with insecure requests, and how they are told from secure ones. Where Envoy knows
+/// the answer from the connection, one variant of each route is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Insecure {
+    /// All requests are routed: none is insecure, or insecure ones are welcome.
+    Route,
+    /// All requests are insecure: each is redirected to https.
+    Redirect,
+    /// All requests are insecure: none is answered.
+    Reject,
+    /// Those without `x-forwarded-proto: https` are redirected to https.
+    RedirectByHeader,
+    /// Those without `x-forwarded-proto: https` are not answered.
+    RejectByHeader,
+}
+
+/// How a text is compared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StringMatch {
+    /// Equal.
+    Exact(String),
+    /// Starts with.
+    Prefix(String),
+    /// Ends with.
+    Suffix(String),
+    /// Matches as a whole (RE2).
+    Regex(String),
+}
+
+/// How the path is compared; the query is not part of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathMatch {
+    /// Equal.
+    Exact(String),
+    /// Starts with, as text.
+    Prefix(String),
+    /// Matches as a whole (RE2).
+    Regex(String),
+}
+
+/// A condition on a header.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HeaderMatch {
+    /// Header name, or a pseudo-header such as `:method`.
+    pub name: String,
+    /// Condition on its value.
+    pub value: StringMatch,
+}
+
+/// A condition on a query parameter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueryMatch {
+    /// Parameter name.
+    pub name: String,
+    /// Condition on its value.
+    pub value: StringMatch,
+}
+
+/// One route: which requests, and where they go.
+#[derive(Debug)]
+pub struct Route {
+    /// Name in Envoy's logs: what the user calls it.
+    pub name: String,
+    /// Condition on the path.
+    pub path: PathMatch,
+    /// Whether letters of the path are compared with their case. Regexes always are.
+    pub case_sensitive: bool,
+    /// Conditions on headers, all of which must hold.
+    pub headers: Vec<HeaderMatch>,
+    /// Condition on the host name: the glob of the route. Left out where the virtual host implies it.
+    pub authority: Option<StringMatch>,
+    /// Conditions on query parameters, all of which must hold.
+    pub query: Vec<QueryMatch>,
+    /// Percentage of matching requests that take this route, 0 to 100; the others try the next one. `None`: all.
+    pub percentage: Option<u32>,
+    /// Where requests go.
+    pub forward: Forward,
+    /// The encoded forms, each made once: see [`crate::render`]. Part of the value's identity it is not.
+    pub(crate) encoded: EncodedRoute,
+}
+
+/// Encoded forms of a route, kept until the route itself is replaced.
+#[derive(Debug, Default)]
+pub(crate) struct EncodedRoute {
+    pub(crate) forms: [OnceLock<Bytes>; 8],
+}
+
+impl Route {
+    /// A route that has not been encoded yet.
+    #[must_use]
+    pub fn new(name: String, path: PathMatch, forward: Forward) -> Self {
+        Self {
+            name,
+            path,
+            case_sensitive: true,
+            headers: Vec::new(),
+            authority: None,
+            query: Vec::new(),
+            percentage: None,
+            forward,
+            encoded: EncodedRoute::default(),
+        }
+    }
+}
+
+/// Equality of what a route says; whether it has been encoded is no part of it.
+impl PartialEq for Route {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.path == other.path
+            && self.case_sensitive == other.case_sensitive
+            && self.headers == other.headers
+            && self.authority == other.authority
+            && self.query == other.query
+            && self.percentage == other.percentage
+            && self.forward == other.forward
+    }
+}
+
+impl Eq for Route {}
+
+/// Where a request goes, and how it is changed on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Name of the [`super::Cluster`].
+    pub cluster: Arc<str>,
+    /// Change of the path.
+    pub rewrite: Rewrite,
+    /// Time for the whole response; zero: no limit.
+    pub timeout: Duration,
+    /// Time without any traffic on a stream; `None`: the default of the listener.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// Change of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// None.
+    Keep,
+    /// What the path condition matched (all of it for exact and regex conditions) is replaced by this text.
+    Prefix(String),
+    /// What the pattern (RE2) matches is replaced by the substitution.
+    Regex {
+        /// RE2 pattern.
+        pattern: String,
+        /// Replacement; `\1` to `\9` are groups.
+        substitution: String,
+    },
+}

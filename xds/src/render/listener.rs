@@ -1,0 +1,133 @@
+//! `envoy.config.listener.v3.Listener`
+
+use super::http_connection_manager::http_connection_manager;
+use crate::{
+    ir::{self, Transport},
+    pb::{
+        envoy::{
+            config::{
+                core::v3::{
+                    Address, SocketAddress, TransportSocket, address, socket_address,
+                    transport_socket,
+                },
+                listener::v3::{
+                    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter,
+                    listener_filter,
+                },
+            },
+            extensions::{
+                filters::listener::{
+                    proxy_protocol::v3::ProxyProtocol, tls_inspector::v3::TlsInspector,
+                },
+                transport_sockets::tls::v3::{
+                    CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
+                },
+            },
+        },
+        google::protobuf::Any,
+    },
+};
+
+/// A listening socket with its chains.
+pub(super) fn listener(listener: &ir::Listener) -> Listener {
+    Listener {
+        name: listener.key.to_string(),
+        address: Some(address(listener)),
+        stat_prefix: listener.stat_prefix.clone(),
+        listener_filters: listener_filters(listener),
+        filter_chains: listener
+            .chains
+            .iter()
+            .map(|chain| filter_chain(listener, chain))
+            .collect(),
+        ..Listener::default()
+    }
+}
+
+fn address(listener: &ir::Listener) -> Address {
+    let protocol = match listener.key.transport {
+        Transport::Tcp => socket_address::Protocol::Tcp,
+        Transport::Udp => socket_address::Protocol::Udp,
+    };
+    Address {
+        address: Some(address::Address::SocketAddress(SocketAddress {
+            protocol: protocol.into(),
+            address: listener.address.to_string(),
+            port_specifier: Some(socket_address::PortSpecifier::PortValue(
+                listener.key.port.into(),
+            )),
+            ..SocketAddress::default()
+        })),
+    }
+}
+
+/// The PROXY header comes first on the wire, so its filter comes first, whatever is behind it.
+fn listener_filters(listener: &ir::Listener) -> Vec<ListenerFilter> {
+    let mut filters = Vec::new();
+    if listener.proxy_protocol {
+        filters.push(listener_filter(
+            "envoy.filters.listener.proxy_protocol",
+            super::any(&ProxyProtocol::default()),
+        ));
+    }
+    if listener.tls {
+        filters.push(listener_filter(
+            "envoy.filters.listener.tls_inspector",
+            super::any(&TlsInspector::default()),
+        ));
+    }
+    filters
+}
+
+fn listener_filter(name: &str, config: Any) -> ListenerFilter {
+    ListenerFilter {
+        name: name.to_owned(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(config)),
+        ..ListenerFilter::default()
+    }
+}
+
+fn filter_chain(listener: &ir::Listener, chain: &ir::FilterChain) -> FilterChain {
+    FilterChain {
+        name: chain.name.clone(),
+        filter_chain_match: Some(FilterChainMatch {
+            server_names: chain.server_names.clone(),
+            // without it a TLS hello for an unknown name would be answered in cleartext
+            transport_protocol: match (&chain.tls, listener.tls) {
+                (Some(_), _) => "tls".to_owned(),
+                (None, true) => "raw_buffer".to_owned(),
+                (None, false) => String::new(),
+            },
+            ..FilterChainMatch::default()
+        }),
+        filters: vec![Filter {
+            name: "envoy.filters.network.http_connection_manager".to_owned(),
+            config_type: Some(filter::ConfigType::TypedConfig(super::any(
+                &http_connection_manager(listener, &chain.table),
+            ))),
+        }],
+        transport_socket: chain.tls.as_ref().map(downstream_tls),
+        ..FilterChain::default()
+    }
+}
+
+fn downstream_tls(tls: &ir::ServerTls) -> TransportSocket {
+    let context = DownstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_certificate_sds_secret_configs: vec![SdsSecretConfig {
+                name: tls.secret.to_string(),
+                sds_config: Some(super::ads()),
+            }],
+            alpn_protocols: tls.alpn.clone(),
+            ..CommonTlsContext::default()
+        }),
+        require_client_certificate: Some(super::boolean(false)),
+        ..DownstreamTlsContext::default()
+    };
+    TransportSocket {
+        name: "envoy.transport_sockets.tls".to_owned(),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(super::any(
+            &context,
+        ))),
+    }
+}

@@ -1,0 +1,165 @@
+//! From one object to what it adds to the gateway: one reconciler per kind, pure, looking at nothing but the object.
+//! What is wrong becomes a problem with its field path, never an error: no object can stop another.
+
+use serde_json::Value;
+
+use crate::{
+    change::Reconciled,
+    object::{Kind, ObjectRef},
+    report::{ConditionType, Problem, Severity},
+    settings::Settings,
+};
+
+mod endpoint_slice;
+mod fragment;
+mod host;
+mod listener;
+mod mapping;
+mod parse;
+mod regex;
+mod secret;
+mod service;
+mod upstream;
+
+pub use fragment::{
+    Certificate, EndpointSlice, Fragment, Host, HostMatch, HostTls, InsecureAction, Listener,
+    Mapping, Name, Secret, SecurityModel, Service, Upstream,
+};
+
+/// What a reconciler has found.
+type Found = (Option<Fragment>, Vec<Problem>);
+
+/// Reconciles one object of a known kind, whatever its content.
+#[must_use]
+pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
+    let metadata = parse::Metadata::of(&value);
+    let object = ObjectRef {
+        kind,
+        name: metadata.name.as_str().into(),
+        namespace: metadata
+            .namespace
+            .as_deref()
+            .unwrap_or(&settings.ambassador_namespace)
+            .into(),
+    };
+    let (fragment, problems) = match kind {
+        Kind::Listener => listener::reconcile(value),
+        Kind::Host => host::reconcile(value, &object, &metadata.labels),
+        Kind::Mapping => mapping::reconcile(value, &object, &metadata.labels, settings),
+        Kind::Service => service::reconcile(value),
+        Kind::EndpointSlice => endpoint_slice::reconcile(value, &object, &metadata.labels),
+        Kind::Secret => secret::reconcile(value),
+        Kind::Document => (None, Vec::new()),
+    };
+    let ours = !matches!(kind, Kind::Listener | Kind::Host | Kind::Mapping)
+        || metadata.is_for(&settings.ambassador_id);
+    let (fragment, problems) = if ours {
+        (fragment, problems)
+    } else {
+        (None, Vec::new())
+    };
+    let wrong = problems
+        .iter()
+        .any(|problem| problem.severity == Severity::Error);
+    Reconciled {
+        object,
+        generation: metadata.generation,
+        fragment: fragment.filter(|_| !wrong),
+        problems,
+    }
+}
+
+/// The kind of an object from a file.
+///
+/// # Errors
+/// A problem that says what is missing or unknown.
+pub fn identify(value: &Value) -> Result<Kind, Problem> {
+    let Some(object) = value.as_object() else {
+        return Err(error(
+            "NotAnObject",
+            "",
+            "this is no Kubernetes object: a map with apiVersion, kind and metadata was expected"
+                .to_owned(),
+        ));
+    };
+    let text = |field: &'static str| {
+        object
+            .get(field)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| {
+                error(
+                    "NotAnObject",
+                    field,
+                    format!("{field} is missing, so this is no Kubernetes object"),
+                )
+            })
+    };
+    let (api_version, kind) = (text("apiVersion")?, text("kind")?);
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let Some(found) = Kind::WATCHED
+        .into_iter()
+        .find(|found| found.name() == kind && found.group() == group)
+    else {
+        return Err(error(
+            "UnknownKind",
+            "kind",
+            format!(
+                "{kind} of {api_version} is not a kind that configures this gateway; it is ignored"
+            ),
+        ));
+    };
+    let version = api_version.rsplit('/').next().unwrap_or(api_version);
+    if version != found.version() {
+        return Err(error(
+            "UnknownVersion",
+            "apiVersion",
+            format!(
+                "{kind} has no version {version:?} here; write it as {}",
+                found.version()
+            ),
+        ));
+    }
+    if parse::Metadata::of(value).name.is_empty() {
+        return Err(error(
+            "NotAnObject",
+            "metadata.name",
+            format!("this {kind} has no name"),
+        ));
+    }
+    Ok(found)
+}
+
+fn error(reason: &'static str, path: &str, message: String) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        condition: ConditionType::Accepted,
+        reason,
+        path: path.to_owned(),
+        message,
+    }
+}
+
+fn warning(reason: &'static str, path: &str, message: String) -> Problem {
+    Problem {
+        severity: Severity::Warning,
+        ..error(reason, path, message)
+    }
+}
+
+/// A field that is not acted on yet, and does no harm by that.
+fn not_supported(path: &str) -> Problem {
+    warning(
+        "NotSupported",
+        path,
+        format!("{path} has no effect yet; the rest is served as if it were not there"),
+    )
+}
+
+/// Something that its author should know, and that changes nothing.
+fn notice(reason: &'static str, path: &str, message: String) -> Problem {
+    Problem {
+        severity: Severity::Notice,
+        ..error(reason, path, message)
+    }
+}

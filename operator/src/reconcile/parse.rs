@@ -1,0 +1,144 @@
+//! From JSON to typed objects, keeping the path of what is wrong.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{error, warning};
+use crate::{report::Problem, selector::Labels};
+
+/// The metadata that matters, read without trusting anything.
+#[derive(Debug, Default)]
+pub(super) struct Metadata {
+    pub(super) name: String,
+    pub(super) namespace: Option<String>,
+    pub(super) generation: i64,
+    pub(super) labels: Labels,
+    ambassador_ids: Vec<String>,
+}
+
+impl Metadata {
+    pub(super) fn of(value: &Value) -> Self {
+        let metadata = &value["metadata"];
+        let text = |field: &str| {
+            metadata[field]
+                .as_str()
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+        };
+        let strings = |value: &Value| -> Vec<String> {
+            let items = value.as_array().into_iter().flatten();
+            items
+                .filter_map(|item| item.as_str().map(str::to_owned))
+                .collect()
+        };
+        Self {
+            name: text("name").unwrap_or_default(),
+            namespace: text("namespace"),
+            generation: metadata["generation"].as_i64().unwrap_or_default(),
+            labels: metadata["labels"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .collect(),
+            ambassador_ids: strings(&value["spec"]["ambassador_id"]),
+        }
+    }
+
+    /// Whether the object is for this instance. Without an id it is for `default`.
+    pub(super) fn is_for(&self, ambassador_id: &str) -> bool {
+        if self.ambassador_ids.is_empty() {
+            return ambassador_id == "default";
+        }
+        self.ambassador_ids
+            .iter()
+            .any(|id| id == ambassador_id || id == "_automatic_")
+    }
+}
+
+/// The typed object, and a problem for each field that it does not have.
+///
+/// # Errors
+/// The problem: what is wrong, and where.
+pub(super) fn object<T: DeserializeOwned>(
+    value: Value,
+    at: &str,
+) -> Result<(T, Vec<Problem>), Problem> {
+    let mut unknown = Vec::new();
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
+    let parsed = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
+    match parsed {
+        Ok(parsed) => {
+            let problems = unknown
+                .into_iter()
+                .map(|path| {
+                    let path = join(at, &path.replace('?', "").replace("..", "."));
+                    let message = format!("there is no field {path}; it is ignored");
+                    warning("UnknownField", &path, message)
+                })
+                .collect();
+            Ok((parsed, problems))
+        }
+        Err(source) => {
+            let path = join(at, track.path().to_string().trim_end_matches('.'));
+            let message = format!("{source}; nothing of this object is served");
+            Err(error("Invalid", &path, message))
+        }
+    }
+}
+
+fn join(at: &str, path: &str) -> String {
+    let path = path.trim_matches('.');
+    match (at.is_empty(), path.is_empty()) {
+        (_, true) => at.to_owned(),
+        (true, false) => path.to_owned(),
+        (false, false) => format!("{at}.{path}"),
+    }
+}
+
+/// The `spec` of an object, taken out of it.
+///
+/// # Errors
+/// The problem: what is wrong, and where.
+pub(super) fn spec<T: DeserializeOwned>(
+    mut value: Value,
+    required: bool,
+) -> Result<(T, Vec<Problem>), Problem> {
+    let spec = match value.get_mut("spec").map(Value::take) {
+        None | Some(Value::Null) if required => {
+            return Err(error(
+                "Invalid",
+                "spec",
+                "spec is missing; nothing of this object is served".to_owned(),
+            ));
+        }
+        None | Some(Value::Null) => Value::Object(serde_json::Map::new()),
+        Some(spec) => spec,
+    };
+    object(spec, "spec")
+}
+
+/// The fields of a spec that are set, as JSON has them; for those that no type reads.
+pub(super) fn set_fields(value: &Value) -> BTreeMap<&str, &Value> {
+    value["spec"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| !is_blank(value))
+        .map(|(key, value)| (key.as_str(), value))
+        .collect()
+}
+
+/// Values that say the same as none: Emissary drops them on their way.
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}

@@ -1,0 +1,99 @@
+//! A Secret with a certificate. Certificate and key are parsed and matched here, so that Envoy never gets one that it
+//! would refuse. What is wrong is kept as text and told where the Secret is used; the key itself is in no message.
+
+use k8s_openapi::api::core::v1::Secret as Object;
+use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+use serde_json::Value;
+use x509_parser::prelude::{FromDer, Pem, X509Certificate};
+
+use super::{Certificate, Found, Fragment, Secret, error, parse};
+
+/// Types of Secrets that hold certificates.
+const TYPES: [&str; 3] = ["kubernetes.io/tls", "Opaque", "istio.io/key-and-cert"];
+
+pub(super) fn reconcile(value: Value) -> Found {
+    let secret: Object = match parse::object(value, "") {
+        Ok((secret, _unknown)) => secret,
+        // the parser's message would quote the value
+        Err(problem) => {
+            let message = "data is not a map of names to base64".to_owned();
+            return (None, vec![error("Invalid", &problem.path, message)]);
+        }
+    };
+    let certificate = certificate(&secret);
+    let problems = match &certificate {
+        Ok(_) => Vec::new(),
+        Err(reason) => vec![super::warning("InvalidSecret", "data", reason.clone())],
+    };
+    (
+        Some(Fragment::Secret(Secret { certificate }.into())),
+        problems,
+    )
+}
+
+fn certificate(secret: &Object) -> Result<Certificate, String> {
+    let kind = secret.type_.as_deref().unwrap_or("Opaque");
+    if !TYPES.contains(&kind) {
+        return Err(format!(
+            "a Secret of type {kind:?} holds no certificate; use kubernetes.io/tls"
+        ));
+    }
+    let chain = text(secret, &["tls.crt", "cert-chain.pem"])?;
+    let key = text(secret, &["tls.key", "key.pem"])?;
+    let public = public_key(&chain)?;
+    let parsed = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_source| {
+        "tls.key holds no private key in PEM form (PKCS#8, PKCS#1 or SEC1)".to_owned()
+    })?;
+    // kinds of keys that our library does not know are left to Envoy
+    if let Ok(signing) = rustls::crypto::ring::sign::any_supported_type(&parsed)
+        && let Some(own) = signing.public_key()
+        && own.as_ref() != public
+    {
+        return Err(
+            "tls.key is not the private key of the first certificate in tls.crt".to_owned(),
+        );
+    }
+    Ok(Certificate {
+        chain: chain.into(),
+        key: key.into(),
+    })
+}
+
+/// The subject public key info of the first certificate, all of them being parsed.
+fn public_key(chain: &str) -> Result<Vec<u8>, String> {
+    let mut first = None;
+    for pem in Pem::iter_from_buffer(chain.as_bytes()) {
+        let pem = pem.map_err(|_source| "tls.crt is not PEM".to_owned())?;
+        if pem.label != "CERTIFICATE" {
+            return Err(format!(
+                "tls.crt holds a {:?} where a certificate was expected",
+                pem.label
+            ));
+        }
+        let (_, certificate) = X509Certificate::from_der(&pem.contents)
+            .map_err(|_source| "tls.crt holds a certificate that cannot be parsed".to_owned())?;
+        first.get_or_insert_with(|| certificate.public_key().raw.to_vec());
+    }
+    first.ok_or_else(|| "tls.crt holds no certificate in PEM form".to_owned())
+}
+
+/// The first of these entries that is there.
+fn text(secret: &Object, keys: &[&str]) -> Result<String, String> {
+    for key in keys {
+        let written = secret
+            .string_data
+            .as_ref()
+            .and_then(|data| data.get(*key))
+            .cloned();
+        let encoded = || {
+            let bytes = &secret.data.as_ref()?.get(*key)?.0;
+            Some(String::from_utf8(bytes.clone()).map_err(|_source| format!("{key} is not text")))
+        };
+        match written.map(Ok).or_else(encoded) {
+            Some(Ok(text)) if text.is_empty() => {}
+            Some(found) => return found,
+            None => {}
+        }
+    }
+    Err(format!("{} is missing", keys[0]))
+}

@@ -1,0 +1,34 @@
+//! A core Service: the address that stands for its pods, and its ports.
+
+use k8s_openapi::api::core::v1::ServiceSpec;
+use serde_json::Value;
+
+use super::{Found, Fragment, Service, parse};
+
+pub(super) fn reconcile(value: Value) -> Found {
+    let spec: ServiceSpec = match parse::spec(value, false) {
+        Ok((spec, _unknown)) => spec, // a newer Kubernetes may have fields that we do not know
+        Err(problem) => return (None, vec![problem]),
+    };
+    let external_name = spec
+        .external_name
+        .filter(|name| spec.type_.as_deref() == Some("ExternalName") && !name.is_empty());
+    let ports = spec
+        .ports
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP")
+        .filter_map(|port| {
+            Some((
+                u16::try_from(port.port).ok()?,
+                port.name.unwrap_or_default(),
+            ))
+        })
+        .collect();
+    let service = Service {
+        cluster_ip: spec.cluster_ip.and_then(|address| address.parse().ok()),
+        external_name,
+        ports,
+    };
+    (Some(Fragment::Service(service.into())), Vec::new())
+}

@@ -1,0 +1,116 @@
+//! What the environment says: which instance this is and which objects are its own. The names of the variables are
+//! Emissary's, so that its deployments can be carried over.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Settings of the whole process, fixed at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `AMBASSADOR_ID`: only objects that name it (or `_automatic_`) are ours.
+    pub ambassador_id: String,
+    /// `AMBASSADOR_NAMESPACE`: where the gateway itself lives.
+    pub ambassador_namespace: String,
+    /// The one namespace that is watched, when `AMBASSADOR_SINGLE_NAMESPACE` is set to anything.
+    pub single_namespace: Option<String>,
+    /// `AMBASSADOR_LABEL_SELECTOR`, for every watch.
+    pub label_selector: Option<String>,
+    /// `AMBASSADOR_FIELD_SELECTOR`, for every watch.
+    pub field_selector: Option<String>,
+    /// Whether every Service there is can be seen: true in a cluster, where an unknown one is worth a report.
+    pub in_cluster: bool,
+    /// `AMBASSADOR_ENVOY_BIND_ADDRESS`: where Envoy's listeners bind.
+    pub bind_address: IpAddr,
+    /// `DISABLE_STRICT_LABEL_SELECTORS`: one label of a selector is enough.
+    pub loose_label_selectors: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ambassador_id: "default".to_owned(),
+            ambassador_namespace: "default".to_owned(),
+            single_namespace: None,
+            label_selector: None,
+            field_selector: None,
+            in_cluster: false,
+            bind_address: Ipv4Addr::UNSPECIFIED.into(),
+            loose_label_selectors: false,
+        }
+    }
+}
+
+/// A variable whose value cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("environment variable {name} is {value:?}: {expected} was expected")]
+pub struct Error {
+    name: &'static str,
+    value: String,
+    expected: &'static str,
+}
+
+impl Settings {
+    /// Reads the variables through `variable`, which is `std::env::var` but for tests. Empty means unset.
+    ///
+    /// # Errors
+    /// A bind address that is no IP address.
+    pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let defaults = Self::default();
+        let ambassador_namespace =
+            variable("AMBASSADOR_NAMESPACE").unwrap_or(defaults.ambassador_namespace);
+        let bind_address = match variable("AMBASSADOR_ENVOY_BIND_ADDRESS") {
+            None => defaults.bind_address,
+            Some(value) => value.parse().map_err(|_source| Error {
+                name: "AMBASSADOR_ENVOY_BIND_ADDRESS",
+                value,
+                expected: "an IP address",
+            })?,
+        };
+        let loose = variable("DISABLE_STRICT_LABEL_SELECTORS").unwrap_or_default();
+        Ok(Self {
+            ambassador_id: variable("AMBASSADOR_ID").unwrap_or(defaults.ambassador_id),
+            single_namespace: variable("AMBASSADOR_SINGLE_NAMESPACE")
+                .map(|_any| ambassador_namespace.clone()),
+            ambassador_namespace,
+            label_selector: variable("AMBASSADOR_LABEL_SELECTOR"),
+            field_selector: variable("AMBASSADOR_FIELD_SELECTOR"),
+            in_cluster: false,
+            bind_address,
+            loose_label_selectors: ["y", "yes", "on", "1", "true", "t"]
+                .contains(&loose.to_lowercase().as_str()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_environment_gives_the_defaults() {
+        assert_eq!(Settings::from_env(|_| None), Ok(Settings::default()));
+        assert_eq!(
+            Settings::from_env(|_| Some(String::new())),
+            Ok(Settings::default())
+        );
+    }
+
+    #[test]
+    fn single_namespace_is_the_ambassador_namespace_whatever_its_value() {
+        let settings = Settings::from_env(|name| match name {
+            "AMBASSADOR_NAMESPACE" => Some("edge".to_owned()),
+            "AMBASSADOR_SINGLE_NAMESPACE" => Some("false".to_owned()),
+            _ => None,
+        });
+        assert_eq!(settings.unwrap().single_namespace.as_deref(), Some("edge"));
+    }
+
+    #[test]
+    fn a_bind_address_that_is_none_is_an_error_with_its_name() {
+        let error = Settings::from_env(|name| {
+            (name == "AMBASSADOR_ENVOY_BIND_ADDRESS").then(|| "here".to_owned())
+        })
+        .unwrap_err();
+        assert!(error.to_string().contains("AMBASSADOR_ENVOY_BIND_ADDRESS"));
+    }
+}

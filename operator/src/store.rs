@@ -1,0 +1,382 @@
+//! The Store: every object's fragment, the links between them, and what a change of one makes of the rest.
+//!
+//! Applying a change only files it and marks what has to be looked at again. [`Store::link`] then goes through these
+//! marks level by level, each level deriving its results from the ones before and stopping where nothing differs:
+//!
+//! ```text
+//! Services, Secrets ─► Hosts ─► Mappings ─► groups ─► sockets ─► tables, clusters, endpoints ─► reports
+//! ```
+//!
+//! What a level derives depends on the present objects only, never on the order in which they came: a property test
+//! holds that any sequence of changes ends where one build from the final objects does, byte for byte. The cost of a
+//! change is that of what it touches: a Mapping touches its group, and the tables of the Hosts that take it.
+//!
+//! The result is an [`Ir`] with the set of [`Unit`]s that may differ, and the reports that do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
+
+use nuncio_xds::{
+    Resource, Unit,
+    ir::{Ir, ListenerKey, Route, ServerTls, TableKey},
+    render,
+};
+
+use self::{
+    group::{Group, GroupKey, RouteOrder},
+    upstream::{EndpointsKey, Users},
+};
+use crate::{
+    change::{Change, Reconciled},
+    object::{Kind, ObjectRef},
+    reconcile::{
+        EndpointSlice, Fragment, Host, HostMatch, Listener, Mapping, Name, Secret, Service,
+    },
+    report::{Problem, Report},
+    selector::Selector,
+    settings::Settings,
+};
+
+mod group;
+mod host;
+mod listener;
+mod mapping;
+mod owner;
+mod report;
+mod service;
+mod socket;
+mod table;
+mod upstream;
+
+/// The shared state of the gateway. One task owns it.
+#[derive(Debug)]
+pub struct Store {
+    settings: Settings,
+    ir: Ir,
+    objects: BTreeMap<ObjectRef, Object>,
+    reports: BTreeMap<ObjectRef, Arc<Report>>,
+
+    listeners: BTreeMap<ObjectRef, Arc<Listener>>,
+    sockets: BTreeMap<ListenerKey, Socket>,
+
+    hosts: BTreeMap<ObjectRef, HostState>,
+    hosts_by_name: BTreeMap<Arc<str>, BTreeSet<ObjectRef>>,
+    /// Selectors of Hosts, and how many Hosts have each.
+    selectors: BTreeMap<Selector, usize>,
+    /// The tables that have a virtual host of a Host.
+    tables_of_host: BTreeMap<ObjectRef, BTreeSet<TableKey>>,
+
+    mappings: BTreeMap<ObjectRef, MappingState>,
+    /// Mappings that name no host.
+    hostless: BTreeSet<ObjectRef>,
+    groups: BTreeMap<Arc<GroupKey>, Group>,
+    groups_by_host: BTreeMap<HostMatch, BTreeSet<Arc<GroupKey>>>,
+
+    clusters: BTreeMap<Arc<str>, ClusterState>,
+    /// Clusters that use a set of endpoints.
+    endpoint_users: BTreeMap<EndpointsKey, BTreeSet<Arc<str>>>,
+    services: BTreeMap<Name, Arc<Service>>,
+    /// How many Services a namespace has.
+    namespaces: BTreeMap<Arc<str>, usize>,
+    slices: BTreeMap<Name, BTreeMap<ObjectRef, Arc<EndpointSlice>>>,
+    slice_services: BTreeMap<ObjectRef, Name>,
+    service_users: Users,
+
+    secrets: BTreeMap<Name, Arc<Secret>>,
+    secret_users: Users,
+
+    dirty: Dirty,
+}
+
+/// What is known of every object.
+#[derive(Debug, PartialEq)]
+struct Object {
+    generation: i64,
+    fragment: Option<Fragment>,
+    problems: Vec<Problem>,
+}
+
+/// A socket that at least one Listener asks for.
+#[derive(Debug, Default)]
+struct Socket {
+    claims: BTreeSet<ObjectRef>,
+    link: listener::Link,
+}
+
+#[derive(Debug)]
+struct HostState {
+    host: Arc<Host>,
+    tls: Option<ServerTls>,
+    /// Routes of the groups that are attached, in their order.
+    routes: BTreeMap<RouteOrder, AttachedGroup>,
+    problems: Vec<Problem>,
+}
+
+#[derive(Clone, Debug)]
+struct AttachedGroup {
+    key: Arc<GroupKey>,
+    routes: Arc<[Arc<Route>]>,
+}
+
+#[derive(Debug, Default)]
+struct MappingState {
+    /// `None`: gone, but not yet unlinked.
+    mapping: Option<Arc<Mapping>>,
+    group: Option<Arc<GroupKey>>,
+    cluster: Option<Arc<str>>,
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug, Default)]
+struct ClusterState {
+    users: BTreeSet<ObjectRef>,
+    endpoints: Option<EndpointsKey>,
+}
+
+/// What has to be looked at again, by level.
+#[derive(Debug, Default)]
+struct Dirty {
+    default_host: bool,
+    services: BTreeSet<Name>,
+    slices: BTreeSet<Name>,
+    secrets: BTreeSet<Name>,
+    hosts: BTreeSet<ObjectRef>,
+    mappings: BTreeSet<ObjectRef>,
+    groups: BTreeSet<Arc<GroupKey>>,
+    sockets: BTreeSet<ListenerKey>,
+    /// Hosts whose routes differ.
+    routes: BTreeSet<ObjectRef>,
+    tables: BTreeSet<TableKey>,
+    endpoints: BTreeSet<EndpointsKey>,
+    units: BTreeSet<Unit>,
+    reports: BTreeSet<ObjectRef>,
+    /// Objects that were applied: their report is told even if it says the same as before.
+    applied: BTreeSet<ObjectRef>,
+}
+
+/// What a round of changes has made of the gateway.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Resources that may differ.
+    pub units: BTreeSet<Unit>,
+    /// Objects with something new to say; `None`: the object is gone.
+    pub reports: Vec<(ObjectRef, Option<Arc<Report>>)>,
+}
+
+impl Store {
+    /// An empty Store.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            ir: Ir::default(),
+            objects: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            hosts_by_name: BTreeMap::new(),
+            selectors: BTreeMap::new(),
+            tables_of_host: BTreeMap::new(),
+            mappings: BTreeMap::new(),
+            hostless: BTreeSet::new(),
+            groups: BTreeMap::new(),
+            groups_by_host: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            endpoint_users: BTreeMap::new(),
+            services: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            slice_services: BTreeMap::new(),
+            service_users: Users::default(),
+            secrets: BTreeMap::new(),
+            secret_users: Users::default(),
+            dirty: Dirty {
+                default_host: true,
+                ..Dirty::default()
+            },
+        }
+    }
+
+    /// Files a change. Nothing else happens until [`Store::link`].
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Apply(reconciled) => self.file(*reconciled),
+            Change::Delete(object) => self.remove(&object),
+            Change::Replace(kind, all) => {
+                let mut gone: BTreeSet<ObjectRef> = self
+                    .objects
+                    .keys()
+                    .filter(|object| object.kind == kind)
+                    .cloned()
+                    .collect();
+                for reconciled in all {
+                    gone.remove(&reconciled.object);
+                    self.file(reconciled);
+                }
+                for object in gone {
+                    self.remove(&object);
+                }
+            }
+        }
+    }
+
+    /// Follows all changes to their ends, and says what differs since the last time.
+    pub fn link(&mut self) -> Outcome {
+        self.link_default_host();
+        self.link_services();
+        self.link_secrets();
+        self.link_hosts();
+        self.link_mappings();
+        self.link_groups();
+        self.link_sockets();
+        self.link_tables();
+        self.link_endpoints();
+        let reports = self.link_reports();
+        Outcome {
+            units: mem::take(&mut self.dirty.units),
+            reports,
+        }
+    }
+
+    /// Takes back an outcome that was not used: the next one will hold it too.
+    pub fn keep(&mut self, outcome: Outcome) {
+        self.dirty.units.extend(outcome.units);
+        self.dirty
+            .applied
+            .extend(outcome.reports.into_iter().map(|(object, _)| object));
+    }
+
+    /// The gateway as it is after the last [`Store::link`].
+    #[must_use]
+    pub fn ir(&self) -> &Ir {
+        &self.ir
+    }
+
+    /// Every resource that the gateway has.
+    pub fn units(&self) -> impl Iterator<Item = Unit> {
+        let ir = &self.ir;
+        ir.clusters
+            .keys()
+            .map(|key| Unit::Cluster(key.clone()))
+            .chain(ir.endpoints.keys().map(|key| Unit::Endpoints(key.clone())))
+            .chain(ir.secrets.keys().map(|key| Unit::Secret(key.clone())))
+            .chain(ir.listeners.keys().map(|key| Unit::Listener(*key)))
+            .chain(
+                ir.route_tables
+                    .keys()
+                    .map(|key| Unit::RouteTable(key.clone())),
+            )
+    }
+
+    /// Every resource, rendered: what an Envoy gets that connects now.
+    pub fn resources(&self) -> impl Iterator<Item = Resource> {
+        self.units().filter_map(|unit| render(&unit, &self.ir))
+    }
+
+    /// What there is to say about every object.
+    #[must_use]
+    pub fn reports(&self) -> &BTreeMap<ObjectRef, Arc<Report>> {
+        &self.reports
+    }
+
+    /// Secrets that are referred to; no others need to be read.
+    #[must_use]
+    pub fn wanted_secrets(&self) -> BTreeSet<ObjectRef> {
+        let default = self
+            .hosts
+            .contains_key(&self.default_host_ref())
+            .then(|| self.fallback_secret());
+        self.secret_users
+            .names()
+            .cloned()
+            .chain(default)
+            .map(|name| ObjectRef {
+                kind: Kind::Secret,
+                name: name.name,
+                namespace: name.namespace,
+            })
+            .collect()
+    }
+
+    fn file(&mut self, reconciled: Reconciled) {
+        let Reconciled {
+            object,
+            generation,
+            fragment,
+            problems,
+        } = reconciled;
+        if fragment.is_none() && problems.is_empty() {
+            // nothing to serve and nothing to say: an object of another instance
+            self.remove(&object);
+            return;
+        }
+        let entry = Object {
+            generation,
+            fragment,
+            problems,
+        };
+        if self.objects.get(&object) == Some(&entry) {
+            return;
+        }
+        self.dirty.applied.insert(object.clone());
+        let fragment = entry.fragment.clone();
+        let old = self.objects.insert(object.clone(), entry);
+        if old.is_none() && object.kind == Kind::Host {
+            self.dirty.default_host = true;
+        }
+        if old.is_some_and(|old| old.fragment == fragment) {
+            return;
+        }
+        self.set(&object, fragment);
+    }
+
+    fn remove(&mut self, object: &ObjectRef) {
+        if self.objects.remove(object).is_none() {
+            return;
+        }
+        self.dirty.applied.insert(object.clone());
+        if object.kind == Kind::Host {
+            self.dirty.default_host = true;
+        }
+        self.set(object, None);
+    }
+
+    /// Puts a fragment where the levels look for it.
+    fn set(&mut self, object: &ObjectRef, fragment: Option<Fragment>) {
+        match (object.kind, fragment) {
+            (Kind::Listener, Some(Fragment::Listener(listener))) => {
+                self.set_listener(object, Some(listener));
+            }
+            (Kind::Listener, _) => self.set_listener(object, None),
+            (Kind::Host, Some(Fragment::Host(host))) => self.set_host(object, Some(host)),
+            (Kind::Host, _) => self.set_host(object, None),
+            (Kind::Mapping, Some(Fragment::Mapping(mapping))) => {
+                self.set_mapping(object, Some(mapping));
+            }
+            (Kind::Mapping, _) => self.set_mapping(object, None),
+            (Kind::Service, Some(Fragment::Service(service))) => {
+                self.set_service(object, Some(service));
+            }
+            (Kind::Service, _) => self.set_service(object, None),
+            (Kind::EndpointSlice, Some(Fragment::EndpointSlice(slice))) => {
+                self.set_endpoint_slice(object, Some(slice));
+            }
+            (Kind::EndpointSlice, _) => self.set_endpoint_slice(object, None),
+            (Kind::Secret, Some(Fragment::Secret(secret))) => self.set_secret(object, Some(secret)),
+            (Kind::Secret, _) => self.set_secret(object, None),
+            (Kind::Document, _) => {}
+        }
+    }
+}
+
+/// The identity within a kind.
+fn name_of(object: &ObjectRef) -> Name {
+    Name {
+        namespace: object.namespace.clone(),
+        name: object.name.clone(),
+    }
+}

@@ -1,0 +1,386 @@
+//! Groups: Mappings with the same match share their requests by weight. And the order in which groups are tried.
+
+use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
+
+use nuncio_xds::ir::{Forward, HeaderMatch, PathMatch, QueryMatch, Route, StringMatch};
+
+use crate::{
+    glob,
+    object::ObjectRef,
+    reconcile::{HostMatch, Mapping},
+    report::{ConditionType, Problem, Severity},
+    selector::Selector,
+};
+
+/// What the members of a group have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct GroupKey {
+    pub(super) host: HostMatch,
+    pub(super) path: PathMatch,
+    pub(super) headers: Vec<HeaderMatch>,
+    pub(super) query: Vec<QueryMatch>,
+    pub(super) precedence: i64,
+    /// Mappings without a host name belong to the Hosts that select them, so they are grouped by the selectors that do.
+    pub(super) selectors: Vec<Selector>,
+}
+
+impl GroupKey {
+    /// The group of this Mapping, given the selectors of Hosts that select it (sorted).
+    pub(super) fn new(mapping: &Mapping, selectors: Vec<Selector>) -> Self {
+        Self {
+            host: mapping.host.clone(),
+            path: mapping.path.clone(),
+            headers: mapping.headers.clone(),
+            query: mapping.query.clone(),
+            precedence: mapping.precedence,
+            selectors,
+        }
+    }
+
+    /// The condition on the host name.
+    pub(super) fn authority(&self) -> Option<StringMatch> {
+        match &self.host {
+            HostMatch::Unset => None,
+            HostMatch::Glob(glob) => glob::string_match(glob),
+            HostMatch::Regex(pattern) => Some(StringMatch::Regex(pattern.clone())),
+        }
+    }
+
+    /// The path condition as text.
+    fn path_text(&self) -> &str {
+        match &self.path {
+            PathMatch::Exact(text) | PathMatch::Prefix(text) | PathMatch::Regex(text) => text,
+        }
+    }
+
+    /// Length of what the conditions on headers say, the host name being one of them: longer is more specific.
+    fn header_weight(&self) -> usize {
+        let authority = match &self.host {
+            HostMatch::Unset => 0,
+            HostMatch::Glob(text) => AUTHORITY.len() + text.chars().count(),
+            HostMatch::Regex(text) => AUTHORITY.len() + text.chars().count() + 1,
+        };
+        authority
+            + self
+                .headers
+                .iter()
+                .map(|header| weight(&header.name, &header.value))
+                .sum::<usize>()
+    }
+
+    fn query_weight(&self) -> usize {
+        self.query
+            .iter()
+            .map(|query| weight(&query.name, &query.value))
+            .sum()
+    }
+
+    /// `name-value` of each condition on a header, the host name before the method, the last of them.
+    fn header_texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        let (method, others): (Vec<_>, Vec<_>) = self
+            .headers
+            .iter()
+            .partition(|header| header.name == ":method");
+        let authority = match &self.host {
+            HostMatch::Unset => None,
+            HostMatch::Glob(text) | HostMatch::Regex(text) => Some((AUTHORITY, text.as_str())),
+        };
+        others
+            .into_iter()
+            .map(|header| (header.name.as_str(), text(&header.value)))
+            .chain(authority)
+            .chain(
+                method
+                    .into_iter()
+                    .map(|header| (header.name.as_str(), text(&header.value))),
+            )
+    }
+}
+
+const AUTHORITY: &str = ":authority";
+
+fn text(value: &StringMatch) -> &str {
+    match value {
+        StringMatch::Exact(text)
+        | StringMatch::Prefix(text)
+        | StringMatch::Suffix(text)
+        | StringMatch::Regex(text) => text,
+    }
+}
+
+fn weight(name: &str, value: &StringMatch) -> usize {
+    let regex = usize::from(matches!(value, StringMatch::Regex(_)));
+    name.chars().count() + text(value).chars().count() + regex
+}
+
+/// Place of a group among the routes of a virtual host: precedence, then how much its conditions say, then their
+/// text, all descending. Total: different groups are never equal, so the order depends on what is written only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RouteOrder {
+    path_length: usize,
+    header_weight: usize,
+    query_weight: usize,
+    key: Arc<GroupKey>,
+}
+
+impl RouteOrder {
+    pub(super) fn new(key: Arc<GroupKey>) -> Self {
+        Self {
+            path_length: key.path_text().chars().count(),
+            header_weight: key.header_weight(),
+            query_weight: key.query_weight(),
+            key,
+        }
+    }
+}
+
+impl Ord for RouteOrder {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (a, b) = (&self.key, &other.key);
+        let descending = b
+            .precedence
+            .cmp(&a.precedence)
+            .then(other.path_length.cmp(&self.path_length))
+            .then(other.header_weight.cmp(&self.header_weight))
+            .then(other.query_weight.cmp(&self.query_weight))
+            .then_with(|| b.path_text().cmp(a.path_text()))
+            .then_with(|| b.header_texts().cmp(a.header_texts()));
+        // equal conditions of different kinds: exact before prefix before regex, then any fixed order
+        descending.then_with(|| a.cmp(b))
+    }
+}
+
+impl PartialOrd for RouteOrder {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// A group with what follows from its members.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) order: RouteOrder,
+    /// In the order in which shares are handed out.
+    pub(super) members: BTreeSet<ObjectRef>,
+    /// One per member that gets requests.
+    pub(super) routes: Arc<[Arc<Route>]>,
+    /// Hosts that it is attached to.
+    pub(super) hosts: BTreeSet<ObjectRef>,
+    /// What is wrong with the group as a whole.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// A member with the cluster that its upstream has become.
+pub(super) struct Member<'a> {
+    pub(super) object: &'a ObjectRef,
+    pub(super) mapping: &'a Mapping,
+    pub(super) cluster: Arc<str>,
+}
+
+/// The routes of a group, in order, and what is wrong with it.
+pub(super) fn routes(key: &GroupKey, members: &[Member<'_>]) -> (Vec<Arc<Route>>, Vec<Problem>) {
+    let weights: Vec<Option<u32>> = members.iter().map(|member| member.mapping.weight).collect();
+    let shares = shares(&weights);
+    let routes = shares
+        .percentages
+        .into_iter()
+        .map(|(index, percentage)| {
+            let member = &members[index];
+            let mapping = member.mapping;
+            let forward = Forward {
+                cluster: member.cluster.clone(),
+                rewrite: mapping.rewrite.clone(),
+                timeout: mapping.timeout,
+                idle_timeout: mapping.idle_timeout,
+            };
+            let name = format!("{}/{}", member.object.namespace, member.object.name);
+            let mut route = Route::new(name, key.path.clone(), forward);
+            route.case_sensitive = mapping.case_sensitive;
+            route.headers.clone_from(&key.headers);
+            route.authority = key.authority();
+            route.query.clone_from(&key.query);
+            route.percentage = (percentage < 100).then_some(percentage);
+            Arc::new(route)
+        })
+        .collect();
+    let problems = shares
+        .over
+        .map(|sum| Problem {
+            severity: Severity::Warning,
+            condition: ConditionType::Accepted,
+            reason: "WeightsExceedHundred",
+            path: "spec.weight".to_owned(),
+            message: format!(
+                "the weights of the {} Mappings with this match add up to {sum}; requests are shared in proportion to them",
+                members.len()
+            ),
+        })
+        .into_iter()
+        .collect();
+    (routes, problems)
+}
+
+/// How the requests of a group are shared.
+#[derive(Debug, PartialEq, Eq)]
+struct Shares {
+    /// Index of a member and the percentage of requests *that reach its route* by position: each route takes those
+    /// whose random number is below its cumulated percentage, and leaves the others to the next.
+    percentages: Vec<(usize, u32)>,
+    /// Sum of the weights, if it is above 100.
+    over: Option<u64>,
+}
+
+/// Members with a weight come first and get it; the others share what is left. A lone member gets everything.
+/// Weights that add up to less than 100, with nobody to share the rest, leave it to less specific routes. Envoy
+/// draws one random number per request, so that cumulated percentages give each its share.
+fn shares(weights: &[Option<u32>]) -> Shares {
+    if weights.len() == 1 {
+        return Shares {
+            percentages: vec![(0, 100)],
+            over: None,
+        };
+    }
+    let sum: u64 = weights
+        .iter()
+        .flatten()
+        .map(|weight| u64::from(*weight))
+        .sum();
+    let over = (sum > 100).then_some(sum);
+    let scale = |cumulated: u64| -> u32 {
+        let percentage = if over.is_some() {
+            cumulated * 100 / sum
+        } else {
+            cumulated
+        };
+        u32::try_from(percentage).unwrap_or(100).min(100)
+    };
+    let mut percentages = Vec::new();
+    let mut cumulated = 0;
+    for (index, weight) in weights.iter().enumerate() {
+        if let Some(weight) = weight {
+            cumulated += u64::from(*weight);
+            percentages.push((index, scale(cumulated)));
+        }
+    }
+    let rest: Vec<usize> = (0..weights.len())
+        .filter(|index| weights[*index].is_none())
+        .collect();
+    let left = 100_u64.saturating_sub(cumulated);
+    for (position, index) in rest.iter().enumerate() {
+        let last = position + 1 == rest.len();
+        let share = round_half_even(left, rest.len() as u64) * (position as u64 + 1);
+        percentages.push((*index, if last { 100 } else { scale(cumulated + share) }));
+    }
+    // nobody reaches what comes after a full share, and a share of nothing needs no route
+    let mut taken = 0;
+    percentages.retain(|(_, percentage)| {
+        let keep = *percentage > taken;
+        taken = taken.max(*percentage);
+        keep
+    });
+    Shares { percentages, over }
+}
+
+fn round_half_even(numerator: u64, denominator: u64) -> u64 {
+    let (quotient, remainder) = (numerator / denominator, numerator % denominator);
+    match (remainder * 2).cmp(&denominator) {
+        Ordering::Less => quotient,
+        Ordering::Greater => quotient + 1,
+        Ordering::Equal => quotient + quotient % 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn percentages(weights: &[Option<u32>]) -> Vec<(usize, u32)> {
+        shares(weights).percentages
+    }
+
+    #[test]
+    fn members_without_weight_share_what_is_left() {
+        assert_eq!(percentages(&[Some(10), None]), [(0, 10), (1, 100)]);
+        assert_eq!(percentages(&[None, Some(10)]), [(1, 10), (0, 100)]);
+        assert_eq!(
+            percentages(&[Some(10), Some(40), None]),
+            [(0, 10), (1, 50), (2, 100)]
+        );
+        assert_eq!(
+            percentages(&[None, None, None]),
+            [(0, 33), (1, 66), (2, 100)]
+        );
+        assert_eq!(
+            percentages(&[Some(75), None, None]),
+            [(0, 75), (1, 87), (2, 100)]
+        );
+    }
+
+    #[test]
+    fn weights_below_a_hundred_leave_the_rest_to_others() {
+        assert_eq!(percentages(&[Some(10), Some(20)]), [(0, 10), (1, 30)]);
+    }
+
+    #[test]
+    fn a_lone_member_gets_everything_whatever_its_weight() {
+        assert_eq!(percentages(&[Some(0)]), [(0, 100)]);
+        assert_eq!(percentages(&[Some(130)]), [(0, 100)]);
+    }
+
+    #[test]
+    fn no_share_needs_no_route() {
+        assert_eq!(percentages(&[Some(0), None]), [(1, 100)]);
+        assert_eq!(percentages(&[Some(100), None]), [(0, 100)]);
+        assert_eq!(percentages(&[Some(0), Some(0)]), []);
+    }
+
+    #[test]
+    fn weights_above_a_hundred_are_shares_in_proportion() {
+        let shares = shares(&[Some(60), Some(140), None]);
+        assert_eq!(shares.percentages, [(0, 30), (1, 100)]);
+        assert_eq!(shares.over, Some(200));
+        assert_eq!(
+            percentages(&[Some(u32::MAX), Some(u32::MAX)]),
+            [(0, 50), (1, 100)]
+        );
+    }
+
+    fn order(host: &str, path: PathMatch, precedence: i64, headers: &[(&str, &str)]) -> RouteOrder {
+        RouteOrder::new(Arc::new(GroupKey {
+            host: HostMatch::Glob(host.to_owned()),
+            path,
+            headers: headers
+                .iter()
+                .map(|(name, value)| HeaderMatch {
+                    name: (*name).to_owned(),
+                    value: StringMatch::Exact((*value).to_owned()),
+                })
+                .collect(),
+            query: Vec::new(),
+            precedence,
+            selectors: Vec::new(),
+        }))
+    }
+
+    #[test]
+    fn routes_are_tried_by_precedence_then_by_how_much_they_say() {
+        let prefix = |text: &str| PathMatch::Prefix(text.to_owned());
+        let expected = [
+            order("*", prefix("/"), 1, &[]),
+            order("*", prefix("/xx/"), 0, &[]),
+            order("*", PathMatch::Regex("/x.*".to_owned()), 0, &[]),
+            order("*", prefix("/x/"), 0, &[(":method", "DELETE")]),
+            order("*", prefix("/x/"), 0, &[(":method", "GET")]),
+            order("a.com", prefix("/x/"), 0, &[]),
+            order("*", prefix("/z/"), 0, &[]),
+            order("*", prefix("/x/"), 0, &[]),
+            order("*", PathMatch::Exact("/w/".to_owned()), 0, &[]),
+            order("*", prefix("/w/"), 0, &[]),
+            order("*", prefix("/"), 0, &[]),
+            order("*", prefix("/xxxxx/"), -1, &[]),
+        ];
+        let mut sorted: Vec<_> = expected.iter().rev().cloned().collect();
+        sorted.sort();
+        assert_eq!(sorted, expected);
+    }
+}

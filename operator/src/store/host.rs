@@ -1,0 +1,290 @@
+//! Level of Hosts: their certificates, and the groups that are attached to them.
+
+use std::{collections::BTreeMap, mem, sync::Arc};
+
+use nuncio_xds::ir::ServerTls;
+
+use super::{AttachedGroup, Group, GroupKey, HostState, RouteOrder, Store};
+use crate::{
+    glob,
+    object::{Kind, ObjectRef},
+    reconcile::{Host, HostMatch, HostTls, InsecureAction, Name},
+    report::{ConditionType, Problem, Severity},
+    selector::{LabelSet, Labels},
+};
+
+impl Store {
+    /// The Host that stands in when there is no Host object at all.
+    pub(super) fn default_host_ref(&self) -> ObjectRef {
+        ObjectRef::new(
+            Kind::Host,
+            &self.settings.ambassador_namespace,
+            "default-host",
+        )
+    }
+
+    /// The Secret with which the default Host terminates TLS, if there is one.
+    pub(super) fn fallback_secret(&self) -> Name {
+        Name {
+            namespace: self.settings.ambassador_namespace.as_str().into(),
+            name: "fallback-self-signed-cert".into(),
+        }
+    }
+
+    /// Without any Host object everything is served, as a gateway fresh from the box should. As soon as there is
+    /// one, be it broken, Hosts alone say what is served: a mistake in one must not open everything.
+    pub(super) fn link_default_host(&mut self) {
+        if !mem::take(&mut self.dirty.default_host) {
+            return;
+        }
+        let object = self.default_host_ref();
+        let first = ObjectRef::new(Kind::Host, "", "");
+        let any = self
+            .objects
+            .range(first..)
+            .next()
+            .is_some_and(|(found, _)| found.kind == Kind::Host);
+        if any {
+            if !self.objects.contains_key(&object) {
+                self.set_host(&object, None);
+            }
+            return;
+        }
+        let fallback = self.fallback_secret();
+        let tls = self.secrets.contains_key(&fallback).then(|| HostTls {
+            secret: fallback,
+            alpn: Vec::new(),
+            refused: false,
+        });
+        let host = Arc::new(Host {
+            labels: Labels::new(),
+            hostname: "*".into(),
+            server_name: "*".into(),
+            mapping_selector: None,
+            insecure: if tls.is_some() {
+                InsecureAction::Redirect
+            } else {
+                InsecureAction::Route
+            },
+            tls,
+        });
+        if self.hosts.get(&object).map(|state| &state.host) != Some(&host) {
+            self.set_host(&object, Some(host));
+        }
+    }
+
+    pub(super) fn set_host(&mut self, object: &ObjectRef, host: Option<Arc<Host>>) {
+        if let Some(old) = self.hosts.get(object).map(|state| state.host.clone()) {
+            self.unfile_host(object, &old);
+        }
+        match host {
+            Some(host) => {
+                self.file_host(object, &host);
+                self.hosts
+                    .entry(object.clone())
+                    .and_modify(|state| state.host = host.clone())
+                    .or_insert_with(|| HostState {
+                        host: host.clone(),
+                        tls: None,
+                        routes: BTreeMap::new(),
+                        problems: Vec::new(),
+                    });
+            }
+            None => {
+                if let Some(state) = self.hosts.remove(object) {
+                    for attached in state.routes.values() {
+                        self.detach(&attached.key, object);
+                    }
+                }
+            }
+        }
+        self.dirty.hosts.insert(object.clone());
+    }
+
+    fn file_host(&mut self, object: &ObjectRef, host: &Host) {
+        self.hosts_by_name
+            .entry(host.hostname.clone())
+            .or_default()
+            .insert(object.clone());
+        if let Some(tls) = &host.tls {
+            self.secret_users.add(&tls.secret, object);
+            self.dirty.secrets.insert(tls.secret.clone());
+        }
+        if let Some(selector) = &host.mapping_selector {
+            let count = self.selectors.entry(selector.clone()).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.dirty.mappings.extend(self.hostless.iter().cloned());
+            }
+        }
+    }
+
+    fn unfile_host(&mut self, object: &ObjectRef, host: &Host) {
+        if let Some(hosts) = self.hosts_by_name.get_mut(&host.hostname) {
+            hosts.remove(object);
+            if hosts.is_empty() {
+                self.hosts_by_name.remove(&host.hostname);
+            }
+        }
+        if let Some(tls) = &host.tls {
+            self.secret_users.remove(&tls.secret, object);
+            self.dirty.secrets.insert(tls.secret.clone());
+        }
+        if let Some(selector) = &host.mapping_selector
+            && let Some(count) = self.selectors.get_mut(selector)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.selectors.remove(selector);
+                self.dirty.mappings.extend(self.hostless.iter().cloned());
+            }
+        }
+    }
+
+    fn detach(&mut self, key: &Arc<GroupKey>, host: &ObjectRef) {
+        if let Some(group) = self.groups.get_mut(key) {
+            group.hosts.remove(host);
+            self.dirty.reports.extend(group.members.iter().cloned());
+        }
+    }
+
+    pub(super) fn link_hosts(&mut self) {
+        for object in mem::take(&mut self.dirty.hosts) {
+            self.dirty.reports.insert(object.clone());
+            self.dirty.sockets.extend(self.sockets.keys().copied());
+            let Some(state) = self.hosts.get(&object) else {
+                continue;
+            };
+            let host = state.host.clone();
+            let (tls, problems) = self.link_tls(&host);
+            let routes = self.attachments(&host);
+            let Some(state) = self.hosts.get_mut(&object) else {
+                continue;
+            };
+            state.tls = tls;
+            state.problems = problems;
+            let old = mem::replace(&mut state.routes, routes.clone());
+            let differs = |one: &BTreeMap<RouteOrder, _>,
+                           other: &BTreeMap<RouteOrder, AttachedGroup>| {
+                one.keys()
+                    .filter(|order| !other.contains_key(order))
+                    .cloned()
+                    .collect::<Vec<_>>()
+            };
+            let (gone, new) = (differs(&old, &routes), differs(&routes, &old));
+            for order in &gone {
+                self.detach(&old[order].key, &object);
+            }
+            for order in &new {
+                if let Some(group) = self.groups.get_mut(&routes[order].key) {
+                    group.hosts.insert(object.clone());
+                    self.dirty.reports.extend(group.members.iter().cloned());
+                }
+            }
+            if !gone.is_empty() || !new.is_empty() {
+                self.dirty.routes.insert(object);
+            }
+        }
+    }
+
+    /// The groups that this Host takes, by going through the host names that groups have.
+    fn attachments(&self, host: &Host) -> BTreeMap<RouteOrder, AttachedGroup> {
+        self.groups_by_host
+            .iter()
+            .filter(|(name, _)| self.may_take(host, name))
+            .flat_map(|(_, keys)| keys)
+            .filter_map(|key| {
+                let group = self.groups.get(key)?;
+                self.takes(host, key, group)
+                    .then(|| (group.order.clone(), group.attached(key)))
+            })
+            .collect()
+    }
+
+    /// Whether a Host takes the groups of this host name at all, whatever their labels.
+    fn may_take(&self, host: &Host, name: &HostMatch) -> bool {
+        match name {
+            HostMatch::Unset => host.mapping_selector.is_some(),
+            HostMatch::Regex(_) => true,
+            HostMatch::Glob(glob) => {
+                glob::compatible(glob, &host.hostname)
+                    || (self.settings.loose_label_selectors && host.mapping_selector.is_some())
+            }
+        }
+    }
+
+    /// Whether a Host takes a group: by host name, by label, or by both when the Host selects and the group names.
+    pub(super) fn takes(&self, host: &Host, key: &GroupKey, group: &Group) -> bool {
+        let loose = self.settings.loose_label_selectors;
+        let named = match &key.host {
+            HostMatch::Unset => None,
+            HostMatch::Regex(_) => Some(true),
+            HostMatch::Glob(glob) => Some(glob::compatible(glob, &host.hostname)),
+        };
+        let selected = host.mapping_selector.as_ref().map(|selector| {
+            let members = group
+                .members
+                .iter()
+                .filter_map(|member| self.mapping(member));
+            selector.matches(
+                &LabelSet::union(members.map(|mapping| &mapping.labels)),
+                loose,
+            )
+        });
+        match (selected, named) {
+            (None, None) => false,
+            (None, Some(only)) | (Some(only), None) => only,
+            (Some(selected), Some(named)) if loose => selected || named,
+            (Some(selected), Some(named)) => selected && named,
+        }
+    }
+
+    /// Termination of TLS, if the certificate is there and in order.
+    fn link_tls(&self, host: &Host) -> (Option<ServerTls>, Vec<Problem>) {
+        let Some(tls) = &host.tls else {
+            return (None, Vec::new());
+        };
+        let problem = |reason, message| Problem {
+            severity: Severity::Warning,
+            condition: ConditionType::ResolvedRefs,
+            reason,
+            path: "spec.tlsSecret".to_owned(),
+            message,
+        };
+        if tls.refused {
+            return (None, Vec::new()); // its reconciler has said why
+        }
+        let name = &tls.secret;
+        match self.secrets.get(name).map(|secret| &secret.certificate) {
+            None => {
+                let message = format!(
+                    "there is no Secret {:?} in namespace {:?}; TLS is not served until it exists",
+                    name.name, name.namespace
+                );
+                return (None, vec![problem("SecretNotFound", message)]);
+            }
+            Some(Err(reason)) => {
+                let message = format!(
+                    "Secret {name} cannot be used: {reason}; TLS is not served until it is mended"
+                );
+                return (None, vec![problem("InvalidSecret", message)]);
+            }
+            Some(Ok(_)) => {}
+        }
+        let tls = ServerTls {
+            secret: name.to_string().into(),
+            alpn: tls.alpn.clone(),
+        };
+        (Some(tls), Vec::new())
+    }
+}
+
+impl Group {
+    /// The group as a Host sees it.
+    pub(super) fn attached(&self, key: &Arc<GroupKey>) -> AttachedGroup {
+        AttachedGroup {
+            key: key.clone(),
+            routes: self.routes.clone(),
+        }
+    }
+}

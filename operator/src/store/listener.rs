@@ -1,0 +1,274 @@
+//! Linking of a socket: which Listener owns it, which Hosts it takes, and the chains and tables that follow.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use nuncio_xds::ir::{self, Insecure, ListenerKey, ServerTls, TableKey};
+
+use crate::{
+    glob,
+    object::ObjectRef,
+    reconcile::{Host, InsecureAction, Listener, SecurityModel},
+    report::{ConditionType, Problem, Severity},
+    selector::LabelSet,
+};
+
+/// A Host as a socket sees it.
+#[derive(Clone)]
+pub(super) struct Candidate<'a> {
+    pub(super) object: &'a ObjectRef,
+    pub(super) host: &'a Host,
+    /// Termination of TLS, if it is set up and usable.
+    pub(super) tls: Option<ServerTls>,
+}
+
+/// What follows for one socket.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Link {
+    pub(super) listener: Option<ir::Listener>,
+    /// Virtual hosts of each table, in order.
+    pub(super) tables: BTreeMap<TableKey, Table>,
+    /// Hosts that are served here.
+    pub(super) hosts: BTreeSet<ObjectRef>,
+    /// What there is to say about the Listeners and Hosts concerned.
+    pub(super) problems: BTreeMap<ObjectRef, Vec<Problem>>,
+}
+
+/// Virtual hosts of a table.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Table {
+    pub(super) virtual_hosts: Vec<VirtualHost>,
+    pub(super) misdirected: bool,
+}
+
+/// A virtual host, the routes of which are those attached to the Host.
+#[derive(Debug, PartialEq)]
+pub(super) struct VirtualHost {
+    pub(super) host: ObjectRef,
+    pub(super) domain: Arc<str>,
+    pub(super) insecure: Insecure,
+}
+
+/// Links a socket. `claims` are the Listeners that ask for it, `hosts` all Hosts; both in their order: the first
+/// claim owns the socket, the first Host of a name owns the name.
+pub(super) fn link(
+    key: ListenerKey,
+    claims: &[(&ObjectRef, &Listener)],
+    hosts: &[Candidate<'_>],
+    address: IpAddr,
+    loose: bool,
+) -> Link {
+    let mut link = Link::default();
+    let Some(((owner, listener), losers)) = claims.split_first() else {
+        return link;
+    };
+    for (loser, _) in losers {
+        link.say(
+            owner,
+            Severity::Notice,
+            "PortConflict",
+            "spec.port",
+            format!(
+                "port {} is also asked for by {loser}, which is not served",
+                key.port
+            ),
+        );
+        link.say(loser, Severity::Error, "PortConflict", "spec.port", format!("port {} belongs to {owner}, which comes first by name; nothing of this Listener is served", key.port));
+    }
+    if !listener.http {
+        return link;
+    }
+    let bound: Vec<&Candidate<'_>> = hosts
+        .iter()
+        .filter(|host| takes(owner, listener, host, loose))
+        .collect();
+    let mut chains = if listener.tls {
+        link.tls_chains(key, listener, &bound)
+    } else {
+        Vec::new()
+    };
+    chains.extend(link.cleartext_chain(key, listener, &bound));
+    if chains.is_empty() {
+        link.say(owner, Severity::Warning, "NoHosts", "spec.hostBinding", "no Host is served on this Listener, so the port is not opened; check the namespace and labels of Hosts against hostBinding, and their TLS".to_owned());
+        return link;
+    }
+    link.listener = Some(ir::Listener {
+        key,
+        address,
+        stat_prefix: listener.stat_prefix.clone(),
+        proxy_protocol: listener.proxy,
+        tls: listener.tls,
+        l7_depth: listener.l7_depth,
+        max_concurrent_streams: listener.max_concurrent_streams,
+        chains,
+    });
+    link
+}
+
+/// Whether a Listener takes a Host.
+fn takes(owner: &ObjectRef, listener: &Listener, host: &Candidate<'_>, loose: bool) -> bool {
+    (listener.every_namespace || owner.namespace == host.object.namespace)
+        && listener
+            .host_selector
+            .matches(&LabelSet::union([&host.host.labels]), loose)
+}
+
+impl Link {
+    fn say(
+        &mut self,
+        object: &ObjectRef,
+        severity: Severity,
+        reason: &'static str,
+        path: &str,
+        message: String,
+    ) {
+        self.problems
+            .entry(object.clone())
+            .or_default()
+            .push(Problem {
+                severity,
+                condition: ConditionType::Accepted,
+                reason,
+                path: path.to_owned(),
+                message,
+            });
+    }
+
+    /// One chain per server name. Hosts that differ only in the port share the chain of their name, if they also
+    /// share their certificate: a chain has one.
+    fn tls_chains(
+        &mut self,
+        key: ListenerKey,
+        listener: &Listener,
+        bound: &[&Candidate<'_>],
+    ) -> Vec<ir::FilterChain> {
+        let mut by_name: BTreeMap<&Arc<str>, Vec<(&Candidate<'_>, &ServerTls)>> = BTreeMap::new();
+        for host in bound {
+            let Some(tls) = &host.tls else { continue };
+            if glob::is_server_name(&host.host.server_name) {
+                by_name
+                    .entry(&host.host.server_name)
+                    .or_default()
+                    .push((host, tls));
+            } else {
+                self.say(host.object, Severity::Warning, "WildcardNotForTLS", "spec.hostname", format!("TLS cannot be served for {:?}: a TLS server name is whole, or `*.` and a whole suffix; only cleartext is served", host.host.hostname));
+            }
+        }
+        let mut chains = Vec::new();
+        for (server_name, hosts) in by_name {
+            let (first, tls) = hosts[0];
+            let table = TableKey {
+                listener: key,
+                server_name: Some(server_name.clone()),
+            };
+            let mut entry = Table {
+                misdirected: &**server_name != "*"
+                    && tls.alpn.iter().any(|protocol| protocol == "h2"),
+                ..Table::default()
+            };
+            for (host, own) in &hosts {
+                if *own == tls {
+                    let insecure = insecure(listener, host.host.insecure, true);
+                    self.add(&mut entry, host, insecure);
+                } else {
+                    self.say(host.object, Severity::Warning, "ServerNameConflict", "spec.hostname", format!("TLS for {server_name:?} belongs to {}, which comes first by name and has another certificate or other settings", first.object));
+                }
+            }
+            chains.push(ir::FilterChain {
+                name: format!("tls-{server_name}"),
+                server_names: if &**server_name == "*" {
+                    Vec::new()
+                } else {
+                    vec![server_name.to_string()]
+                },
+                tls: Some(tls.clone()),
+                table: table.clone(),
+            });
+            self.tables.insert(table, entry);
+        }
+        chains
+    }
+
+    /// The chain of connections without TLS. Where all requests are secure by decree but TLS is terminated here,
+    /// there is none: a cleartext request would pass for a secure one.
+    fn cleartext_chain(
+        &mut self,
+        key: ListenerKey,
+        listener: &Listener,
+        bound: &[&Candidate<'_>],
+    ) -> Option<ir::FilterChain> {
+        if listener.tls && listener.security_model == SecurityModel::Secure {
+            return None;
+        }
+        let mut entry = Table::default();
+        for host in bound {
+            let insecure = insecure(listener, host.host.insecure, false);
+            if insecure != Insecure::Reject {
+                self.add(&mut entry, host, insecure);
+            }
+        }
+        if entry.virtual_hosts.is_empty() {
+            return None;
+        }
+        let table = TableKey {
+            listener: key,
+            server_name: None,
+        };
+        self.tables.insert(table.clone(), entry);
+        Some(ir::FilterChain {
+            name: "cleartext".to_owned(),
+            server_names: Vec::new(),
+            tls: None,
+            table,
+        })
+    }
+
+    /// Adds a virtual host, unless its name is taken.
+    fn add(&mut self, table: &mut Table, host: &Candidate<'_>, insecure: Insecure) {
+        let domain = &host.host.hostname;
+        match table
+            .virtual_hosts
+            .binary_search_by(|found| found.domain.cmp(domain))
+        {
+            Ok(taken) => {
+                let first = table.virtual_hosts[taken].host.clone();
+                let severity = Severity::Warning;
+                self.say(host.object, severity, "HostnameConflict", "spec.hostname", format!("{domain:?} belongs to {first}, which comes first by name; where both could be served, only that one is"));
+            }
+            Err(place) => {
+                self.hosts.insert(host.object.clone());
+                table.virtual_hosts.insert(
+                    place,
+                    VirtualHost {
+                        host: host.object.clone(),
+                        domain: domain.clone(),
+                        insecure,
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// What becomes of insecure requests on a chain. With no proxy in front Envoy overwrites `x-forwarded-proto` with
+/// what the connection is, so that the chain alone decides; behind a trusted proxy the header does.
+fn insecure(listener: &Listener, action: InsecureAction, tls: bool) -> Insecure {
+    match listener.security_model {
+        SecurityModel::Secure => Insecure::Route,
+        SecurityModel::Insecure => match action {
+            InsecureAction::Route => Insecure::Route,
+            InsecureAction::Redirect => Insecure::Redirect,
+            InsecureAction::Reject => Insecure::Reject,
+        },
+        SecurityModel::Xfp => match (action, listener.l7_depth, tls) {
+            (InsecureAction::Route, _, _) | (_, 0, true) => Insecure::Route,
+            (InsecureAction::Redirect, 0, false) => Insecure::Redirect,
+            (InsecureAction::Reject, 0, false) => Insecure::Reject,
+            (InsecureAction::Redirect, _, _) => Insecure::RedirectByHeader,
+            (InsecureAction::Reject, _, _) => Insecure::RejectByHeader,
+        },
+    }
+}

@@ -1,0 +1,314 @@
+//! Levels of Mappings and groups: which group a Mapping belongs to, which cluster its upstream is, and which Hosts
+//! take the group.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
+
+use nuncio_xds::{Unit, ir::Route};
+
+use super::{
+    Group, GroupKey, MappingState, RouteOrder, Store,
+    group::{self, Member},
+    upstream::{self, Known, Linked},
+};
+use crate::{
+    object::ObjectRef,
+    reconcile::{HostMatch, Mapping},
+    selector::{LabelSet, Selector},
+};
+
+impl Store {
+    /// The fragment of a Mapping that is there.
+    pub(super) fn mapping(&self, object: &ObjectRef) -> Option<&Arc<Mapping>> {
+        self.mappings.get(object)?.mapping.as_ref()
+    }
+
+    pub(super) fn set_mapping(&mut self, object: &ObjectRef, mapping: Option<Arc<Mapping>>) {
+        if let Some(old) = self.mapping(object).cloned() {
+            self.hostless.remove(object);
+            if let Some(service) = &old.upstream.service {
+                self.service_users.remove(service, object);
+            }
+        }
+        if let Some(mapping) = &mapping {
+            if mapping.host == HostMatch::Unset {
+                self.hostless.insert(object.clone());
+            }
+            if let Some(service) = &mapping.upstream.service {
+                self.service_users.add(service, object);
+            }
+        }
+        self.mappings.entry(object.clone()).or_default().mapping = mapping;
+        self.dirty.mappings.insert(object.clone());
+    }
+
+    pub(super) fn link_mappings(&mut self) {
+        for object in mem::take(&mut self.dirty.mappings) {
+            self.dirty.reports.insert(object.clone());
+            let Some(state) = self.mappings.get(&object) else {
+                continue;
+            };
+            let (old_group, old_cluster) = (state.group.clone(), state.cluster.clone());
+            let Some(mapping) = state.mapping.clone() else {
+                self.leave_group(&object, old_group);
+                self.release_cluster(&object, old_cluster.as_ref());
+                self.mappings.remove(&object);
+                continue;
+            };
+            let key = GroupKey::new(&mapping, self.selecting(&mapping));
+            let linked = upstream::link(
+                &mapping.upstream,
+                &Known {
+                    services: &self.services,
+                    has_services: &|namespace| self.namespaces.contains_key(namespace),
+                    complete: self.settings.in_cluster,
+                },
+            );
+            let problems = linked.problems.clone();
+            let cluster = self.use_cluster(&object, linked);
+            if old_cluster.as_ref() != Some(&cluster) {
+                self.release_cluster(&object, old_cluster.as_ref());
+            }
+            let group = if old_group.as_deref() == Some(&key) {
+                old_group
+            } else {
+                self.leave_group(&object, old_group);
+                Some(self.join_group(&object, key))
+            };
+            self.dirty.groups.extend(group.clone());
+            self.mappings.insert(
+                object,
+                MappingState {
+                    mapping: Some(mapping),
+                    group,
+                    cluster: Some(cluster),
+                    problems,
+                },
+            );
+        }
+    }
+
+    /// The selectors of Hosts that select this Mapping, if it needs them to be told from others.
+    fn selecting(&self, mapping: &Mapping) -> Vec<Selector> {
+        if mapping.host != HostMatch::Unset {
+            return Vec::new();
+        }
+        let labels = LabelSet::union([&mapping.labels]);
+        let loose = self.settings.loose_label_selectors;
+        self.selectors
+            .keys()
+            .filter(|selector| selector.matches(&labels, loose))
+            .cloned()
+            .collect()
+    }
+
+    fn join_group(&mut self, object: &ObjectRef, key: GroupKey) -> Arc<GroupKey> {
+        let key = Arc::new(key);
+        if let Some((found, group)) = self.groups.get_key_value(&key) {
+            let found = found.clone();
+            let _ = group;
+            if let Some(group) = self.groups.get_mut(&found) {
+                group.members.insert(object.clone());
+            }
+            return found;
+        }
+        self.groups_by_host
+            .entry(key.host.clone())
+            .or_default()
+            .insert(key.clone());
+        self.groups.insert(
+            key.clone(),
+            Group {
+                order: RouteOrder::new(key.clone()),
+                members: BTreeSet::from([object.clone()]),
+                routes: Arc::default(),
+                hosts: BTreeSet::new(),
+                problems: Vec::new(),
+            },
+        );
+        key
+    }
+
+    fn leave_group(&mut self, object: &ObjectRef, key: Option<Arc<GroupKey>>) {
+        if let Some(key) = key
+            && let Some(group) = self.groups.get_mut(&key)
+        {
+            group.members.remove(object);
+            self.dirty.groups.insert(key);
+        }
+    }
+
+    /// Files the cluster that a Mapping uses. The name says all that distinguishes it, so whoever asks for this name
+    /// asks for this cluster.
+    fn use_cluster(&mut self, object: &ObjectRef, linked: Linked) -> Arc<str> {
+        let name = linked.cluster.name.clone();
+        if self.ir.clusters.get(&name).map(AsRef::as_ref) != Some(&linked.cluster) {
+            self.ir
+                .clusters
+                .insert(name.clone(), Arc::new(linked.cluster));
+            self.dirty.units.insert(Unit::Cluster(name.clone()));
+        }
+        let state = self.clusters.entry(name.clone()).or_default();
+        state.users.insert(object.clone());
+        if state.endpoints != linked.endpoints {
+            let old = mem::replace(&mut state.endpoints, linked.endpoints.clone());
+            self.release_endpoints(&name, old);
+            if let Some(key) = linked.endpoints {
+                self.endpoint_users
+                    .entry(key.clone())
+                    .or_default()
+                    .insert(name.clone());
+                self.dirty.endpoints.insert(key);
+            }
+        }
+        name
+    }
+
+    fn release_cluster(&mut self, object: &ObjectRef, name: Option<&Arc<str>>) {
+        let Some(name) = name else { return };
+        let Some(state) = self.clusters.get_mut(name) else {
+            return;
+        };
+        state.users.remove(object);
+        if !state.users.is_empty() {
+            return;
+        }
+        let endpoints = state.endpoints.take();
+        self.clusters.remove(name);
+        self.release_endpoints(name, endpoints);
+        self.ir.clusters.remove(name);
+        self.dirty.units.insert(Unit::Cluster(name.clone()));
+    }
+
+    fn release_endpoints(&mut self, cluster: &Arc<str>, key: Option<upstream::EndpointsKey>) {
+        let Some(key) = key else { return };
+        if let Some(users) = self.endpoint_users.get_mut(&key) {
+            users.remove(cluster);
+            if users.is_empty() {
+                self.endpoint_users.remove(&key);
+            }
+        }
+        self.dirty.endpoints.insert(key);
+    }
+
+    pub(super) fn link_groups(&mut self) {
+        for key in mem::take(&mut self.dirty.groups) {
+            let Some(group) = self.groups.get(&key) else {
+                continue;
+            };
+            self.dirty.reports.extend(group.members.iter().cloned());
+            if group.members.is_empty() {
+                self.drop_group(&key);
+                continue;
+            }
+            let members: Vec<Member<'_>> = group
+                .members
+                .iter()
+                .filter_map(|object| {
+                    let state = self.mappings.get(object)?;
+                    Some(Member {
+                        object,
+                        mapping: state.mapping.as_deref()?,
+                        cluster: state.cluster.clone()?,
+                    })
+                })
+                .collect();
+            let (routes, problems) = group::routes(&key, &members);
+            let routes = reuse(&group.routes, routes);
+            let hosts = self.hosts_of(&key, group);
+            self.attach(&key, routes, hosts, problems);
+        }
+    }
+
+    fn drop_group(&mut self, key: &Arc<GroupKey>) {
+        let Some(group) = self.groups.remove(key) else {
+            return;
+        };
+        if let Some(keys) = self.groups_by_host.get_mut(&key.host) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.groups_by_host.remove(&key.host);
+            }
+        }
+        for host in group.hosts {
+            if let Some(state) = self.hosts.get_mut(&host) {
+                state.routes.remove(&group.order);
+                self.dirty.routes.insert(host);
+            }
+        }
+    }
+
+    /// The Hosts that take a group. A whole name finds its Host at once; only Hosts with a wildcard are gone through.
+    fn hosts_of(&self, key: &GroupKey, group: &Group) -> BTreeSet<ObjectRef> {
+        let takes = |object: &&ObjectRef| {
+            self.hosts
+                .get(*object)
+                .is_some_and(|state| self.takes(&state.host, key, group))
+        };
+        let everywhere = self.settings.loose_label_selectors;
+        match &key.host {
+            HostMatch::Glob(glob) if !glob.contains('*') && !everywhere => {
+                let same = self.hosts_by_name.get(glob.as_str()).into_iter().flatten();
+                let wild = self
+                    .hosts_by_name
+                    .iter()
+                    .filter(|(name, _)| name.contains('*'))
+                    .flat_map(|(_, hosts)| hosts);
+                same.chain(wild).filter(takes).cloned().collect()
+            }
+            _ => self.hosts.keys().filter(takes).cloned().collect(),
+        }
+    }
+
+    fn attach(
+        &mut self,
+        key: &Arc<GroupKey>,
+        routes: Arc<[Arc<Route>]>,
+        hosts: BTreeSet<ObjectRef>,
+        problems: Vec<crate::report::Problem>,
+    ) {
+        let Some(group) = self.groups.get_mut(key) else {
+            return;
+        };
+        let rerouted = group.routes != routes;
+        let old = mem::replace(&mut group.hosts, hosts);
+        group.routes = routes;
+        group.problems = problems;
+        let attached = group.attached(key);
+        for host in old.difference(&group.hosts) {
+            if let Some(state) = self.hosts.get_mut(host) {
+                state.routes.remove(&group.order);
+                self.dirty.routes.insert(host.clone());
+            }
+        }
+        for host in &group.hosts {
+            if !rerouted && old.contains(host) {
+                continue;
+            }
+            if let Some(state) = self.hosts.get_mut(host) {
+                state.routes.insert(group.order.clone(), attached.clone());
+                self.dirty.routes.insert(host.clone());
+            }
+        }
+    }
+}
+
+/// Keeps the old value of each route that is still the same, and with it its encoded bytes.
+fn reuse(old: &Arc<[Arc<Route>]>, new: Vec<Arc<Route>>) -> Arc<[Arc<Route>]> {
+    if old.len() == new.len() && old.iter().zip(&new).all(|(old, new)| old == new) {
+        return old.clone();
+    }
+    let by_name: BTreeMap<&str, &Arc<Route>> = old
+        .iter()
+        .map(|route| (route.name.as_str(), route))
+        .collect();
+    new.into_iter()
+        .map(|route| match by_name.get(route.name.as_str()) {
+            Some(known) if **known == route => (*known).clone(),
+            _ => route,
+        })
+        .collect()
+}

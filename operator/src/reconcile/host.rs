@@ -1,7 +1,7 @@
 //! A Host: a host name, its certificate, which Mappings it takes, and what becomes of insecure requests.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use nuncio_crds::v3alpha1::HostSpec;
+use nuncio_crds::v3alpha1::{self as crd, HostSpec};
 use serde_json::Value;
 
 use super::{
@@ -78,8 +78,8 @@ fn host(
         .rsplit_once(':')
         .map_or(hostname.as_str(), |(name, _port)| name);
     let (path, selected) = match (&spec.mapping_selector, &spec.selector) {
-        (Some(selected), _) if !blank(selected) => ("spec.mappingSelector", Some(selected)),
-        (_, Some(selected)) if !blank(selected) => ("spec.selector", Some(selected)),
+        (Some(selected), _) if !blank(&selected.0) => ("spec.mappingSelector", Some(&selected.0)),
+        (_, Some(selected)) if !blank(&selected.0) => ("spec.selector", Some(&selected.0)),
         _ => ("", None),
     };
     let mapping_selector = selected
@@ -127,20 +127,10 @@ fn host(
     if spec.preview_url.is_some() {
         problems.push(not_supported("spec.previewUrl"));
     }
-    let insecure = match insecure.and_then(|insecure| insecure.action.as_deref()) {
-        None | Some("" | "Redirect") => InsecureAction::Redirect,
-        Some("Reject") => InsecureAction::Reject,
-        Some("Route") => InsecureAction::Route,
-        Some(other) => {
-            let message = format!(
-                "{other:?} is no action; Redirect, Reject and Route are; nothing of this Host is served"
-            );
-            return Err(error(
-                "Invalid",
-                "spec.requestPolicy.insecure.action",
-                message,
-            ));
-        }
+    let insecure = match insecure.and_then(|insecure| insecure.action) {
+        None | Some(crd::InsecureAction::Redirect) => InsecureAction::Redirect,
+        Some(crd::InsecureAction::Reject) => InsecureAction::Reject,
+        Some(crd::InsecureAction::Route) => InsecureAction::Route,
     };
     let alpn = spec
         .tls

@@ -1,0 +1,65 @@
+//! Compiles the descriptors of the Envoy messages that we can be asked to show as JSON, from the protos that the crate
+//! `envoy-types` ships beside the code generated from them.
+
+use std::{env, error::Error, fs, path::PathBuf, process::Command};
+
+use prost::Message as _;
+use serde_json::Value;
+
+/// Files with the messages that we emit; what they import comes along.
+const FILES: [&str; 19] = [
+    "envoy/config/bootstrap/v3/bootstrap.proto",
+    "envoy/config/cluster/v3/cluster.proto",
+    "envoy/config/endpoint/v3/endpoint.proto",
+    "envoy/config/listener/v3/listener.proto",
+    "envoy/config/route/v3/route.proto",
+    "envoy/extensions/access_loggers/stream/v3/stream.proto",
+    "envoy/extensions/clusters/dns/v3/dns_cluster.proto",
+    "envoy/extensions/filters/http/cors/v3/cors.proto",
+    "envoy/extensions/filters/http/ext_authz/v3/ext_authz.proto",
+    "envoy/extensions/filters/http/health_check/v3/health_check.proto",
+    "envoy/extensions/filters/http/router/v3/router.proto",
+    "envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol.proto",
+    "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto",
+    "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
+    "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
+    "envoy/extensions/transport_sockets/tls/v3/secret.proto",
+    "envoy/extensions/transport_sockets/tls/v3/tls.proto",
+    "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
+    "envoy/service/discovery/v3/ads.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=build.rs");
+    let protos = protos()?;
+    let includes: Vec<PathBuf> = fs::read_dir(&protos)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    let descriptors = protox::compile(FILES, includes)?;
+    let output = PathBuf::from(env::var("OUT_DIR")?).join("envoy.binpb");
+    fs::write(output, descriptors.encode_to_vec())?;
+    Ok(())
+}
+
+/// The folder of protos in the source of `envoy-types`.
+fn protos() -> Result<PathBuf, Box<dyn Error>> {
+    let output = Command::new(env::var("CARGO")?)
+        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+        .current_dir(env::var("CARGO_MANIFEST_DIR")?)
+        .output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let manifest = packages
+        .filter(|package| package["name"] == "envoy-types")
+        .find_map(|package| package["manifest_path"].as_str())
+        .ok_or("cargo metadata knows no envoy-types")?;
+    let folder = PathBuf::from(manifest).with_file_name("proto");
+    if folder.is_dir() {
+        Ok(folder)
+    } else {
+        Err(format!("{} is missing", folder.display()).into())
+    }
+}

@@ -1,0 +1,196 @@
+//! The ADS server: both variants of the aggregated discovery service on tonic.
+//!
+//! The rules of the protocol are in plain state machines without I/O (`connection`, `subscription`); `stream` moves
+//! messages between them and the transport. Responses are put together from bytes that are encoded once for all
+//! streams, which is why the two methods are written out here instead of being generated: the generated ones encode
+//! every message anew.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use tokio::{net::TcpListener, sync::watch};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    body::Body,
+    server::{Grpc, NamedService},
+    transport::{Certificate, Identity, ServerTlsConfig},
+};
+
+use crate::{cache::SnapshotCache, fleet::Fleet};
+
+mod codec;
+mod connection;
+mod metrics;
+mod stream;
+mod subscription;
+
+pub use metrics::Metrics;
+
+const SERVICE: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+
+/// Certificates for mutual TLS, PEM.
+#[derive(Clone)]
+pub struct Tls {
+    /// The server's certificate chain.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
+    /// Certificates that client certificates are verified against; with them every client must have one.
+    pub client_ca: Option<String>,
+}
+
+/// Never shows the key.
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls")
+            .field("client_ca", &self.client_ca.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How streams are served.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// TLS; none for connections that stay on this machine.
+    pub tls: Option<Tls>,
+    /// How long a cluster stays after the last route to it has gone, for requests under way.
+    pub removal_grace: Duration,
+    /// A stream is ended after about this time, so that streams spread over replicas; none: never.
+    pub max_stream_age: Option<Duration>,
+    /// Size of a request that is accepted, in bytes. An Envoy that reconnects lists everything it has.
+    pub max_request_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            tls: None,
+            removal_grace: Duration::from_secs(10),
+            max_stream_age: Some(Duration::from_secs(45 * 60)),
+            max_request_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Why the server cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The certificates cannot be used.
+    #[error("xDS server: TLS cannot be set up")]
+    Tls(#[source] tonic::transport::Error),
+    /// The transport failed.
+    #[error("xDS server: connections cannot be served")]
+    Transport(#[source] tonic::transport::Error),
+}
+
+/// The server. Cheap to clone: clones serve the same.
+#[derive(Clone, Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    cache: SnapshotCache,
+    fleet: Fleet,
+    settings: Settings,
+    metrics: Metrics,
+    /// Becomes true when streams have to end.
+    closing: watch::Sender<bool>,
+}
+
+impl Server {
+    /// A server of this cache; who connects joins the fleet.
+    #[must_use]
+    pub fn new(cache: SnapshotCache, fleet: Fleet, settings: Settings, metrics: Metrics) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                cache,
+                fleet,
+                settings,
+                metrics,
+                closing: watch::channel(false).0,
+            }),
+        }
+    }
+
+    /// Serves until `shutdown`; then streams are ended and Envoys go to another replica, keeping what they have.
+    ///
+    /// # Errors
+    /// Certificates that cannot be used, or a transport that fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Error> {
+        let mut builder = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(Duration::from_secs(30)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .tcp_nodelay(true);
+        if let Some(tls) = &self.shared.settings.tls {
+            let mut config =
+                ServerTlsConfig::new().identity(Identity::from_pem(&tls.certificate, &tls.key));
+            if let Some(ca) = &tls.client_ca {
+                config = config.client_ca_root(Certificate::from_pem(ca));
+            }
+            builder = builder.tls_config(config).map_err(Error::Tls)?;
+        }
+        let shared = self.shared.clone();
+        let closing = async move {
+            shutdown.await;
+            shared.closing.send_replace(true);
+        };
+        builder
+            .add_service(self)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), closing)
+            .await
+            .map_err(Error::Transport)
+    }
+}
+
+impl NamedService for Server {
+    const NAME: &'static str = SERVICE;
+}
+
+impl tower::Service<http::Request<Body>> for Server {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let shared = self.shared.clone();
+        let limit = Some(shared.settings.max_request_bytes);
+        Box::pin(async move {
+            let method = request
+                .uri()
+                .path()
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            Ok(match method.as_str() {
+                "DeltaAggregatedResources" => {
+                    let mut grpc = Grpc::new(codec::Codec::default())
+                        .apply_max_message_size_config(limit, None);
+                    grpc.streaming(stream::Delta(shared), request).await
+                }
+                "StreamAggregatedResources" => {
+                    let mut grpc = Grpc::new(codec::Codec::default())
+                        .apply_max_message_size_config(limit, None);
+                    grpc.streaming(stream::Sotw(shared), request).await
+                }
+                _ => tonic::Status::unimplemented("this service has no such method").into_http(),
+            })
+        })
+    }
+}

@@ -1,0 +1,266 @@
+//! The bootstrap with which an Envoy finds the control plane.
+//!
+//! An Envoy that has never had a configuration waits for one and is not ready; one that loses the control plane keeps
+//! what it has. Only what is the same for the life of the process is here: the rest comes by ADS.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::fleet::Protocol;
+
+/// What is different between Envoys.
+#[derive(Clone, Debug)]
+pub struct Bootstrap {
+    /// `node.id`: unique in the fleet, such as the name of the pod.
+    pub node_id: String,
+    /// `node.cluster`: name of the fleet.
+    pub cluster: String,
+    /// Where the control plane is.
+    pub xds: Target,
+    /// Where Envoy's admin interface listens; it has no authentication, so on loopback.
+    pub admin: SocketAddr,
+    /// Where `/ready` and `/stats/prometheus` are served, once there is a configuration; none: nowhere.
+    pub ready: Option<SocketAddr>,
+    /// Variant of the protocol.
+    pub protocol: Protocol,
+    /// Certificates for mutual TLS with the control plane.
+    pub tls: Option<TlsFiles>,
+    /// Bytes of heap that Envoy should stay below, if there is a limit.
+    pub max_heap_bytes: Option<u64>,
+}
+
+/// Where the control plane is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// Why a text is no target.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no HOST:PORT")]
+pub struct InvalidTarget(String);
+
+impl std::str::FromStr for Target {
+    type Err = InvalidTarget;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTarget> {
+        let invalid = || InvalidTarget(text.to_owned());
+        let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        let port: u16 = port.parse().map_err(|_source| invalid())?;
+        if host.is_empty() || port == 0 {
+            return Err(invalid());
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+/// Paths of PEM files, where Envoy runs. They are followed when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificates that the control plane's is verified against.
+    pub ca: PathBuf,
+    /// Envoy's own certificate chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+const XDS_CLUSTER: &str = "xds_cluster";
+const ADMIN_CLUSTER: &str = "admin";
+
+impl Bootstrap {
+    /// As JSON, which is YAML too.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let source =
+            json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
+        let mut bootstrap = json!({
+            "node": {"id": self.node_id, "cluster": self.cluster},
+            "admin": {"address": address(self.admin)},
+            "deferred_stat_options": {"enable_deferred_creation_stats": true},
+            "cluster_manager": {"enable_deferred_cluster_creation": true},
+            "stats_config": {"use_all_default_tags": true},
+            "layered_runtime": {"layers": [
+                {"name": "static", "static_layer": {"re2.max_program_size.error_level": 1000}},
+                {"name": "admin", "admin_layer": {}}
+            ]},
+            "dynamic_resources": {
+                "ads_config": {
+                    "api_type": match self.protocol {
+                        Protocol::Delta => "DELTA_GRPC",
+                        Protocol::Sotw => "GRPC",
+                    },
+                    "transport_api_version": "V3",
+                    "set_node_on_first_message_only": true,
+                    "grpc_services": [{"envoy_grpc": {
+                        "cluster_name": XDS_CLUSTER,
+                        "max_receive_message_length": 256 << 20,
+                        "retry_policy": {"retry_back_off": {"base_interval": "0.2s", "max_interval": "5s"}}
+                    }}]
+                },
+                "cds_config": source,
+                "lds_config": source
+            },
+            "static_resources": {"clusters": [self.xds_cluster()], "listeners": []},
+            "overload_manager": self.overload_manager()
+        });
+        if let Some(ready) = self.ready {
+            bootstrap["static_resources"]["clusters"][1] =
+                static_cluster(ADMIN_CLUSTER, self.admin);
+            bootstrap["static_resources"]["listeners"][0] = ready_listener(ready);
+        }
+        bootstrap
+    }
+
+    fn xds_cluster(&self) -> Value {
+        let mut cluster = json!({
+            "name": XDS_CLUSTER,
+            "type": "STRICT_DNS",
+            "connect_timeout": "2s",
+            "lb_policy": "LEAST_REQUEST",
+            "load_assignment": {"cluster_name": XDS_CLUSTER, "endpoints": [{"lb_endpoints": [{"endpoint": {"address":
+                {"socket_address": {"address": self.xds.host, "port_value": self.xds.port}}}}]}]},
+            "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {
+                    "connection_keepalive": {"interval": "15s", "timeout": "5s"}
+                }}
+            }}
+        });
+        if let Some(tls) = &self.tls {
+            let path = |path: &PathBuf| {
+                let folder = path.parent().unwrap_or(path);
+                json!({"filename": path, "watched_directory": {"path": folder}})
+            };
+            let watched = |path: &PathBuf| path.parent().map(|folder| json!({"path": folder}));
+            cluster["transport_socket"] = json!({
+                "name": "envoy.transport_sockets.tls",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                    "sni": self.xds.host,
+                    "common_tls_context": {
+                        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+                        "tls_certificates": [{
+                            "certificate_chain": {"filename": tls.certificate},
+                            "private_key": {"filename": tls.key},
+                            "watched_directory": watched(&tls.certificate)
+                        }],
+                        "validation_context": {
+                            "trusted_ca": path(&tls.ca),
+                            "match_typed_subject_alt_names": [{"san_type": if self.xds.host.parse::<std::net::IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" },
+                                "matcher": {"exact": self.xds.host}}]
+                        }
+                    }
+                }
+            });
+        }
+        cluster
+    }
+
+    /// Connections are always limited: without a limit file descriptors would be, by an abort.
+    fn overload_manager(&self) -> Value {
+        let mut monitors = vec![json!({
+            "name": "envoy.resource_monitors.global_downstream_max_connections",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                "max_active_downstream_connections": 50_000
+            }
+        })];
+        let mut actions = Vec::new();
+        if let Some(bytes) = self.max_heap_bytes {
+            monitors.push(json!({
+                "name": "envoy.resource_monitors.fixed_heap",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                    "max_heap_size_bytes": bytes
+                }
+            }));
+            for (action, value) in [
+                ("shrink_heap", 0.90),
+                ("disable_http_keepalive", 0.95),
+                ("stop_accepting_requests", 0.98),
+            ] {
+                actions.push(json!({
+                    "name": format!("envoy.overload_actions.{action}"),
+                    "triggers": [{"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": value}}]
+                }));
+            }
+        }
+        json!({"refresh_interval": "0.25s", "resource_monitors": monitors, "actions": actions})
+    }
+}
+
+fn address(socket: SocketAddr) -> Value {
+    json!({"socket_address": {"address": socket.ip().to_string(), "port_value": socket.port()}})
+}
+
+fn static_cluster(name: &str, socket: SocketAddr) -> Value {
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(socket)}}]}]}
+    })
+}
+
+/// Workers start when the first configuration is there, so that this answers only then.
+fn ready_listener(socket: SocketAddr) -> Value {
+    json!({
+        "name": "ready",
+        "address": address(socket),
+        "ignore_global_conn_limit": true,
+        "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                "stat_prefix": "ready",
+                "route_config": {"name": "ready", "virtual_hosts": [{"name": "ready", "domains": ["*"], "routes": [
+                    {"match": {"path": "/stats/prometheus"}, "route": {"cluster": ADMIN_CLUSTER}}
+                ]}]},
+                "http_filters": [
+                    {"name": "envoy.filters.http.health_check", "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck",
+                        "pass_through_mode": false,
+                        "headers": [{"name": ":path", "string_match": {"exact": "/ready"}}]
+                    }},
+                    {"name": "envoy.filters.http.router", "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+                    }}
+                ]
+            }
+        }]}]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_a_host_and_a_port() {
+        let target = |text: &str| text.parse::<Target>();
+        assert_eq!(target("nuncio:8003").unwrap().host, "nuncio");
+        assert_eq!(target("[::1]:8003").unwrap().host, "::1");
+        for text in [
+            "",
+            "nuncio",
+            ":8003",
+            "nuncio:0",
+            "nuncio:x",
+            "nuncio:99999",
+        ] {
+            assert!(target(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Who is connected, how far each Envoy is, and what it refuses. Streams write, status and diagnostics read.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use crate::{ResourceType, Version};
+
+/// Variant of the xDS protocol that a stream speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// State of the world: every response has all resources of its type.
+    Sotw,
+    /// Incremental: a response has what changed.
+    Delta,
+}
+
+/// A connected Envoy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envoy {
+    /// `node.id`
+    pub node: String,
+    /// `node.cluster`
+    pub cluster: String,
+    /// How it is talked to.
+    pub protocol: Protocol,
+    /// The highest snapshot of which it has acknowledged everything that it subscribes to; 0 at first. What it refused
+    /// counts as settled, and is listed among the rejections.
+    pub acked: u64,
+    /// Digest of that snapshot.
+    pub digest: Option<u128>,
+}
+
+/// A resource that an Envoy refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// `node.id` of the Envoy.
+    pub node: String,
+    /// Type of the resource.
+    pub kind: ResourceType,
+    /// Name of the resource.
+    pub name: Arc<str>,
+    /// The version that is refused.
+    pub version: Version,
+    /// The Envoy's own words.
+    pub message: Arc<str>,
+}
+
+/// Everybody who is connected at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FleetState {
+    /// By node id; each once, by its newest stream.
+    pub envoys: Vec<Envoy>,
+    /// What is refused by any of them.
+    pub rejections: Vec<Rejection>,
+}
+
+/// The fleet. Cheap to clone: clones are the same fleet.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    streams: Mutex<Streams>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Streams {
+    next: u64,
+    members: BTreeMap<u64, Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    envoy: Envoy,
+    rejections: Vec<Rejection>,
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fleet {
+    /// A fleet of nobody.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                streams: Mutex::default(),
+                changes: watch::channel(0).0,
+            }),
+        }
+    }
+
+    /// Who is connected now.
+    #[must_use]
+    pub fn state(&self) -> FleetState {
+        let streams = self.lock();
+        let newest: BTreeMap<&str, &Member> = streams
+            .members
+            .values()
+            .map(|member| (member.envoy.node.as_str(), member))
+            .collect();
+        FleetState {
+            envoys: newest.values().map(|member| member.envoy.clone()).collect(),
+            rejections: newest
+                .values()
+                .flat_map(|member| member.rejections.iter().cloned())
+                .collect(),
+        }
+    }
+
+    /// Told of every change, with a number that grows.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Adds a stream; it leaves when the membership is dropped.
+    pub(crate) fn join(&self, envoy: Envoy) -> Membership {
+        let mut streams = self.lock();
+        let id = streams.next;
+        streams.next += 1;
+        let member = Member {
+            envoy,
+            rejections: Vec::new(),
+        };
+        streams.members.insert(id, member);
+        drop(streams);
+        self.changed();
+        Membership {
+            fleet: self.clone(),
+            id,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Streams> {
+        // nobody panics while holding it, and if so the numbers are still numbers
+        self.inner
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.inner.changes.send_modify(|changes| *changes += 1);
+    }
+}
+
+/// A stream's place in the fleet.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    fleet: Fleet,
+    id: u64,
+}
+
+impl Membership {
+    /// Says how far the Envoy is and what it refuses; false when both are as before.
+    pub(crate) fn update(
+        &self,
+        acked: u64,
+        digest: Option<u128>,
+        rejections: Vec<Rejection>,
+    ) -> bool {
+        let mut streams = self.fleet.lock();
+        let Some(member) = streams.members.get_mut(&self.id) else {
+            return false;
+        };
+        if member.envoy.acked == acked && member.rejections == rejections {
+            return false;
+        }
+        member.envoy.acked = acked;
+        member.envoy.digest = digest;
+        member.rejections = rejections;
+        drop(streams);
+        self.fleet.changed();
+        true
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.fleet.lock().members.remove(&self.id);
+        self.fleet.changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envoy(node: &str) -> Envoy {
+        Envoy {
+            node: node.to_owned(),
+            cluster: String::new(),
+            protocol: Protocol::Delta,
+            acked: 0,
+            digest: None,
+        }
+    }
+
+    #[test]
+    fn an_envoy_that_reconnects_counts_once_by_its_newest_stream() {
+        let fleet = Fleet::new();
+        let old = fleet.join(envoy("a"));
+        old.update(7, None, Vec::new());
+        let new = fleet.join(envoy("a"));
+        new.update(9, None, Vec::new());
+        assert_eq!(fleet.state().envoys.len(), 1);
+        assert_eq!(fleet.state().envoys[0].acked, 9);
+        drop(new);
+        assert_eq!(fleet.state().envoys[0].acked, 7);
+        drop(old);
+        assert!(fleet.state().envoys.is_empty());
+    }
+
+    #[test]
+    fn only_what_differs_is_told() {
+        let fleet = Fleet::new();
+        let member = fleet.join(envoy("a"));
+        let mut changes = fleet.subscribe();
+        member.update(0, None, Vec::new());
+        assert!(!changes.has_changed().unwrap());
+        member.update(1, None, Vec::new());
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        drop(member);
+        assert!(changes.has_changed().unwrap());
+    }
+}

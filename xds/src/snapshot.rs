@@ -1,0 +1,332 @@
+//! A snapshot: every resource as of one moment, encoded, with a log of what changed and when.
+//!
+//! A snapshot shares all that is the same with the one before it, so making one costs what has changed, and a stream
+//! that knows which snapshot it has seen last finds what to send in the log, without a copy of what the client holds.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use imbl::{OrdMap, Vector};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+
+use crate::{Resource, ResourceType, Version};
+
+/// Changes that are remembered per type. A stream that is further behind is brought up by one comparison of all.
+const LOG_LENGTH: usize = 1 << 16;
+
+/// A resource as it goes on the wire, encoded once for all streams.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Resource name.
+    pub name: Arc<str>,
+    /// Hash of the content.
+    pub version: Version,
+    /// Endpoints that have to follow it.
+    pub needs: Option<Arc<str>>,
+    /// A field `resources` of `DeltaDiscoveryResponse`: key, length, `Resource`.
+    delta: Bytes,
+    /// A field `resources` of `DiscoveryResponse`: key, length, `Any`; a part of `delta`.
+    sotw: Bytes,
+}
+
+// Field numbers of envoy.service.discovery.v3 and google.protobuf.Any
+const RESPONSE_RESOURCES: u32 = 2;
+const RESOURCE_VERSION: u32 = 1;
+const RESOURCE_RESOURCE: u32 = 2;
+const RESOURCE_NAME: u32 = 3;
+const ANY_TYPE_URL: u32 = 1;
+const ANY_VALUE: u32 = 2;
+
+impl Entry {
+    /// Encodes a resource. `Resource.resource` and `DiscoveryResponse.resources` have the same field number and type, so
+    /// that the end of one encoding is the other.
+    fn new(resource: &Resource) -> Self {
+        let version = resource.version.to_string();
+        let type_url = resource.kind.type_url();
+        let field =
+            |number, length: usize| key_len(number) + encoded_len_varint(length as u64) + length;
+        let any = field(ANY_TYPE_URL, type_url.len()) + field(ANY_VALUE, resource.body.len());
+        let inner = field(RESOURCE_NAME, resource.name.len())
+            + field(RESOURCE_VERSION, version.len())
+            + field(RESOURCE_RESOURCE, any);
+        let mut buffer = BytesMut::with_capacity(field(RESPONSE_RESOURCES, inner));
+        let mut open = |number, length: usize, content: &[u8]| {
+            encode_key(number, WireType::LengthDelimited, &mut buffer);
+            encode_varint(length as u64, &mut buffer);
+            buffer.put_slice(content);
+        };
+        open(RESPONSE_RESOURCES, inner, &[]);
+        open(RESOURCE_NAME, resource.name.len(), resource.name.as_bytes());
+        open(RESOURCE_VERSION, version.len(), version.as_bytes());
+        open(RESOURCE_RESOURCE, any, &[]);
+        open(ANY_TYPE_URL, type_url.len(), type_url.as_bytes());
+        open(ANY_VALUE, resource.body.len(), &resource.body);
+        let delta = buffer.freeze();
+        let sotw = delta.slice(delta.len() - field(RESOURCE_RESOURCE, any)..);
+        Self {
+            name: resource.name.clone(),
+            version: resource.version,
+            needs: resource.needs.clone(),
+            delta,
+            sotw,
+        }
+    }
+
+    /// For an incremental response.
+    #[must_use]
+    pub fn delta(&self) -> Bytes {
+        self.delta.clone()
+    }
+
+    /// For a state-of-the-world response.
+    #[must_use]
+    pub fn sotw(&self) -> Bytes {
+        self.sotw.clone()
+    }
+
+    /// Size on the wire.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.delta.len()
+    }
+
+    /// Never: an entry has a name at least.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.delta.is_empty()
+    }
+}
+
+/// The resources of one type.
+#[derive(Clone, Debug, Default)]
+pub struct TypeView {
+    entries: OrdMap<Arc<str>, Arc<Entry>>,
+    /// Which name changed in which snapshot, oldest first.
+    log: Vector<(u64, Arc<str>)>,
+    /// The log knows of every change after this snapshot.
+    log_start: u64,
+    digest: u128,
+}
+
+impl TypeView {
+    /// The resource of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Entry>> {
+        self.entries.get(name)
+    }
+
+    /// All resources, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.values()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Names that changed after snapshot `seq`, possibly more than once; `None` when the log does not go back so far.
+    #[must_use]
+    pub fn changed_since(&self, seq: u64) -> Option<impl Iterator<Item = &Arc<str>>> {
+        if seq < self.log_start {
+            return None;
+        }
+        let first = match self
+            .log
+            .binary_search_by(|(at, _)| at.cmp(&seq).then(std::cmp::Ordering::Less))
+        {
+            Ok(found) | Err(found) => found,
+        };
+        Some(self.log.iter().skip(first).map(|(_, name)| name))
+    }
+
+    /// A hash of names and versions, the same for the same content.
+    #[must_use]
+    pub const fn digest(&self) -> u128 {
+        self.digest
+    }
+
+    fn insert(&mut self, seq: u64, resource: &Resource) -> bool {
+        let old = self.entries.get(&resource.name);
+        if old.is_some_and(|old| old.version == resource.version) {
+            return false;
+        }
+        if let Some(old) = old {
+            self.digest ^= digest(resource.kind, &old.name, old.version);
+        }
+        self.digest ^= digest(resource.kind, &resource.name, resource.version);
+        self.entries
+            .insert(resource.name.clone(), Arc::new(Entry::new(resource)));
+        self.note(seq, resource.name.clone());
+        true
+    }
+
+    fn remove(&mut self, seq: u64, kind: ResourceType, name: &Arc<str>) -> bool {
+        let Some(old) = self.entries.remove(name) else {
+            return false;
+        };
+        self.digest ^= digest(kind, &old.name, old.version);
+        self.note(seq, name.clone());
+        true
+    }
+
+    fn note(&mut self, seq: u64, name: Arc<str>) {
+        self.log.push_back((seq, name));
+        while self.log.len() > LOG_LENGTH {
+            if let Some((dropped, _)) = self.log.pop_front() {
+                self.log_start = dropped;
+            }
+        }
+    }
+}
+
+fn digest(kind: ResourceType, name: &str, version: Version) -> u128 {
+    let seed = xxhash_rust::xxh3::xxh3_64_with_seed(name.as_bytes(), kind.index() as u64);
+    xxhash_rust::xxh3::xxh3_128_with_seed(&version.0.to_le_bytes(), seed)
+}
+
+/// Every resource as of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Number of this snapshot; each has a higher one than those before.
+    pub seq: u64,
+    types: [TypeView; ResourceType::ALL.len()],
+}
+
+impl Snapshot {
+    /// The resources of a type.
+    #[must_use]
+    pub fn of(&self, kind: ResourceType) -> &TypeView {
+        &self.types[kind.index()]
+    }
+
+    /// A hash of all names and versions, the same for the same content on every replica.
+    #[must_use]
+    pub fn digest(&self) -> u128 {
+        self.types
+            .iter()
+            .fold(0, |digest, view| digest ^ view.digest)
+    }
+
+    /// The next snapshot; `None` if nothing differs.
+    #[must_use]
+    pub fn next(
+        &self,
+        upserts: &[Resource],
+        removals: &[(ResourceType, Arc<str>)],
+    ) -> Option<Self> {
+        let mut next = self.clone();
+        next.seq += 1;
+        let mut differs = false;
+        for resource in upserts {
+            differs |= next.types[resource.kind.index()].insert(next.seq, resource);
+        }
+        for (kind, name) in removals {
+            differs |= next.types[kind.index()].remove(next.seq, *kind, name);
+        }
+        differs.then_some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
+
+    fn resource(name: &str, body: &'static [u8]) -> Resource {
+        Resource::new(ResourceType::Cluster, name, Bytes::from_static(body))
+    }
+
+    #[test]
+    fn an_entry_is_a_field_of_both_responses() {
+        let entry = Entry::new(&resource("a", b"body"));
+        let delta = DeltaDiscoveryResponse::decode(entry.delta()).unwrap();
+        let sotw = DiscoveryResponse::decode(entry.sotw()).unwrap();
+        assert_eq!(delta.resources.len(), 1);
+        assert_eq!(delta.resources[0].name, "a");
+        assert_eq!(delta.resources[0].version, entry.version.to_string());
+        assert_eq!(
+            delta.resources[0].resource.as_ref(),
+            Some(&sotw.resources[0])
+        );
+        assert_eq!(sotw.resources[0].type_url, ResourceType::Cluster.type_url());
+        assert_eq!(sotw.resources[0].value, b"body");
+    }
+
+    #[test]
+    fn the_log_says_what_changed_since() {
+        let first = Snapshot::default()
+            .next(&[resource("a", b"1"), resource("b", b"1")], &[])
+            .unwrap();
+        let second = first
+            .next(&[resource("a", b"2"), resource("b", b"1")], &[])
+            .unwrap();
+        let third = second
+            .next(&[], &[(ResourceType::Cluster, "b".into())])
+            .unwrap();
+        let since = |seq| -> Vec<&str> {
+            third
+                .of(ResourceType::Cluster)
+                .changed_since(seq)
+                .unwrap()
+                .map(AsRef::as_ref)
+                .collect()
+        };
+        assert_eq!(since(0), ["a", "b", "a", "b"]);
+        assert_eq!(since(1), ["a", "b"]);
+        assert_eq!(since(2), ["b"]);
+        assert!(since(3).is_empty());
+        assert!(
+            third
+                .next(
+                    &[resource("a", b"2")],
+                    &[(ResourceType::Cluster, "b".into())]
+                )
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn equal_content_has_an_equal_digest_however_it_came() {
+        let one = Snapshot::default()
+            .next(&[resource("a", b"1"), resource("b", b"2")], &[])
+            .unwrap();
+        let other = Snapshot::default()
+            .next(&[resource("b", b"1")], &[])
+            .unwrap();
+        assert_ne!(one.digest(), other.digest());
+        let other = other
+            .next(&[resource("b", b"2"), resource("a", b"1")], &[])
+            .unwrap();
+        assert_eq!(one.digest(), other.digest());
+    }
+
+    #[test]
+    fn a_log_that_is_too_short_says_so() {
+        let many: Vec<Resource> = (0..=LOG_LENGTH)
+            .map(|n| resource(&n.to_string(), b"1"))
+            .collect();
+        let snapshot = Snapshot::default().next(&many, &[]).unwrap();
+        assert!(
+            snapshot
+                .of(ResourceType::Cluster)
+                .changed_since(0)
+                .is_none()
+        );
+        assert!(
+            snapshot
+                .of(ResourceType::Cluster)
+                .changed_since(1)
+                .is_some()
+        );
+    }
+}

@@ -1,3 +1,53 @@
-//! The one binary.
+//! The one binary: parse, init logs, run.
 
-fn main() {}
+use std::{
+    env,
+    io::{Write as _, stdout},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use nuncio::{
+    args::{Arguments, Command},
+    bootstrap_command, demo, render_command, run,
+    settings::Settings,
+    telemetry,
+};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match execute(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "nuncio: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    telemetry::init(arguments.log_format)?;
+    let settings = Settings::from_env(|name| env::var(name).ok())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    match arguments.command {
+        Command::Operator { context, servers } => {
+            runtime.block_on(run::operator(context, servers, settings))?
+        }
+        Command::Serve {
+            directory,
+            servers,
+            envoy,
+        } => runtime.block_on(run::serve(&directory, servers, envoy, settings))?,
+        Command::Demo { envoy, dir } => runtime.block_on(demo::run(envoy, dir, settings))?,
+        Command::Render { directory, output } => {
+            return render_command::run(&directory, output, &settings);
+        }
+        Command::Bootstrap(arguments) => {
+            let text = bootstrap_command::text(&arguments)?;
+            stdout().write_all(text.as_bytes())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -57,18 +57,24 @@ impl Report {
     /// The most severe problem of a condition, if any.
     #[must_use]
     pub fn problem(&self, condition: ConditionType) -> Option<&Problem> {
-        self.problems.iter().find(|problem| problem.condition == condition)
+        self.problems
+            .iter()
+            .find(|problem| problem.condition == condition)
     }
 
     /// Whether the object is taken as it is: nothing worse than a hint.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.problems.iter().all(|problem| problem.severity == Severity::Notice)
+        self.problems
+            .iter()
+            .all(|problem| problem.severity == Severity::Notice)
     }
 
     /// Whether the object is wrong: nothing of it is served because of what it says itself.
     #[must_use]
     pub fn is_error(&self) -> bool {
-        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+        self.problems
+            .iter()
+            .any(|problem| problem.severity == Severity::Error)
     }
 }

@@ -1,0 +1,45 @@
+//! `nuncio bootstrap`: a bootstrap for an Envoy that is started by somebody else.
+
+use nuncio_xds::{
+    bootstrap::{Bootstrap, TlsFiles},
+    fleet::Protocol,
+};
+
+use crate::{
+    args::{BootstrapArguments, ProtocolArgument},
+    envoy::hostname,
+    render_command::Format,
+};
+
+/// The bootstrap as text.
+///
+/// # Errors
+/// A value that YAML cannot hold, which would be a defect of ours.
+pub fn text(arguments: &BootstrapArguments) -> anyhow::Result<String> {
+    let tls = match (&arguments.xds_ca, &arguments.xds_cert, &arguments.xds_key) {
+        (Some(ca), Some(certificate), Some(key)) => Some(TlsFiles {
+            ca: ca.clone(),
+            certificate: certificate.clone(),
+            key: key.clone(),
+        }),
+        _ => None,
+    };
+    let bootstrap = Bootstrap {
+        node_id: arguments.node_id.clone().unwrap_or_else(hostname),
+        cluster: arguments.cluster.clone(),
+        xds: arguments.xds.clone(),
+        admin: arguments.admin_address,
+        ready: arguments.ready_address,
+        protocol: match arguments.protocol {
+            ProtocolArgument::Delta => Protocol::Delta,
+            ProtocolArgument::Sotw => Protocol::Sotw,
+        },
+        tls,
+        max_heap_bytes: arguments.max_heap_bytes,
+    };
+    let json = bootstrap.to_json();
+    Ok(match arguments.output {
+        Format::Json => serde_json::to_string_pretty(&json)? + "\n",
+        Format::Yaml => serde_saphyr::to_string(&json)?,
+    })
+}

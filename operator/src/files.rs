@@ -1,0 +1,341 @@
+//! Manifests in a directory as a source: the same objects that a cluster has, from `*.yaml`, `*.yml` and `*.json` files,
+//! read once ([`load`]) or followed as they are edited ([`follow`]).
+//!
+//! Nothing in a file can keep another file, or another document of the same file, from being read. What is no object
+//! that we know becomes a [`Kind::Document`] with a report of its own. Files are taken in the order of their paths; of an
+//! object that is there twice the first counts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use notify::{RecursiveMode, Watcher as _};
+use tokio::{sync::mpsc, time::timeout};
+use tracing::{info, warn};
+
+use self::document::documents;
+use crate::{
+    change::{Change, Reconciled},
+    object::{Kind, ObjectRef},
+    report::{ConditionType, Problem, Severity},
+    settings::Settings,
+};
+
+mod document;
+
+/// Size of a file that is still read.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+/// Edits are looked for at least this often, for file systems that tell nobody.
+const RESCAN: Duration = Duration::from_secs(5);
+/// While events keep coming they are taken together for this long.
+const GATHER: Duration = Duration::from_millis(5);
+/// A file that does not parse right after an edit may be half written: it is read again after this time.
+const SECOND_LOOK: Duration = Duration::from_millis(40);
+
+/// Everything in a directory, as one complete list per kind.
+///
+/// # Errors
+/// A directory that cannot be read.
+pub fn load(directory: &Path, settings: &Settings) -> anyhow::Result<Vec<Change>> {
+    let mut files = Files::new(directory, settings);
+    files
+        .scan()
+        .with_context(|| format!("cannot read {}", directory.display()))?;
+    Ok(files.everything())
+}
+
+/// Sends everything in a directory, and then what changes, until the receiver is gone.
+///
+/// # Errors
+/// A directory that cannot be read or watched at the start. Later on it may be away for a while: what was read last
+/// stays.
+pub async fn follow(
+    directory: &Path,
+    settings: &Settings,
+    changes: mpsc::Sender<Vec<Change>>,
+) -> anyhow::Result<()> {
+    let (events, mut waker) = mpsc::channel(1);
+    let mut watch = Watch::start(directory, events.clone())
+        .with_context(|| format!("cannot watch {}", directory.display()))?;
+    let mut files = Files::new(directory, settings);
+    files
+        .scan()
+        .with_context(|| format!("cannot read {}", directory.display()))?;
+    if changes.send(files.everything()).await.is_err() {
+        return Ok(());
+    }
+    info!(directory = %directory.display(), files = files.files.len(), "manifests are read and followed");
+    let mut away = false;
+    loop {
+        if timeout(RESCAN, waker.recv()).await.is_ok() {
+            while timeout(GATHER, waker.recv()).await.is_ok() {}
+        }
+        match files.scan() {
+            Ok(suspicious) => {
+                if suspicious {
+                    tokio::time::sleep(SECOND_LOOK).await;
+                    files.read_again();
+                }
+                away = false;
+            }
+            Err(error) => {
+                if !away {
+                    warn!(directory = %directory.display(), %error, "the directory cannot be read; what was read last is served on");
+                }
+                away = true;
+                continue;
+            }
+        }
+        if watch.is_stale() {
+            match Watch::start(directory, events.clone()) {
+                Ok(anew) => watch = anew,
+                Err(error) => {
+                    warn!(directory = %directory.display(), %error, "the directory cannot be watched; edits are found within {RESCAN:?}")
+                }
+            }
+        }
+        let differences = files.differences();
+        if !differences.is_empty() && changes.send(differences).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Wakes us when something below a directory changes.
+struct Watch {
+    directory: PathBuf,
+    inode: u64,
+    _watcher: notify::RecommendedWatcher,
+}
+
+impl Watch {
+    fn start(directory: &Path, events: mpsc::Sender<()>) -> anyhow::Result<Self> {
+        let mut watcher = notify::recommended_watcher(move |_event| {
+            // full means that somebody is being woken already
+            let _ = events.try_send(());
+        })?;
+        watcher.watch(directory, RecursiveMode::Recursive)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            inode: fs::metadata(directory)?.ino(),
+            _watcher: watcher,
+        })
+    }
+
+    /// Whether the directory has been replaced by another of the same name.
+    fn is_stale(&self) -> bool {
+        fs::metadata(&self.directory).is_ok_and(|metadata| metadata.ino() != self.inode)
+    }
+}
+
+/// What tells one state of a file from another without reading it.
+type Stamp = (u64, i64, i64, u64);
+
+#[derive(Debug)]
+struct File {
+    stamp: Stamp,
+    objects: Vec<Reconciled>,
+}
+
+/// The files of a directory and what is in them.
+struct Files<'a> {
+    directory: PathBuf,
+    settings: &'a Settings,
+    files: BTreeMap<PathBuf, File>,
+    /// Files that were read in the last scan and do not parse.
+    suspicious: BTreeSet<PathBuf>,
+    /// What the receiver has.
+    sent: BTreeMap<ObjectRef, Reconciled>,
+}
+
+impl<'a> Files<'a> {
+    fn new(directory: &Path, settings: &'a Settings) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            settings,
+            files: BTreeMap::new(),
+            suspicious: BTreeSet::new(),
+            sent: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the files that are new or differ; says whether one of them does not parse.
+    fn scan(&mut self) -> io::Result<bool> {
+        let mut found = BTreeMap::new();
+        walk(&self.directory, &mut found)?;
+        self.files.retain(|path, _| found.contains_key(path));
+        self.suspicious.clear();
+        for (path, stamp) in found {
+            if self.files.get(&path).is_none_or(|file| file.stamp != stamp) {
+                self.read(path, stamp);
+            }
+        }
+        Ok(!self.suspicious.is_empty())
+    }
+
+    fn read_again(&mut self) {
+        for path in std::mem::take(&mut self.suspicious) {
+            if let Some(stamp) = fs::metadata(&path).ok().map(|metadata| stamp(&metadata)) {
+                self.read(path, stamp);
+            }
+        }
+    }
+
+    fn read(&mut self, path: PathBuf, stamp: Stamp) {
+        let name = path
+            .strip_prefix(&self.directory)
+            .unwrap_or(&path)
+            .display()
+            .to_string();
+        let text = if stamp.3 > MAX_FILE_BYTES {
+            Err(format!(
+                "the file is larger than {} MiB",
+                MAX_FILE_BYTES >> 20
+            ))
+        } else {
+            fs::read(&path)
+                .map_err(|error| format!("the file cannot be read: {error}"))
+                .and_then(|bytes| {
+                    String::from_utf8(bytes)
+                        .map_err(|error| format!("the file is not UTF-8: {error}"))
+                })
+        };
+        let objects = match text {
+            Ok(text) => documents(&name, &text, self.settings),
+            Err(message) => vec![not_an_object(&name, "Unreadable", &message)],
+        };
+        let broken = objects.iter().any(|found| {
+            found.object.kind == Kind::Document
+                && found
+                    .problems
+                    .iter()
+                    .any(|problem| problem.reason == "NotYaml")
+        });
+        if broken {
+            self.suspicious.insert(path.clone());
+        }
+        self.files.insert(path, File { stamp, objects });
+    }
+
+    /// Every object once, those that are there twice with a report.
+    fn objects(&self) -> BTreeMap<ObjectRef, Reconciled> {
+        let mut objects: BTreeMap<ObjectRef, Reconciled> = BTreeMap::new();
+        let mut places: BTreeMap<ObjectRef, &Path> = BTreeMap::new();
+        for (path, file) in &self.files {
+            for found in &file.objects {
+                if let Some(first) = places.get(&found.object) {
+                    let place = |path: &Path| {
+                        path.strip_prefix(&self.directory)
+                            .unwrap_or(path)
+                            .display()
+                            .to_string()
+                    };
+                    let name = format!("{}#{}", place(path), found.object);
+                    let message = format!(
+                        "{} is in {} already; that one counts, this one is ignored",
+                        found.object,
+                        place(first)
+                    );
+                    let report = not_an_object(&name, "Duplicate", &message);
+                    objects.insert(report.object.clone(), report);
+                    continue;
+                }
+                places.insert(found.object.clone(), path);
+                objects.insert(found.object.clone(), found.clone());
+            }
+        }
+        objects
+    }
+
+    /// A complete list per kind.
+    fn everything(&mut self) -> Vec<Change> {
+        self.sent = self.objects();
+        let kinds = Kind::WATCHED.into_iter().chain([Kind::Document]);
+        kinds
+            .map(|kind| {
+                let all = self.sent.values().filter(|found| found.object.kind == kind);
+                Change::Replace(kind, all.cloned().collect())
+            })
+            .collect()
+    }
+
+    /// What the receiver does not have yet.
+    fn differences(&mut self) -> Vec<Change> {
+        let objects = self.objects();
+        let applied = objects
+            .iter()
+            .filter(|(object, found)| self.sent.get(object) != Some(found))
+            .map(|(_, found)| Change::Apply(Box::new(found.clone())));
+        let deleted = self
+            .sent
+            .keys()
+            .filter(|object| !objects.contains_key(object))
+            .map(|object| Change::Delete(object.clone()));
+        let changes = applied.chain(deleted).collect();
+        self.sent = objects;
+        changes
+    }
+}
+
+/// A report on something in a file that is no object we know.
+fn not_an_object(name: &str, reason: &'static str, message: &str) -> Reconciled {
+    Reconciled {
+        object: ObjectRef::new(Kind::Document, "", name),
+        generation: 0,
+        fragment: None,
+        problems: vec![Problem {
+            severity: Severity::Error,
+            condition: ConditionType::Accepted,
+            reason,
+            path: String::new(),
+            message: message.to_owned(),
+        }],
+    }
+}
+
+fn stamp(metadata: &fs::Metadata) -> Stamp {
+    (
+        metadata.ino(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        metadata.len(),
+    )
+}
+
+/// Manifests below a directory. What begins with a dot is left out: editors keep their own files there, and mounted
+/// ConfigMaps their old ones.
+fn walk(directory: &Path, found: &mut BTreeMap<PathBuf, Stamp>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') {
+            continue;
+        }
+        // what vanishes between the listing and the look is gone
+        let Ok(metadata) = fs::metadata(&path) else {
+            continue;
+        };
+        if metadata.is_dir() {
+            let below = walk(&path, found);
+            if let Err(error) = below
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                warn!(directory = %path.display(), %error, "a directory cannot be read");
+            }
+        } else if matches!(
+            path.extension().and_then(|extension| extension.to_str()),
+            Some("yaml" | "yml" | "json")
+        ) {
+            found.insert(path, stamp(&metadata));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

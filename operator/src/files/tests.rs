@@ -1,0 +1,151 @@
+use std::fs;
+
+use super::*;
+
+const LISTENER: &str = "apiVersion: getambassador.io/v3alpha1\nkind: Listener\nmetadata: {name: a}\nspec: {port: 8080, protocol: HTTP, securityModel: XFP, hostBinding: {namespace: {from: ALL}}}\n";
+
+fn mapping(name: &str, prefix: &str) -> String {
+    format!(
+        "apiVersion: getambassador.io/v3alpha1\nkind: Mapping\nmetadata: {{name: {name}}}\nspec: {{hostname: '*', prefix: {prefix}, service: '10.0.0.1'}}\n"
+    )
+}
+
+fn names(changes: &[Change]) -> Vec<String> {
+    changes
+        .iter()
+        .flat_map(|change| match change {
+            Change::Apply(found) => vec![format!("+{}", found.object)],
+            Change::Delete(object) => vec![format!("-{object}")],
+            Change::Replace(_, all) => all.iter().map(|found| found.object.to_string()).collect(),
+        })
+        .collect()
+}
+
+fn write(directory: &tempfile::TempDir, name: &str, text: impl AsRef<[u8]>) {
+    let path = directory.path().join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn every_document_of_every_file_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    write(
+        &directory,
+        "a.yaml",
+        format!("# comment\n---\n{LISTENER}---\n{}", mapping("m", "/a/")),
+    );
+    write(&directory, "deep/er/b.yml", mapping("n", "/b/"));
+    write(
+        &directory,
+        "c.json",
+        r#"{"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "x"}}]}"#,
+    );
+    write(&directory, ".hidden.yaml", mapping("hidden", "/"));
+    write(&directory, "notes.txt", "not a manifest");
+    let changes = load(directory.path(), &Settings::default()).unwrap();
+    assert_eq!(
+        names(&changes),
+        [
+            "Service x/s",
+            "Listener default/a",
+            "Mapping default/m",
+            "Mapping default/n"
+        ]
+    );
+    assert_eq!(changes.len(), 7, "one list per kind, be it empty");
+}
+
+#[test]
+fn what_is_no_object_has_a_report_and_hides_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    write(
+        &directory,
+        "a.yaml",
+        format!(
+            "kind: [unclosed\n---\njust text\n---\n{}",
+            mapping("m", "/a/")
+        ),
+    );
+    write(&directory, "b.yaml", [0xff, 0xfe, 0x00]);
+    write(&directory, "c.yaml", mapping("m", "/again/"));
+    write(
+        &directory,
+        "d.yaml",
+        "apiVersion: example.com/v1\nkind: Toaster\nmetadata: {name: t}\n",
+    );
+    write(&directory, "e.yaml", "");
+    let changes = load(directory.path(), &Settings::default()).unwrap();
+    assert_eq!(
+        names(&changes),
+        [
+            "Mapping default/m",
+            "a.yaml#1",
+            "a.yaml#2",
+            "b.yaml",
+            "c.yaml#Mapping default/m",
+            "d.yaml#1"
+        ]
+    );
+}
+
+#[test]
+fn only_what_differs_is_told_after_an_edit() {
+    let directory = tempfile::tempdir().unwrap();
+    write(
+        &directory,
+        "a.yaml",
+        format!("{}---\n{}", mapping("m", "/a/"), mapping("n", "/n/")),
+    );
+    let settings = Settings::default();
+    let mut files = Files::new(directory.path(), &settings);
+    files.scan().unwrap();
+    files.everything();
+    files.scan().unwrap();
+    assert!(files.differences().is_empty());
+    write(
+        &directory,
+        "new.yaml",
+        format!("{}---\n{}", mapping("m", "/other/"), mapping("o", "/o/")),
+    );
+    fs::rename(
+        directory.path().join("new.yaml"),
+        directory.path().join("a.yaml"),
+    )
+    .unwrap();
+    files.scan().unwrap();
+    assert_eq!(
+        names(&files.differences()),
+        [
+            "+Mapping default/m",
+            "+Mapping default/o",
+            "-Mapping default/n"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn edits_are_followed_and_a_vanished_directory_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let below = directory.path().join("manifests");
+    write(&directory, "manifests/a.yaml", mapping("m", "/a/"));
+    let (sender, mut changes) = mpsc::channel(8);
+    let path = below.clone();
+    let task = tokio::spawn(async move { follow(&path, &Settings::default(), sender).await });
+    assert_eq!(names(&changes.recv().await.unwrap()), ["Mapping default/m"]);
+    write(&directory, "manifests/b.yaml", mapping("n", "/b/"));
+    assert_eq!(
+        names(&changes.recv().await.unwrap()),
+        ["+Mapping default/n"]
+    );
+    fs::rename(&below, directory.path().join("away")).unwrap();
+    fs::rename(directory.path().join("away"), &below).unwrap();
+    write(&directory, "manifests/c.yaml", mapping("o", "/c/"));
+    assert_eq!(
+        names(&changes.recv().await.unwrap()),
+        ["+Mapping default/o"]
+    );
+    drop(changes);
+    write(&directory, "manifests/d.yaml", mapping("p", "/d/"));
+    task.await.unwrap().unwrap();
+}

@@ -1,0 +1,190 @@
+//! The health server: `/ambassador/v0/check_alive` and `/ambassador/v0/check_ready` (Emissary's paths, so that probes
+//! can be carried over) and `/metrics`.
+//!
+//! Alive means that the process answers. Ready means that the view is complete and the first snapshot is built: an
+//! Envoy that asks earlier would wait, or would be told less than it already serves. While it is not ready the answer
+//! says what is waited for, since that is what somebody who looks at a failing probe wants to know.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::{encoding::text, registry::Registry};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::object::Kind;
+
+/// What each source still waits for. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Mutex<BTreeMap<Kind, String>>>);
+
+impl Progress {
+    /// `kind` is not complete; `reason` says why, in a few words.
+    pub fn waiting(&self, kind: Kind, reason: impl Into<String>) {
+        self.lock().insert(kind, reason.into());
+    }
+
+    /// `kind` is complete.
+    pub fn complete(&self, kind: Kind) {
+        self.lock().remove(&kind);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Kind, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is waited for, one line a kind.
+    fn describe(&self) -> String {
+        let waiting = self.lock();
+        if waiting.is_empty() {
+            return "the first snapshot is being built\n".to_owned();
+        }
+        waiting
+            .iter()
+            .map(|(kind, reason)| format!("waiting for {kind}: {reason}\n"))
+            .collect()
+    }
+}
+
+/// What the health server reports.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Becomes true after the first snapshot, and false when the process stops.
+    pub ready: watch::Receiver<bool>,
+    /// What is waited for until then.
+    pub progress: Progress,
+    /// What `/metrics` shows.
+    pub registries: Arc<[Registry; 2]>,
+    /// Cancelled when the process stops.
+    pub stopping: CancellationToken,
+}
+
+/// Answers on `listener` until `shutdown` completes.
+///
+/// # Errors
+/// The socket failed.
+pub async fn serve(
+    listener: TcpListener,
+    health: Health,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(health))
+        .with_graceful_shutdown(shutdown)
+        .await
+}
+
+fn router(health: Health) -> Router {
+    Router::new()
+        .route("/ambassador/v0/check_alive", get(|| async { "alive\n" }))
+        .route("/ambassador/v0/check_ready", get(check_ready))
+        .route("/metrics", get(metrics))
+        .with_state(health)
+}
+
+async fn check_ready(State(health): State<Health>) -> Response {
+    if health.stopping.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    if *health.ready.borrow() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, health.progress.describe()).into_response()
+}
+
+async fn metrics(State(health): State<Health>) -> Response {
+    let mut body = String::new();
+    let encoded = health
+        .registries
+        .iter()
+        .try_for_each(|registry| text::encode_registry(&mut body, registry))
+        .and_then(|()| text::encode_eof(&mut body));
+    match encoded {
+        Ok(()) => {
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, content_type)], body).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn start() -> (SocketAddr, watch::Sender<bool>, Progress) {
+        let (ready, receiver) = watch::channel(false);
+        let progress = Progress::default();
+        let mut registry = Registry::default();
+        let _metrics = crate::metrics::Metrics::new(&mut registry);
+        let health = Health {
+            ready: receiver,
+            progress: progress.clone(),
+            registries: Arc::new([registry, Registry::default()]),
+            stopping: CancellationToken::new(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, health, std::future::pending()));
+        (address, ready, progress)
+    }
+
+    #[tokio::test]
+    async fn alive_at_once_and_ready_after_the_first_snapshot() {
+        let (address, ready, _progress) = start().await;
+        let alive = get(address, "/ambassador/v0/check_alive").await;
+        assert!(alive.starts_with("HTTP/1.1 200"), "{alive}");
+        let before = get(address, "/ambassador/v0/check_ready").await;
+        assert!(before.starts_with("HTTP/1.1 503"), "{before}");
+        ready.send(true).unwrap();
+        let after = get(address, "/ambassador/v0/check_ready").await;
+        assert!(after.starts_with("HTTP/1.1 200"), "{after}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_not_ready_says_what_is_waited_for() {
+        let (address, _ready, progress) = start().await;
+        progress.waiting(Kind::Mapping, "forbidden");
+        progress.waiting(Kind::Host, "listing");
+        progress.complete(Kind::Host);
+        let answer = get(address, "/ambassador/v0/check_ready").await;
+        assert!(
+            answer.ends_with("waiting for Mapping: forbidden\n"),
+            "{answer}"
+        );
+        assert!(!answer.contains("Host"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn metrics_are_text_with_a_content_type() {
+        let (address, ..) = start().await;
+        let answer = get(address, "/metrics").await;
+        assert!(
+            answer.contains("content-type: application/openmetrics-text"),
+            "{answer}"
+        );
+        assert!(answer.trim_end().ends_with("# EOF"), "{answer}");
+    }
+}

@@ -1,0 +1,218 @@
+//! The only loop: changes go into the Store, dirty units are rendered, what differs goes to the cache, and what there
+//! is to say goes to the status book.
+//!
+//! Nothing waits when nothing is going on: the first change is published at once. While a round is worked on, further
+//! changes gather in the channel and are taken together in the next one; Envoys that are slow skip to the newest
+//! state by themselves.
+//!
+//! Nothing is published before every source has told all it has: half a view would take configuration away.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use nuncio_xds::{
+    ResourceType, Unit,
+    cache::{Update, Writer},
+    fleet::{Fleet, Rejection},
+    render,
+};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, info};
+
+use crate::{
+    change::Change,
+    metrics::Metrics,
+    object::{Kind, ObjectRef},
+    settings::Settings,
+    status::Book,
+    store::{Outcome, Store},
+};
+
+/// Secrets that something refers to; `None` until everything else is known.
+pub type WantedSecrets = Option<Arc<BTreeSet<ObjectRef>>>;
+
+/// Where the loop puts its results.
+pub struct Outputs {
+    /// The snapshot that Envoys get.
+    pub writer: Writer,
+    /// Who has it, and who refuses something of it.
+    pub fleet: Fleet,
+    /// What there is to say about objects.
+    pub book: Book,
+    /// Becomes true with the first snapshot.
+    pub ready: watch::Sender<bool>,
+    /// Which Secrets have to be read.
+    pub wanted_secrets: watch::Sender<WantedSecrets>,
+    /// Counters of this loop.
+    pub metrics: Metrics,
+}
+
+/// Runs until the sources are gone.
+pub async fn run(mut inputs: mpsc::Receiver<Vec<Change>>, outputs: Outputs, settings: Settings) {
+    let mut fleet_changes = outputs.fleet.subscribe();
+    let mut publisher = Publisher::new(outputs, settings);
+    loop {
+        tokio::select! {
+            changes = inputs.recv() => {
+                let Some(changes) = changes else { return };
+                publisher.apply(changes);
+                while let Ok(more) = inputs.try_recv() {
+                    publisher.apply(more);
+                }
+                publisher.publish();
+            }
+            Ok(()) = fleet_changes.changed() => publisher.tell_rejections(),
+        }
+    }
+}
+
+struct Publisher {
+    outputs: Outputs,
+    store: Store,
+    /// Kinds that a source has listed completely.
+    synced: BTreeSet<Kind>,
+    published: bool,
+    /// Snapshot in which a resource was last replaced, for those that several objects share.
+    seq_of_unit: BTreeMap<Unit, u64>,
+    /// Snapshot with which an object was last told of.
+    seq_of_object: BTreeMap<ObjectRef, u64>,
+    rejections: Vec<Rejection>,
+}
+
+impl Publisher {
+    fn new(outputs: Outputs, settings: Settings) -> Self {
+        Self {
+            outputs,
+            store: Store::new(settings),
+            synced: BTreeSet::new(),
+            published: false,
+            seq_of_unit: BTreeMap::new(),
+            seq_of_object: BTreeMap::new(),
+            rejections: Vec::new(),
+        }
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            if let Change::Replace(kind, _) = &change {
+                self.synced.insert(*kind);
+            }
+            self.store.apply(change);
+        }
+    }
+
+    fn publish(&mut self) {
+        let missing = |but: Option<Kind>| {
+            Kind::WATCHED
+                .into_iter()
+                .any(|kind| Some(kind) != but && !self.synced.contains(&kind))
+        };
+        if missing(Some(Kind::Secret)) {
+            return;
+        }
+        let first = !self.published;
+        if missing(None) {
+            // which Secrets are wanted is known only after linking; the link is done again with them
+            let rehearsal = self.store.link();
+            self.want_secrets();
+            self.store.keep(rehearsal);
+            return;
+        }
+        let started = Instant::now();
+        let outcome = self.store.link();
+        self.want_secrets();
+        if outcome.units.is_empty() && outcome.reports.is_empty() && !first {
+            return;
+        }
+        let update = self.render(&outcome);
+        let (upserts, removals) = (update.upserts.len(), update.removals.len());
+        let seq = self.outputs.writer.apply(update);
+        self.tell(seq, outcome);
+        self.outputs
+            .metrics
+            .published(started.elapsed(), upserts + removals);
+        if first {
+            self.published = true;
+            info!(resources = upserts, "first snapshot is complete");
+            self.outputs.ready.send_replace(true);
+        } else {
+            debug!(seq, upserts, removals, "published");
+        }
+    }
+
+    /// Renders what may differ.
+    fn render(&self, outcome: &Outcome) -> Update {
+        let ir = self.store.ir();
+        let mut update = Update::default();
+        for unit in &outcome.units {
+            match render(unit, ir) {
+                Some(resource) => update.upserts.push(resource),
+                None => update.removals.push((unit.kind(), unit.name())),
+            }
+        }
+        update
+    }
+
+    fn tell(&mut self, seq: u64, outcome: Outcome) {
+        for unit in outcome.units {
+            if matches!(unit, Unit::Listener(_) | Unit::RouteTable(_)) {
+                self.seq_of_unit.insert(unit, seq);
+            }
+        }
+        for (object, report) in &outcome.reports {
+            match report {
+                Some(_) => self.seq_of_object.insert(object.clone(), seq),
+                None => self.seq_of_object.remove(object),
+            };
+        }
+        self.outputs.book.record(seq, outcome.reports);
+    }
+
+    fn want_secrets(&self) {
+        let wanted = self.store.wanted_secrets();
+        self.outputs.wanted_secrets.send_if_modified(|current| {
+            let differs = current.as_deref() != Some(&wanted);
+            if differs {
+                *current = Some(Arc::new(wanted));
+            }
+            differs
+        });
+    }
+
+    /// Tells the objects that a refused resource is made of. A table is made of many: those are meant that were told
+    /// of in the snapshot that brought the refused version, and the Host and Listener around them.
+    fn tell_rejections(&mut self) {
+        let rejections = self.outputs.fleet.state().rejections;
+        if rejections == self.rejections {
+            return;
+        }
+        let mut rejected: BTreeMap<ObjectRef, String> = BTreeMap::new();
+        for rejection in &rejections {
+            let Some(unit) = self.unit(rejection.kind, &rejection.name) else {
+                continue;
+            };
+            let seq = self.seq_of_unit.get(&unit);
+            for object in self.store.owners(&unit) {
+                let concerned = object.kind != Kind::Mapping
+                    || seq.is_none()
+                    || self.seq_of_object.get(&object) >= seq;
+                if concerned {
+                    rejected
+                        .entry(object)
+                        .or_insert_with(|| rejection.message.to_string());
+                }
+            }
+        }
+        self.rejections = rejections;
+        self.outputs.book.reject(rejected.into_iter().collect());
+    }
+
+    fn unit(&self, kind: ResourceType, name: &str) -> Option<Unit> {
+        self.store
+            .units()
+            .find(|unit| unit.kind() == kind && *unit.name() == *name)
+    }
+}

@@ -1,0 +1,110 @@
+//! `nuncio render DIR`: what Envoy would be told, and what there is to say about each object. For people before they
+//! apply something, and for CI: the exit status says whether every object is in order.
+
+use std::{
+    collections::BTreeMap,
+    io::{Write as _, stdout},
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use nuncio_xds::{Resource, ResourceType, config_dump};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{change::Change, files, report::Report, settings::Settings, store::Store};
+
+/// How the result is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// YAML, for people
+    Yaml,
+    /// JSON, for programs
+    Json,
+}
+
+/// What Envoy would be told, and what there is to say about each object.
+#[derive(Debug, Serialize)]
+pub struct Rendering {
+    /// By object, as `Kind namespace/name`.
+    pub reports: BTreeMap<String, Report>,
+    /// By type of resource, then by name; keys are left out.
+    pub resources: BTreeMap<String, BTreeMap<String, Value>>,
+}
+
+impl Rendering {
+    /// Renders these objects.
+    ///
+    /// # Errors
+    /// A resource that cannot be shown as JSON, which would be a defect of ours.
+    pub fn of(changes: Vec<Change>, settings: &Settings) -> anyhow::Result<Self> {
+        let mut store = Store::new(settings.clone());
+        for change in changes {
+            store.apply(change);
+        }
+        store.link();
+        let mut resources: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
+        for resource in store.resources() {
+            let json = config_dump::to_json(&resource).with_context(|| {
+                format!("{} {:?} cannot be shown", resource.kind, resource.name)
+            })?;
+            resources
+                .entry(section(resource.kind).to_owned())
+                .or_default()
+                .insert(resource_name(&resource), json);
+        }
+        let reports = store
+            .reports()
+            .iter()
+            .map(|(object, report)| (object.to_string(), report.as_ref().clone()))
+            .collect();
+        Ok(Self { reports, resources })
+    }
+
+    /// Whether every object is served as it is written.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.reports.values().all(Report::is_clean)
+    }
+
+    /// As text.
+    ///
+    /// # Errors
+    /// A value that the format cannot hold, which would be a defect of ours.
+    pub fn to_text(&self, format: Format) -> anyhow::Result<String> {
+        Ok(match format {
+            Format::Json => serde_json::to_string_pretty(self)? + "\n",
+            Format::Yaml => serde_saphyr::to_string(self)?,
+        })
+    }
+}
+
+fn resource_name(resource: &Resource) -> String {
+    resource.name.to_string()
+}
+
+const fn section(kind: ResourceType) -> &'static str {
+    match kind {
+        ResourceType::Cluster => "clusters",
+        ResourceType::Endpoints => "endpoints",
+        ResourceType::Secret => "secrets",
+        ResourceType::Listener => "listeners",
+        ResourceType::RouteTable => "routes",
+    }
+}
+
+/// Renders a directory to standard output. Fails with status 1 when an object is not in order.
+///
+/// # Errors
+/// A directory that cannot be read.
+pub fn run(directory: &Path, format: Format, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let changes = files::load(directory, settings)?;
+    let rendering = Rendering::of(changes, settings)?;
+    stdout().write_all(rendering.to_text(format)?.as_bytes())?;
+    Ok(if rendering.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,402 @@
+//! Every task of the process is started here. If one ends before its time the process ends, with its error; at a signal
+//! all end in order: readiness goes first, then streams, then what we hold elsewhere.
+
+use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use kube::{Client, config::KubeConfigOptions};
+use nuncio_xds::{ads, cache, fleet::Fleet};
+use prometheus_client::registry::Registry;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::{
+    args::{EnvoyArguments, Servers},
+    change::Change,
+    envoy, files,
+    health::{self, Health, Progress},
+    leader,
+    metrics::Metrics,
+    object::Kind,
+    publish::{self, Outputs, WantedSecrets},
+    settings::Settings,
+    status::{self, Book},
+    watch as kube_watch,
+};
+
+/// Batches of changes that wait for the publish loop; sources pause beyond it.
+const CHANGES: usize = 64;
+/// How long tasks may take to end.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The tasks of a process, all of which run until `stop`.
+pub struct Tasks {
+    set: JoinSet<anyhow::Result<()>>,
+    /// Cancelled when the process ends.
+    pub stop: CancellationToken,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tasks {
+    /// No tasks yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            set: JoinSet::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Starts a task. `name` is for its error.
+    pub fn start(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.set.spawn(async move {
+            let result = task.await;
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            match result {
+                Ok(()) => Err(anyhow::anyhow!("{name} has ended before its time")),
+                Err(error) => Err(error.context(name)),
+            }
+        });
+    }
+
+    /// Starts a task that has no errors and is dropped at the end.
+    pub fn start_endless(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.start(name, async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+            Ok(())
+        });
+    }
+
+    /// Waits for a signal or for a task that fails, and ends everything.
+    ///
+    /// # Errors
+    /// That of the task.
+    pub async fn finish(mut self) -> anyhow::Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let result = tokio::select! {
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
+            Some(ended) = self.set.join_next() => ended.unwrap_or_else(|panic| Err(panic.into())),
+        };
+        if result.is_ok() {
+            info!("stopping");
+        }
+        self.stop.cancel();
+        let all = async {
+            while let Some(ended) = self.set.join_next().await {
+                if let Ok(Err(error)) = ended {
+                    error!("{error:#}");
+                }
+            }
+        };
+        if timeout(GRACE, all).await.is_err() {
+            self.set.abort_all();
+        }
+        result
+    }
+}
+
+/// The parts that every kind of control plane has.
+pub struct ControlPlane {
+    /// Where sources send changes.
+    pub changes: mpsc::Sender<Vec<Change>>,
+    /// What there is to say about objects.
+    pub book: Book,
+    /// What is waited for.
+    pub progress: Progress,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Secrets that are referred to.
+    pub wanted_secrets: watch::Receiver<WantedSecrets>,
+    /// Who is connected.
+    pub fleet: Fleet,
+    /// Where Envoys connect.
+    pub xds_address: SocketAddr,
+}
+
+/// Starts the publish loop, the ADS server and the health server.
+///
+/// # Errors
+/// Addresses that cannot be bound, certificates that cannot be read.
+pub async fn start(
+    tasks: &mut Tasks,
+    servers: &Servers,
+    settings: &Settings,
+) -> anyhow::Result<ControlPlane> {
+    let tls = xds_tls(servers)?;
+    let mut registry = Registry::with_prefix("nuncio");
+    let metrics = Metrics::new(&mut registry);
+    let mut xds_registry = Registry::default();
+    let ads_metrics = ads::Metrics::new(&mut xds_registry);
+    let (changes, inputs) = mpsc::channel(CHANGES);
+    let (writer, cache) = cache::channel();
+    let (ready_sender, ready) = watch::channel(false);
+    let (wanted_sender, wanted_secrets) = watch::channel(None);
+    let (fleet, book, progress) = (Fleet::new(), Book::default(), Progress::default());
+
+    let xds = bind(servers.xds_address, "--xds-address").await?;
+    let xds_address = xds.local_addr()?;
+    let health = bind(servers.health_address, "--health-address").await?;
+    let outputs = Outputs {
+        writer,
+        fleet: fleet.clone(),
+        book: book.clone(),
+        ready: ready_sender,
+        wanted_secrets: wanted_sender,
+        metrics: metrics.clone(),
+    };
+    tasks.start_endless(
+        "publish loop",
+        publish::run(inputs, outputs, settings.clone()),
+    );
+    let server = ads::Server::new(
+        cache,
+        fleet.clone(),
+        ads::Settings {
+            tls,
+            ..ads::Settings::default()
+        },
+        ads_metrics,
+    );
+    let stop = tasks.stop.clone();
+    tasks.start("xDS server", async move {
+        server
+            .serve(xds, stop.cancelled_owned())
+            .await
+            .map_err(Into::into)
+    });
+    let health_state = Health {
+        ready,
+        progress: progress.clone(),
+        registries: Arc::new([registry, xds_registry]),
+        stopping: tasks.stop.clone(),
+    };
+    let stop = tasks.stop.clone();
+    tasks.start("health server", async move {
+        health::serve(health, health_state, stop.cancelled_owned())
+            .await
+            .map_err(Into::into)
+    });
+    info!(xds = %xds_address, health = %servers.health_address, "control plane is started");
+    Ok(ControlPlane {
+        changes,
+        book,
+        progress,
+        metrics,
+        wanted_secrets,
+        fleet,
+        xds_address,
+    })
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; choose another with {flag}"))
+}
+
+/// Certificates of the ADS server. Without any it stays on this machine, unless that is asked for.
+fn xds_tls(servers: &Servers) -> anyhow::Result<Option<ads::Tls>> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    if let (Some(certificate), Some(key), Some(ca)) = (
+        &servers.xds_tls_cert,
+        &servers.xds_tls_key,
+        &servers.xds_tls_client_ca,
+    ) {
+        return Ok(Some(ads::Tls {
+            certificate: read(certificate)?,
+            key: read(key)?,
+            client_ca: Some(read(ca)?),
+        }));
+    }
+    anyhow::ensure!(
+        servers.xds_address.ip().is_loopback() || servers.xds_insecure,
+        "--xds-address {} can be reached from other machines, and whoever connects gets every certificate with its key: \
+         give --xds-tls-cert, --xds-tls-key and --xds-tls-client-ca, or, on a network that you trust, --xds-insecure",
+        servers.xds_address
+    );
+    Ok(None)
+}
+
+/// The control plane of a cluster.
+///
+/// # Errors
+/// A cluster that cannot be found, or a task that fails.
+pub async fn operator(
+    context: Option<String>,
+    servers: Servers,
+    settings: Settings,
+) -> anyhow::Result<()> {
+    let settings = Settings {
+        in_cluster: true,
+        ..settings
+    };
+    let client = client(context).await?;
+    let mut tasks = Tasks::new();
+    let plane = start(&mut tasks, &servers, &settings).await?;
+    let watching = kube_watch::Context {
+        client: client.clone(),
+        settings: settings.clone(),
+        changes: plane.changes,
+        book: plane.book.clone(),
+        progress: plane.progress,
+        metrics: plane.metrics.clone(),
+    };
+    for kind in Kind::WATCHED {
+        if kind == Kind::Secret {
+            tasks.start_endless(
+                "Secrets",
+                kube_watch::secret::watch(watching.clone(), plane.wanted_secrets.clone()),
+            );
+        } else {
+            tasks.start_endless(kind.name(), kube_watch::watch(kind, watching.clone()));
+        }
+    }
+    let identity = std::env::var("POD_NAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| format!("{}-{}", envoy::hostname(), std::process::id()));
+    let (leading_sender, leading) = watch::channel(false);
+    let namespace = settings.ambassador_namespace.clone();
+    tasks.start_endless(
+        "leader election",
+        leader::campaign(
+            client.clone(),
+            namespace.clone(),
+            identity.clone(),
+            leading_sender,
+        ),
+    );
+    tasks.start_endless(
+        "leadership",
+        lead(leading, plane.book.clone(), plane.metrics.clone()),
+    );
+    tasks.start_endless("fleet", acknowledge(plane.fleet, plane.book.clone()));
+    tasks.start_endless(
+        "status",
+        status::write(plane.book, client.clone(), plane.metrics),
+    );
+    let result = tasks.finish().await;
+    let _ = timeout(GRACE, leader::resign(client, &namespace, &identity)).await;
+    result
+}
+
+async fn client(context: Option<String>) -> anyhow::Result<Client> {
+    let config = match context {
+        None => kube::Config::infer()
+            .await
+            .context("no cluster is found: set KUBECONFIG, or run in one")?,
+        Some(context) => {
+            let options = KubeConfigOptions {
+                context: Some(context),
+                ..KubeConfigOptions::default()
+            };
+            kube::Config::from_kubeconfig(&options).await?
+        }
+    };
+    Ok(Client::try_from(config)?)
+}
+
+async fn lead(mut leading: watch::Receiver<bool>, book: Book, metrics: Metrics) {
+    loop {
+        let is_leader = *leading.borrow_and_update();
+        book.lead(is_leader);
+        metrics.leader.set(i64::from(is_leader));
+        if leading.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn acknowledge(fleet: Fleet, book: Book) {
+    let mut changes = fleet.subscribe();
+    loop {
+        book.acknowledge(&fleet.state());
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The control plane of a directory, with an Envoy if there is one.
+///
+/// # Errors
+/// A directory that cannot be read, or a task that fails.
+pub async fn serve(
+    directory: &Path,
+    servers: Servers,
+    envoy: EnvoyArguments,
+    settings: Settings,
+) -> anyhow::Result<()> {
+    let mut tasks = Tasks::new();
+    serve_in(&mut tasks, directory, &servers, &envoy, settings).await?;
+    tasks.finish().await
+}
+
+/// Starts the tasks of [`serve`].
+///
+/// # Errors
+/// A directory that cannot be read, or addresses that cannot be bound.
+pub async fn serve_in(
+    tasks: &mut Tasks,
+    directory: &Path,
+    servers: &Servers,
+    envoy: &EnvoyArguments,
+    settings: Settings,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        directory.is_dir(),
+        "{} is not a directory",
+        directory.display()
+    );
+    let plane = start(tasks, servers, &settings).await?;
+    let directory = directory.to_owned();
+    let changes = plane.changes;
+    let stop = tasks.stop.clone();
+    tasks.start("files", async move {
+        tokio::select! {
+            result = files::follow(&directory, &settings, changes) => result,
+            () = stop.cancelled() => Ok(()),
+        }
+    });
+    if let Some(program) = &envoy.envoy {
+        let settings = envoy::Settings {
+            program: program.clone(),
+            xds: plane.xds_address,
+            admin: envoy.envoy_admin_address,
+            concurrency: envoy.envoy_concurrency,
+        };
+        tasks.start("Envoy", envoy::run(settings, tasks.stop.clone()));
+    }
+    Ok(())
+}

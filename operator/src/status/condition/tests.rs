@@ -1,0 +1,284 @@
+//! What each kind's status says in each situation.
+
+use serde_json::json;
+
+use super::*;
+
+const NOW: i64 = 1_000_000;
+
+fn problem(severity: Severity, condition: ConditionType, message: &str) -> Problem {
+    Problem {
+        severity,
+        condition,
+        reason: "Reason",
+        path: "spec.field".to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+fn served() -> Report {
+    Report {
+        generation: 4,
+        in_service: true,
+        ..Report::default()
+    }
+}
+
+fn with(problem: Problem) -> Report {
+    Report {
+        problems: vec![problem],
+        ..served()
+    }
+}
+
+/// Status of an object whose report came with snapshot 5.
+fn status_of(kind: Kind, report: &Report, acked: &[u64], observed: &Observed) -> Value {
+    let acknowledged = Acknowledged::new(acked.iter().copied());
+    let facts = Facts {
+        report,
+        sequence: 5,
+        rejected: None,
+        acknowledged: &acknowledged,
+        observed,
+    };
+    status(kind, facts, Timestamp::from_second(NOW).unwrap())
+}
+
+/// `True/Reason/message` of a condition.
+fn condition(status: &Value, slot: usize) -> String {
+    let condition = &status["conditions"][slot];
+    let text = |key: &str| condition[key].as_str().unwrap().to_owned();
+    format!("{}/{}/{}", text("status"), text("reason"), text("message"))
+}
+
+#[test]
+fn all_three_conditions_are_true_when_every_envoy_has_it() {
+    let status = status_of(Kind::Mapping, &served(), &[5, 6, 9], &Observed::default());
+    assert_eq!(condition(&status, 0), "True/Accepted/");
+    assert_eq!(condition(&status, 1), "True/ResolvedRefs/");
+    assert_eq!(condition(&status, 2), "True/Programmed/3/3 Envoys");
+    assert_eq!(status["state"], "Running");
+    assert_eq!(status.get("reason"), None);
+    assert_eq!(status["conditions"][2]["observedGeneration"], 4);
+    assert_eq!(
+        status["conditions"][2]["lastTransitionTime"],
+        "1970-01-12T13:46:40Z"
+    );
+}
+
+#[test]
+fn the_summary_follows_the_count() {
+    let report = Report {
+        summary: "2 Hosts".to_owned(),
+        ..served()
+    };
+    let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
+    assert_eq!(condition(&status, 2), "True/Programmed/1/1 Envoys; 2 Hosts");
+}
+
+#[test]
+fn an_envoy_that_is_behind_keeps_it_pending() {
+    let status = status_of(Kind::Host, &served(), &[5, 4], &Observed::default());
+    assert_eq!(condition(&status, 2), "False/Pending/1/2 Envoys");
+    assert_eq!(status["state"], "Pending");
+}
+
+#[test]
+fn without_an_envoy_it_says_so() {
+    let status = status_of(Kind::Host, &served(), &[], &Observed::default());
+    assert_eq!(
+        condition(&status, 2),
+        "False/NoEnvoys/no Envoy is connected"
+    );
+}
+
+#[test]
+fn a_warning_keeps_accepted_true_and_shows() {
+    let report = with(problem(
+        Severity::Warning,
+        ConditionType::Accepted,
+        "is odd",
+    ));
+    let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
+    assert_eq!(condition(&status, 0), "True/Reason/spec.field: is odd");
+    assert_eq!(status["state"], "Running");
+    assert_eq!(status["reason"], "spec.field: is odd");
+}
+
+#[test]
+fn a_notice_changes_only_the_message() {
+    let report = with(problem(
+        Severity::Notice,
+        ConditionType::Accepted,
+        "has a hint",
+    ));
+    let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
+    assert_eq!(
+        condition(&status, 0),
+        "True/Accepted/spec.field: has a hint"
+    );
+    assert_eq!(status.get("reason"), None);
+}
+
+#[test]
+fn an_error_takes_it_out_of_service() {
+    let mut report = with(problem(
+        Severity::Error,
+        ConditionType::Accepted,
+        "is wrong",
+    ));
+    report.in_service = false;
+    let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
+    assert_eq!(condition(&status, 0), "False/Reason/spec.field: is wrong");
+    assert_eq!(condition(&status, 1), "True/ResolvedRefs/");
+    assert_eq!(
+        condition(&status, 2),
+        "False/NotServed/nothing of it is served"
+    );
+    assert_eq!(status["state"], "Inactive");
+    assert_eq!(status["reason"], "spec.field: is wrong");
+}
+
+#[test]
+fn a_missing_reference_shows_although_the_rest_is_served() {
+    let report = with(problem(
+        Severity::Warning,
+        ConditionType::ResolvedRefs,
+        "is missing",
+    ));
+    let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
+    assert_eq!(condition(&status, 0), "True/Accepted/");
+    assert_eq!(condition(&status, 1), "False/Reason/spec.field: is missing");
+    assert_eq!(condition(&status, 2), "True/Programmed/1/1 Envoys");
+}
+
+#[test]
+fn what_an_envoy_refuses_carries_its_own_words() {
+    let acknowledged = Acknowledged::new([9]);
+    let facts = Facts {
+        report: &served(),
+        sequence: 5,
+        rejected: Some("duplicate domain"),
+        acknowledged: &acknowledged,
+        observed: &Observed::default(),
+    };
+    let status = status(Kind::Host, facts, Timestamp::from_second(NOW).unwrap());
+    let text = condition(&status, 2);
+    assert!(text.starts_with("False/Rejected/"), "{text}");
+    assert!(text.contains("served on"), "{text}");
+    assert!(text.ends_with("duplicate domain"), "{text}");
+    assert_eq!(status["state"], "Error");
+}
+
+#[test]
+fn a_hosts_error_keeps_its_time_while_it_stays_the_same() {
+    let report = Report {
+        in_service: false,
+        ..with(problem(
+            Severity::Error,
+            ConditionType::Accepted,
+            "is wrong",
+        ))
+    };
+    let first = status_of(Kind::Host, &report, &[5], &Observed::default());
+    assert_eq!(first["state"], "Error");
+    assert_eq!(first["errorReason"], "spec.field: is wrong");
+    assert_eq!(first["errorTimestamp"], "1970-01-12T13:46:40Z");
+
+    let mut written = first;
+    written["errorTimestamp"] = json!("1970-01-01T00:00:07Z");
+    let observed = Observed::of(Kind::Host, &json!({ "status": written }));
+    let again = status_of(Kind::Host, &report, &[5], &observed);
+    assert_eq!(again["errorTimestamp"], "1970-01-01T00:00:07Z");
+
+    let other = Report {
+        in_service: false,
+        ..with(problem(
+            Severity::Error,
+            ConditionType::Accepted,
+            "is worse",
+        ))
+    };
+    let changed = status_of(Kind::Host, &other, &[5], &observed);
+    assert_eq!(changed["errorTimestamp"], "1970-01-12T13:46:40Z");
+}
+
+#[test]
+fn a_host_says_where_its_certificate_comes_from() {
+    let observed = Observed {
+        has_tls_secret: true,
+        ..Observed::default()
+    };
+    let with_tls = status_of(Kind::Host, &served(), &[5], &observed);
+    assert_eq!(with_tls["tlsCertificateSource"], "Other");
+    assert_eq!(with_tls["state"], "Ready");
+    let without = status_of(Kind::Host, &served(), &[5], &Observed::default());
+    assert_eq!(without["tlsCertificateSource"], "None");
+}
+
+#[test]
+fn a_condition_that_did_not_turn_keeps_its_time_and_one_that_did_gets_a_new_one() {
+    let mut written = status_of(Kind::Listener, &served(), &[5], &Observed::default());
+    for slot in 0..3 {
+        written["conditions"][slot]["lastTransitionTime"] = json!("1970-01-01T00:00:07Z");
+    }
+    let observed = Observed::of(Kind::Listener, &json!({ "status": written }));
+    let status = status_of(Kind::Listener, &served(), &[4], &observed);
+    assert_eq!(
+        status["conditions"][0]["lastTransitionTime"],
+        "1970-01-01T00:00:07Z"
+    );
+    assert_eq!(
+        status["conditions"][2]["lastTransitionTime"],
+        "1970-01-12T13:46:40Z"
+    );
+}
+
+#[test]
+fn a_status_that_was_written_is_recognised_when_it_comes_back() {
+    for kind in [Kind::Listener, Kind::Host, Kind::Mapping] {
+        let report = with(problem(
+            Severity::Error,
+            ConditionType::Accepted,
+            "is wrong",
+        ));
+        let written = status_of(kind, &report, &[5], &Observed::default());
+        let observed = Observed::of(kind, &json!({ "status": written }));
+        let again = status_of(kind, &report, &[5], &observed);
+        assert_eq!(
+            Observed::of(kind, &json!({ "status": again })),
+            observed,
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn a_long_message_is_cut_at_a_character() {
+    let report = with(problem(
+        Severity::Warning,
+        ConditionType::Accepted,
+        &"ü".repeat(4000),
+    ));
+    let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
+    let message = status["conditions"][0]["message"].as_str().unwrap();
+    assert!(message.len() <= MESSAGE_LIMIT, "{}", message.len());
+    assert!(message.ends_with('…'), "{message}");
+}
+
+#[test]
+fn many_problems_are_counted_after_the_first_few() {
+    let mut report = served();
+    for number in 0..9 {
+        let text = format!("problem {number}");
+        report
+            .problems
+            .push(problem(Severity::Warning, ConditionType::Accepted, &text));
+    }
+    let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
+    let message = status["conditions"][0]["message"].as_str().unwrap();
+    assert!(
+        message.ends_with("spec.field: problem 3; and 5 more"),
+        "{message}"
+    );
+}

@@ -1,0 +1,238 @@
+//! What an object's status says now, as the watch saw it, cut down to what the next status depends on: a digest to
+//! see whether it has to be written at all, and since when each condition is as it is.
+//!
+//! Only the fields that we own are looked at. What somebody else keeps in the status of an object neither moves us
+//! to write nor is touched by our server-side apply.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::object::Kind;
+
+/// The condition types, in the order in which they stand in a status.
+pub(crate) const CONDITION_TYPES: [&str; 3] = ["Accepted", "ResolvedRefs", PROGRAMMED];
+
+const PROGRAMMED: &str = "Programmed";
+
+/// The fields of a condition.
+const CONDITION_FIELDS: [&str; 6] = [
+    "lastTransitionTime",
+    "message",
+    "observedGeneration",
+    "reason",
+    "status",
+    "type",
+];
+
+/// The status an object has, and what else its next status depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Of the fields that we own; equal digests need no write.
+    pub(crate) digest: u64,
+    /// The same without times and without `Programmed`'s message: statuses that are equal in this differ in nothing
+    /// but the number of Envoys.
+    pub(crate) essence: u64,
+    /// `observedGeneration` of `Programmed`.
+    pub(crate) generation: i64,
+    /// For each of [`CONDITION_TYPES`], whether it is true and since when, in seconds of the epoch.
+    pub(crate) transitions: [Option<(bool, i64)>; 3],
+    /// `errorTimestamp` of a Host, in seconds of the epoch.
+    pub(crate) error_since: Option<i64>,
+    /// Digest of the `errorReason` that belongs to it.
+    pub(crate) error_reason: u64,
+    /// Whether the object, a Host, names a Secret for TLS.
+    pub(crate) has_tls_secret: bool,
+}
+
+impl Observed {
+    /// What is worth keeping of a whole object.
+    #[must_use]
+    pub fn of(kind: Kind, object: &Value) -> Self {
+        let mut status = owned(kind, object.get("status").unwrap_or(&Value::Null));
+        let text = |value: &Value, key: &str| {
+            value
+                .get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let mut observed = Self {
+            digest: digest(&status),
+            error_since: second(&text(&status, "errorTimestamp")),
+            error_reason: xxh3_64(text(&status, "errorReason").as_bytes()),
+            has_tls_secret: object
+                .pointer("/spec/tlsSecret/name")
+                .and_then(Value::as_str)
+                .is_some_and(|name| !name.is_empty()),
+            ..Self::default()
+        };
+        let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
+        for condition in conditions.into_iter().flatten() {
+            let kind = text(condition, "type");
+            if let Some(slot) = CONDITION_TYPES.iter().position(|known| **known == kind) {
+                observed.transitions[slot] = second(&text(condition, "lastTransitionTime"))
+                    .map(|since| (text(condition, "status") == "True", since));
+            }
+            if kind == PROGRAMMED {
+                observed.generation = condition
+                    .get("observedGeneration")
+                    .and_then(Value::as_i64)
+                    .unwrap_or_default();
+            }
+            if let Some(condition) = condition.as_object_mut() {
+                condition.remove("lastTransitionTime");
+                if kind == PROGRAMMED {
+                    condition.remove("message");
+                }
+            }
+        }
+        if let Some(status) = status.as_object_mut() {
+            status.remove("errorTimestamp");
+        }
+        observed.essence = digest(&status);
+        observed
+    }
+
+    /// Whether the status says that Envoys serve the object as it was at `generation`.
+    pub(crate) fn is_programmed_at(&self, generation: i64) -> bool {
+        self.generation == generation && matches!(self.transitions[2], Some((true, _)))
+    }
+}
+
+fn second(time: &str) -> Option<i64> {
+    time.parse::<Timestamp>().ok().map(Timestamp::as_second)
+}
+
+fn digest(status: &Value) -> u64 {
+    xxh3_64(status.to_string().as_bytes())
+}
+
+/// The part of a status that is ours: known fields, and our conditions, always in the same order.
+fn owned(kind: Kind, status: &Value) -> Value {
+    let fields: &[&str] = match kind {
+        Kind::Mapping => &["state", "reason"],
+        Kind::Host => &[
+            "state",
+            "errorReason",
+            "errorTimestamp",
+            "tlsCertificateSource",
+        ],
+        Kind::Listener | Kind::Service | Kind::EndpointSlice | Kind::Secret | Kind::Document => &[],
+    };
+    let mut kept = Map::new();
+    for field in fields {
+        if let Some(value) = status.get(*field) {
+            kept.insert((*field).to_owned(), value.clone());
+        }
+    }
+    let conditions = status.get("conditions").and_then(Value::as_array);
+    let ours: Vec<Value> = CONDITION_TYPES
+        .iter()
+        .filter_map(|kind| {
+            conditions?
+                .iter()
+                .find(|condition| condition["type"] == **kind)
+        })
+        .map(|condition| {
+            let fields = CONDITION_FIELDS
+                .iter()
+                .filter_map(|field| Some(((*field).to_owned(), condition.get(*field)?.clone())));
+            Value::Object(fields.collect())
+        })
+        .collect();
+    if !ours.is_empty() {
+        kept.insert("conditions".to_owned(), Value::Array(ours));
+    }
+    Value::Object(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(status: &Value) -> Value {
+        json!({"metadata": {"name": "a"}, "status": status})
+    }
+
+    #[test]
+    fn what_others_keep_in_the_status_does_not_count() {
+        let ours =
+            json!({"state": "Running", "conditions": [{"type": "Accepted", "status": "True"}]});
+        let both = json!({
+            "state": "Running",
+            "theirs": 1,
+            "conditions": [{"type": "Theirs", "status": "True"}, {"type": "Accepted", "status": "True"}],
+        });
+        let observed = Observed::of(Kind::Mapping, &object(&ours));
+        assert_eq!(observed, Observed::of(Kind::Mapping, &object(&both)));
+        let other =
+            json!({"state": "Inactive", "conditions": [{"type": "Accepted", "status": "True"}]});
+        assert_ne!(
+            observed.digest,
+            Observed::of(Kind::Mapping, &object(&other)).digest
+        );
+    }
+
+    #[test]
+    fn transition_times_are_read_back() {
+        let status = json!({"conditions": [
+            {"type": "Programmed", "status": "True", "lastTransitionTime": "1970-01-01T00:01:00Z"},
+            {"type": "Accepted", "status": "False", "lastTransitionTime": "not a time"},
+        ]});
+        let observed = Observed::of(Kind::Listener, &object(&status));
+        assert_eq!(observed.transitions, [None, None, Some((true, 60))]);
+    }
+
+    #[test]
+    fn the_number_of_envoys_and_times_are_no_part_of_the_essence() {
+        let status = |message: &str, reason: &str, time: &str| {
+            let condition = json!({
+                "type": "Programmed", "status": "True", "reason": reason, "message": message,
+                "lastTransitionTime": time,
+            });
+            Observed::of(
+                Kind::Listener,
+                &object(&json!({ "conditions": [condition] })),
+            )
+        };
+        let two = status("2/2 Envoys", "Programmed", "1970-01-01T00:01:00Z");
+        let three = status("3/3 Envoys", "Programmed", "1970-01-01T00:02:00Z");
+        assert_eq!(two.essence, three.essence);
+        assert_ne!(two.digest, three.digest);
+        assert_ne!(
+            two.essence,
+            status("2/2 Envoys", "Other", "1970-01-01T00:01:00Z").essence
+        );
+    }
+
+    #[test]
+    fn a_status_of_any_shape_is_taken() {
+        for status in [
+            json!(null),
+            json!(3),
+            json!("x"),
+            json!([]),
+            json!({"conditions": 1}),
+        ] {
+            assert_eq!(
+                Observed::of(Kind::Host, &object(&status)).transitions,
+                [None; 3]
+            );
+        }
+        assert_eq!(
+            Observed::of(Kind::Host, &json!(null)).transitions,
+            [None; 3]
+        );
+    }
+
+    #[test]
+    fn a_host_with_a_tls_secret_is_told_from_one_without() {
+        let with = json!({"spec": {"tlsSecret": {"name": "cert"}}});
+        let without = json!({"spec": {"tlsSecret": {}}});
+        assert!(Observed::of(Kind::Host, &with).has_tls_secret);
+        assert!(!Observed::of(Kind::Host, &without).has_tls_secret);
+    }
+}

@@ -1,0 +1,533 @@
+//! Which status to write next. Reports, what Envoys acknowledge and what objects say come in; writes come out, one at
+//! a time, each computed at the last moment. No I/O and no clock in here: the time is an argument.
+//!
+//! - One entry an object: a newer report takes the place of an older one, nothing queues behind it, and of many
+//!   objects the one that changed last comes first.
+//! - A new report waits for the Envoys' acknowledgement before it is written, but not for long ([`SETTLE`]), so that
+//!   an edit costs one write and not two.
+//! - A status that says what the object says already is no write.
+//! - When Envoys come and go, every object's count changes. That is looked at once the fleet has been the same for a
+//!   while ([`STABLE`]), and where nothing but the count differs the write is slow ([`COUNT_RATE`]): a fleet that
+//!   scales is no reason for ten thousand writes. Until then no object is said to be out of service because an Envoy
+//!   is reconnecting.
+//! - A new leader looks at everything, after the same pause.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    bucket::Bucket,
+    condition::{self, Facts},
+    fleet::Acknowledged,
+    observed::Observed,
+};
+use crate::{
+    object::{Kind, ObjectRef},
+    report::Report,
+};
+
+/// How long a new report waits for acknowledgement before its status is written as it is.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// How long the fleet has to stay the same before it is written that an object is no longer served everywhere.
+const STABLE: Duration = Duration::from_secs(5);
+
+/// How long that can be put off when Envoys come and go all the time.
+const STABLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Writes a second, and how many at once.
+const RATE: (u32, u32) = (50, 100);
+
+/// The same for writes that change nothing but the number of Envoys.
+const COUNT_RATE: (u32, u32) = (5, 5);
+
+/// First pause after a failed write; doubles up to [`RETRY_LIMIT`].
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Longest pause after failed writes.
+const RETRY_LIMIT: Duration = Duration::from_secs(60);
+
+/// What to do now.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Next {
+    /// Write this, then call [`Queue::done`].
+    Write(Write),
+    /// Nothing before this time, unless something comes in.
+    Wait(Option<Instant>),
+}
+
+/// A status to write.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Write {
+    /// Whose.
+    pub(crate) object: ObjectRef,
+    /// All of it that is ours.
+    pub(crate) status: Value,
+}
+
+/// What came of a write.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The object's status is now this.
+    Written(Observed),
+    /// There is no such object, or its kind has no status.
+    Gone,
+    /// To be tried again later.
+    Failed,
+}
+
+/// Where an object stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Nothing to do.
+    Idle,
+    /// In `later`, until then.
+    Later(Instant),
+    /// In `due`.
+    Due,
+    /// In `counts`.
+    Counts,
+    /// Being written; whether something came in meanwhile.
+    InFlight(bool),
+}
+
+#[derive(Debug)]
+struct Entry {
+    report: Option<Report>,
+    /// The snapshot that the report came with.
+    sequence: u64,
+    rejected: Option<String>,
+    observed: Observed,
+    place: Place,
+    failures: u32,
+    /// A status that was written and did not come out as it was meant, as digests of both: not worth another try.
+    futile: Option<(u64, u64)>,
+}
+
+/// The objects whose status may have to be written.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    entries: BTreeMap<ObjectRef, Entry>,
+    /// Objects with a report by the snapshot it came with, to find those that an acknowledgement is about.
+    by_sequence: BTreeSet<(u64, ObjectRef)>,
+    rejected: BTreeSet<ObjectRef>,
+    /// To be looked at now, newest first.
+    due: BTreeSet<(Reverse<u64>, ObjectRef)>,
+    /// To be looked at then.
+    later: BTreeSet<(Instant, ObjectRef)>,
+    /// Of these only the number of Envoys differs.
+    counts: BTreeSet<ObjectRef>,
+    acknowledged: Acknowledged,
+    /// When everything is looked at, and since when that is put off.
+    sweep: Option<(Instant, Instant)>,
+    is_leader: bool,
+    bucket: Bucket,
+    count_bucket: Bucket,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            by_sequence: BTreeSet::new(),
+            rejected: BTreeSet::new(),
+            due: BTreeSet::new(),
+            later: BTreeSet::new(),
+            counts: BTreeSet::new(),
+            acknowledged: Acknowledged::default(),
+            sweep: None,
+            is_leader: false,
+            bucket: Bucket::new(RATE.0, RATE.1),
+            count_bucket: Bucket::new(COUNT_RATE.0, COUNT_RATE.1),
+        }
+    }
+}
+
+impl Queue {
+    /// The object has this report as of snapshot `sequence`; `None` when it is gone or not ours.
+    /// Returns the report it had.
+    pub(crate) fn record(
+        &mut self,
+        sequence: u64,
+        object: &ObjectRef,
+        report: Option<Report>,
+        now: Instant,
+    ) -> Option<Report> {
+        let entry = self
+            .entries
+            .entry(object.clone())
+            .or_insert_with(Entry::new);
+        self.by_sequence.remove(&(entry.sequence, object.clone()));
+        // `due` is ordered by the sequence, which is about to change
+        let place = entry.place;
+        self.leave(object, place);
+        let entry = self.entries.get_mut(object).expect("it was inserted above");
+        let before = std::mem::replace(&mut entry.report, report);
+        entry.sequence = sequence;
+        entry.failures = 0;
+        if entry.report.is_none() {
+            self.entries.remove(object);
+            return before;
+        }
+        if !matches!(place, Place::InFlight(_)) {
+            entry.place = Place::Idle;
+        }
+        self.by_sequence.insert((sequence, object.clone()));
+        if self.acknowledged.total() > 0
+            && self.acknowledged.having(sequence) == self.acknowledged.total()
+        {
+            self.look_at(object);
+        } else {
+            self.look_later(object, now + SETTLE);
+        }
+        before
+    }
+
+    /// The whole set of objects that an Envoy refuses, with its words.
+    pub(crate) fn reject(&mut self, rejected: Vec<(ObjectRef, String)>) {
+        let mut before = std::mem::take(&mut self.rejected);
+        for (object, message) in rejected {
+            before.remove(&object);
+            self.rejected.insert(object.clone());
+            let Some(entry) = self.entries.get_mut(&object) else {
+                continue;
+            };
+            if entry.rejected.as_ref() != Some(&message) {
+                entry.rejected = Some(message);
+                self.look_at(&object);
+            }
+        }
+        for object in before {
+            if let Some(entry) = self.entries.get_mut(&object) {
+                entry.rejected = None;
+                self.look_at(&object);
+            }
+        }
+    }
+
+    /// What the object says about itself.
+    pub(crate) fn observe(&mut self, object: &ObjectRef, observed: Observed) {
+        let entry = self
+            .entries
+            .entry(object.clone())
+            .or_insert_with(Entry::new);
+        if entry.observed != observed {
+            entry.observed = observed;
+            self.look_at(object);
+        }
+    }
+
+    /// The object is gone.
+    pub(crate) fn forget(&mut self, object: &ObjectRef) {
+        if let Some(entry) = self.entries.remove(object) {
+            self.by_sequence.remove(&(entry.sequence, object.clone()));
+            self.due.remove(&(Reverse(entry.sequence), object.clone()));
+            self.leave(object, entry.place);
+        }
+    }
+
+    /// Objects of a kind that are known.
+    pub(crate) fn objects(&self, kind: Kind) -> Vec<ObjectRef> {
+        self.entries
+            .keys()
+            .filter(|object| object.kind == kind)
+            .cloned()
+            .collect()
+    }
+
+    /// What the connected Envoys have.
+    pub(crate) fn acknowledge(&mut self, acknowledged: Acknowledged, now: Instant) {
+        if acknowledged == self.acknowledged {
+            return;
+        }
+        let before = std::mem::replace(&mut self.acknowledged, acknowledged);
+        if !self.acknowledged.is_ahead_of(&before) {
+            self.sweep_after(STABLE, now);
+        }
+        if self.acknowledged.total() != before.total() {
+            return;
+        }
+        let concerned: BTreeSet<ObjectRef> = self
+            .acknowledged
+            .differences(&before)
+            .flat_map(|(after, up_to)| {
+                let from = (after.saturating_add(1), lowest());
+                self.by_sequence
+                    .range(from..)
+                    .take_while(move |(sequence, _)| *sequence <= up_to)
+            })
+            .map(|(_sequence, object)| object.clone())
+            .collect();
+        for object in concerned {
+            let sequence = self.entries.get(&object).map_or(0, |entry| entry.sequence);
+            if self.acknowledged.having(sequence) == self.acknowledged.total() {
+                self.look_at(&object);
+            }
+        }
+    }
+
+    /// Whether this replica writes. A new leader looks at everything.
+    pub(crate) fn lead(&mut self, is_leader: bool, now: Instant) {
+        if is_leader == self.is_leader {
+            return;
+        }
+        self.is_leader = is_leader;
+        if is_leader {
+            self.sweep_after(STABLE, now);
+        }
+        let waiting: Vec<ObjectRef> = self.entries.keys().cloned().collect();
+        for object in waiting {
+            if is_leader {
+                self.look_at(&object);
+            } else if let Some(entry) = self.entries.get_mut(&object)
+                && !matches!(entry.place, Place::InFlight(_))
+            {
+                let place = std::mem::replace(&mut entry.place, Place::Idle);
+                self.leave(&object, place);
+            }
+        }
+    }
+
+    /// How many objects wait.
+    pub(crate) fn pending(&self) -> usize {
+        self.due.len() + self.later.len() + self.counts.len()
+    }
+
+    /// What to do now. `clock` is the time that a status may mention.
+    pub(crate) fn next(&mut self, now: Instant, clock: Timestamp) -> Next {
+        if !self.is_leader {
+            return Next::Wait(None);
+        }
+        self.promote(now);
+        while self.bucket.available_at(now) <= now
+            && let Some((_sequence, object)) = self.due.pop_first()
+        {
+            let Some(status) = self.evaluate(&object, clock) else {
+                continue;
+            };
+            if self.is_count_only(&object, &status) {
+                self.place(&object, Place::Counts);
+                self.counts.insert(object);
+            } else if !self.is_premature(&object, &status, now) && self.bucket.take(now) {
+                return self.write(object, status);
+            }
+        }
+        while self.count_bucket.available_at(now) <= now
+            && let Some(object) = self.counts.pop_first()
+        {
+            if let Some(status) = self.evaluate(&object, clock)
+                && !self.is_premature(&object, &status, now)
+                && self.count_bucket.take(now)
+            {
+                return self.write(object, status);
+            }
+        }
+        let due = (!self.due.is_empty()).then(|| self.bucket.available_at(now));
+        let counts = (!self.counts.is_empty()).then(|| self.count_bucket.available_at(now));
+        let later = self.later.first().map(|(at, _object)| *at);
+        let sweep = self.sweep.map(|(at, _since)| at);
+        Next::Wait([due, counts, later, sweep].into_iter().flatten().min())
+    }
+
+    /// What came of a write that [`Queue::next`] gave out.
+    pub(crate) fn done(&mut self, write: &Write, outcome: Outcome, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&write.object) else {
+            return;
+        };
+        let again = entry.place == Place::InFlight(true);
+        entry.place = Place::Idle;
+        match outcome {
+            Outcome::Written(observed) => {
+                let meant = observed_of(write);
+                entry.failures = 0;
+                entry.futile = (meant.essence != observed.essence)
+                    .then_some((meant.essence, observed.essence));
+                entry.observed = Observed {
+                    has_tls_secret: entry.observed.has_tls_secret,
+                    ..observed
+                };
+            }
+            Outcome::Gone => {
+                entry.futile = Some((observed_of(write).essence, entry.observed.essence));
+            }
+            Outcome::Failed => {
+                let pause = RETRY
+                    .saturating_mul(1 << entry.failures.min(16))
+                    .min(RETRY_LIMIT);
+                entry.failures += 1;
+                self.look_later(&write.object, now + pause);
+                return;
+            }
+        }
+        if again {
+            self.look_at(&write.object);
+        }
+    }
+
+    /// The status that the object should get, unless it has it. Leaves the object idle.
+    fn evaluate(&mut self, object: &ObjectRef, clock: Timestamp) -> Option<Value> {
+        let entry = self.entries.get_mut(object)?;
+        entry.place = Place::Idle;
+        let status = condition::status(
+            object.kind,
+            Facts {
+                report: entry.report.as_ref()?,
+                sequence: entry.sequence,
+                rejected: entry.rejected.as_deref(),
+                acknowledged: &self.acknowledged,
+                observed: &entry.observed,
+            },
+            clock,
+        );
+        let desired = Observed::of(object.kind, &json!({ "status": status }));
+        let is_futile = entry.futile == Some((desired.essence, entry.observed.essence));
+        (desired.digest != entry.observed.digest && !is_futile).then_some(status)
+    }
+
+    fn is_count_only(&self, object: &ObjectRef, status: &Value) -> bool {
+        let desired = Observed::of(object.kind, &json!({ "status": status }));
+        self.entries
+            .get(object)
+            .is_some_and(|entry| entry.observed.essence == desired.essence)
+    }
+
+    /// Whether the status takes back that Envoys serve the object while the fleet may still be coming together. The
+    /// sweep that follows looks at it again.
+    fn is_premature(&self, object: &ObjectRef, status: &Value, now: Instant) -> bool {
+        let Some(entry) = self.entries.get(object) else {
+            return true;
+        };
+        let Some(report) = entry.report.as_ref() else {
+            return true;
+        };
+        let desired = Observed::of(object.kind, &json!({ "status": status }));
+        self.sweep.is_some_and(|(at, _since)| now < at)
+            && report.in_service
+            && entry.rejected.is_none()
+            && entry.observed.is_programmed_at(report.generation)
+            && !desired.is_programmed_at(report.generation)
+    }
+
+    fn write(&mut self, object: ObjectRef, status: Value) -> Next {
+        self.place(&object, Place::InFlight(false));
+        Next::Write(Write { object, status })
+    }
+
+    /// Moves what has waited long enough.
+    fn promote(&mut self, now: Instant) {
+        while self.later.first().is_some_and(|(at, _object)| *at <= now)
+            && let Some((_at, object)) = self.later.pop_first()
+        {
+            self.place(&object, Place::Idle);
+            self.look_at(&object);
+        }
+        if self.sweep.is_some_and(|(at, _since)| at <= now) {
+            self.sweep = None;
+            let all: Vec<ObjectRef> = self.entries.keys().cloned().collect();
+            for object in all {
+                self.look_at(&object);
+            }
+        }
+    }
+
+    fn sweep_after(&mut self, pause: Duration, now: Instant) {
+        let since = self.sweep.map_or(now, |(_at, since)| since);
+        self.sweep = Some(((now + pause).min(since + STABLE_LIMIT), since));
+    }
+
+    fn place(&mut self, object: &ObjectRef, place: Place) {
+        if let Some(entry) = self.entries.get_mut(object) {
+            entry.place = place;
+        }
+    }
+
+    /// Looks at an object as soon as there is a token.
+    fn look_at(&mut self, object: &ObjectRef) {
+        if !self.is_leader {
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(object) else {
+            return;
+        };
+        if entry.report.is_none() {
+            return;
+        }
+        let place = entry.place;
+        if let Place::InFlight(_) = place {
+            entry.place = Place::InFlight(true);
+            return;
+        }
+        // a failed write is repeated in its own time
+        if entry.failures > 0 && matches!(place, Place::Later(_)) {
+            return;
+        }
+        entry.place = Place::Due;
+        let sequence = entry.sequence;
+        self.leave(object, place);
+        self.due.insert((Reverse(sequence), object.clone()));
+    }
+
+    fn look_later(&mut self, object: &ObjectRef, at: Instant) {
+        if !self.is_leader {
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(object) else {
+            return;
+        };
+        let place = entry.place;
+        if let Place::InFlight(_) = place {
+            entry.place = Place::InFlight(true);
+            return;
+        }
+        entry.place = Place::Later(at);
+        self.leave(object, place);
+        self.later.insert((at, object.clone()));
+    }
+
+    /// Takes the object out of where it stood.
+    fn leave(&mut self, object: &ObjectRef, place: Place) {
+        match place {
+            Place::Idle | Place::InFlight(_) => {}
+            Place::Later(at) => {
+                self.later.remove(&(at, object.clone()));
+            }
+            Place::Due => {
+                let sequence = self.entries.get(object).map_or(0, |entry| entry.sequence);
+                self.due.remove(&(Reverse(sequence), object.clone()));
+            }
+            Place::Counts => {
+                self.counts.remove(object);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn new() -> Self {
+        Self {
+            report: None,
+            sequence: 0,
+            rejected: None,
+            observed: Observed::default(),
+            place: Place::Idle,
+            failures: 0,
+            futile: None,
+        }
+    }
+}
+
+/// What an object says after this write, if it came out as it was meant.
+fn observed_of(write: &Write) -> Observed {
+    Observed::of(write.object.kind, &json!({ "status": write.status }))
+}
+
+/// No object comes before this one.
+fn lowest() -> ObjectRef {
+    ObjectRef::new(Kind::Listener, "", "")
+}

@@ -1,0 +1,81 @@
+//! Writes statuses, one at a time, with server-side apply: fields that others own stay as they are.
+
+use kube::{
+    Api, Client,
+    api::{DynamicObject, Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::time::sleep_until;
+use tracing::{debug, warn};
+
+use super::{
+    Book,
+    observed::Observed,
+    queue::{Next, Outcome, Write},
+};
+use crate::{metrics::Metrics, watch::api_resource};
+
+/// Owner of the fields that we write.
+const FIELD_MANAGER: &str = "nuncio";
+
+/// Writes what the book says has to be written, for ever.
+pub async fn write(book: Book, client: Client, metrics: Metrics) {
+    loop {
+        let next = book.next();
+        metrics
+            .status_pending
+            .set(i64::try_from(book.pending()).unwrap_or(i64::MAX));
+        match next {
+            Next::Write(write) => {
+                let outcome = patch(&client, &write, &metrics).await;
+                book.done(&write, outcome);
+            }
+            Next::Wait(until) => {
+                let sleep = async {
+                    match until {
+                        Some(until) => sleep_until(until.into()).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = sleep => {}
+                    () = book.inner.changed.notified() => {}
+                }
+            }
+        }
+    }
+}
+
+async fn patch(client: &Client, write: &Write, metrics: &Metrics) -> Outcome {
+    let object = &write.object;
+    let resource = api_resource(object.kind);
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), &object.namespace, &resource);
+    let patch = json!({
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {"name": &*object.name, "namespace": &*object.namespace},
+        "status": write.status,
+    });
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let (result, outcome) = match api
+        .patch_status(&object.name, &parameters, &Patch::Apply(&patch))
+        .await
+    {
+        Ok(written) => {
+            debug!(%object, "status is written");
+            (
+                "ok",
+                Outcome::Written(Observed::of(object.kind, &written.data)),
+            )
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => ("gone", Outcome::Gone),
+        Err(kube::Error::Api(status)) if status.code == 409 => ("conflict", Outcome::Failed),
+        Err(error) => {
+            warn!(%object, %error, "status cannot be written; it will be tried again");
+            ("error", Outcome::Failed)
+        }
+    };
+    metrics.count_status_write(result);
+    outcome
+}

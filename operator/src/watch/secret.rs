@@ -1,0 +1,210 @@
+//! Secrets, only as far as something refers to them: their metadata is watched, and of those that are wanted the data
+//! is fetched. No other Secret's data ever reaches this process.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    api::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event},
+    },
+};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::{Context, backoff, config};
+use crate::{
+    change::{Change, Reconciled},
+    object::{Kind, ObjectRef},
+    publish::WantedSecrets,
+    reconcile::reconcile,
+};
+
+/// Secrets that are fetched at a time.
+const AT_A_TIME: usize = 16;
+
+/// A version of a Secret, as the apiserver names it.
+type Version = Option<String>;
+
+/// Keeps the wanted Secrets up to date until the receiver of changes is gone.
+pub async fn watch(context: Context, mut wanted: watch::Receiver<WantedSecrets>) {
+    let client = context.client.clone();
+    let api: Api<PartialObjectMeta<Secret>> = match &context.settings.single_namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    };
+    context
+        .progress
+        .waiting(Kind::Secret, "they have not been listed yet");
+    // what Helm keeps of its releases is large, and no certificate
+    let fields = context.settings.field_selector.as_ref().map_or_else(
+        || "type!=helm.sh/release.v1".to_owned(),
+        |own| format!("{own},type!=helm.sh/release.v1"),
+    );
+    let mut events = watcher::watcher(api, config(&context.settings).fields(&fields))
+        .backoff(backoff())
+        .boxed();
+    let mut secrets = Secrets::new(context);
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(event)) => secrets.event(event),
+                Some(Err(error)) => secrets.error(&error),
+                None => return,
+            },
+            changed = wanted.changed() => if changed.is_err() {
+                return;
+            },
+        }
+        let wanted = wanted.borrow_and_update().clone();
+        if let Some(wanted) = wanted
+            && secrets.is_listed
+            && !secrets.fetch(&wanted).await
+        {
+            return;
+        }
+    }
+}
+
+struct Secrets {
+    context: Context,
+    /// Secrets that exist.
+    present: BTreeMap<ObjectRef, Version>,
+    listing: BTreeMap<ObjectRef, Version>,
+    is_listed: bool,
+    is_out: bool,
+    /// What has been told: the version, or that there is none.
+    told: BTreeMap<ObjectRef, Option<Version>>,
+    has_told: bool,
+}
+
+impl Secrets {
+    fn new(context: Context) -> Self {
+        Self {
+            context,
+            present: BTreeMap::new(),
+            listing: BTreeMap::new(),
+            is_listed: false,
+            is_out: false,
+            told: BTreeMap::new(),
+            has_told: false,
+        }
+    }
+
+    fn event(&mut self, event: Event<PartialObjectMeta<Secret>>) {
+        if std::mem::take(&mut self.is_out) {
+            info!(kind = %Kind::Secret, "the watch works again");
+        }
+        match event {
+            Event::Init => self.listing.clear(),
+            Event::InitApply(secret) => {
+                let (object, version) = identity(secret);
+                self.listing.insert(object, version);
+            }
+            Event::InitDone => {
+                self.present = std::mem::take(&mut self.listing);
+                self.is_listed = true;
+            }
+            Event::Apply(secret) => {
+                let (object, version) = identity(secret);
+                self.present.insert(object, version);
+            }
+            Event::Delete(secret) => {
+                self.present.remove(&identity(secret).0);
+            }
+        }
+    }
+
+    fn error(&mut self, error: &watcher::Error) {
+        self.context.metrics.count_watch_error(Kind::Secret);
+        if !std::mem::replace(&mut self.is_out, true) {
+            warn!(kind = %Kind::Secret, %error, "the watch has failed and is tried again; what is known stays");
+            self.context
+                .progress
+                .waiting(Kind::Secret, error.to_string());
+        }
+    }
+
+    /// Fetches what is wanted and not up to date. False when nobody listens any more.
+    async fn fetch(&mut self, wanted: &BTreeSet<ObjectRef>) -> bool {
+        let outdated: Vec<(ObjectRef, Option<Version>)> = wanted
+            .iter()
+            .map(|object| (object.clone(), self.present.get(object).cloned()))
+            .filter(|(object, present)| self.told.get(object) != Some(present))
+            .collect();
+        let dropped: Vec<ObjectRef> = self
+            .told
+            .keys()
+            .filter(|object| !wanted.contains(*object))
+            .cloned()
+            .collect();
+        let context = &self.context;
+        let fetched: Vec<(
+            ObjectRef,
+            Option<Version>,
+            Result<Option<Reconciled>, kube::Error>,
+        )> = stream::iter(outdated)
+            .map(|(object, present)| async move {
+                let found = if present.is_some() {
+                    get(context, &object).await
+                } else {
+                    Ok(None)
+                };
+                (object, present, found)
+            })
+            .buffer_unordered(AT_A_TIME)
+            .collect()
+            .await;
+        let mut changes = Vec::new();
+        let mut found = Vec::new();
+        for (object, present, result) in fetched {
+            match result {
+                Ok(Some(reconciled)) if self.has_told => {
+                    changes.push(Change::Apply(Box::new(reconciled)))
+                }
+                Ok(Some(reconciled)) => found.push(reconciled),
+                Ok(None) if self.has_told => changes.push(Change::Delete(object.clone())),
+                Ok(None) => {}
+                Err(error) => {
+                    warn!(%object, %error, "the Secret cannot be read; what is known of it stays");
+                    continue;
+                }
+            }
+            self.told.insert(object, present);
+        }
+        for object in dropped {
+            self.told.remove(&object);
+            changes.push(Change::Delete(object));
+        }
+        if !self.has_told {
+            self.has_told = true;
+            self.context.progress.complete(Kind::Secret);
+            changes.push(Change::Replace(Kind::Secret, found));
+        }
+        changes.is_empty() || self.context.changes.send(changes).await.is_ok()
+    }
+}
+
+fn identity(secret: PartialObjectMeta<Secret>) -> (ObjectRef, Version) {
+    let metadata = secret.metadata;
+    let object = ObjectRef::new(
+        Kind::Secret,
+        &metadata.namespace.unwrap_or_default(),
+        &metadata.name.unwrap_or_default(),
+    );
+    (object, metadata.resource_version)
+}
+
+/// The Secret, unless it has gone in the meantime.
+async fn get(context: &Context, object: &ObjectRef) -> Result<Option<Reconciled>, kube::Error> {
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &object.namespace);
+    let secret = api.get_opt(&object.name).await?;
+    Ok(secret.and_then(|secret| {
+        let value = serde_json::to_value(&secret).ok()?;
+        Some(reconcile(Kind::Secret, value, &context.settings))
+    }))
+}

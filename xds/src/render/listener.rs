@@ -92,11 +92,11 @@ fn filter_chain(listener: &ir::Listener, chain: &ir::FilterChain) -> FilterChain
         name: chain.name.clone(),
         filter_chain_match: Some(FilterChainMatch {
             server_names: chain.server_names.clone(),
-            // without it a TLS hello for an unknown name would be answered in cleartext
-            transport_protocol: match (&chain.tls, listener.tls) {
-                (Some(_), _) => "tls".to_owned(),
-                (None, true) => "raw_buffer".to_owned(),
-                (None, false) => String::new(),
+            // the cleartext chain takes what no other does: a TLS hello for a name that is not served is no HTTP, and
+            // is answered as such
+            transport_protocol: match &chain.tls {
+                Some(_) => "tls".to_owned(),
+                None => String::new(),
             },
             ..FilterChainMatch::default()
         }),

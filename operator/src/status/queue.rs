@@ -318,18 +318,20 @@ impl Queue {
                 return self.write(object, status);
             }
         }
-        while self.count_bucket.available_at(now) <= now
+        while self.sweep.is_none()
+            && self.count_bucket.available_at(now) <= now
             && let Some(object) = self.counts.pop_first()
         {
             if let Some(status) = self.evaluate(&object, clock)
-                && !self.is_premature(&object, &status, now)
                 && self.count_bucket.take(now)
             {
                 return self.write(object, status);
             }
         }
         let due = (!self.due.is_empty()).then(|| self.bucket.available_at(now));
-        let counts = (!self.counts.is_empty()).then(|| self.count_bucket.available_at(now));
+        // while a sweep is ahead the counts may still change
+        let counts = (self.sweep.is_none() && !self.counts.is_empty())
+            .then(|| self.count_bucket.available_at(now));
         let later = self.later.first().map(|(at, _object)| *at);
         let sweep = self.sweep.map(|(at, _since)| at);
         Next::Wait([due, counts, later, sweep].into_iter().flatten().min())
@@ -531,3 +533,6 @@ fn observed_of(write: &Write) -> Observed {
 fn lowest() -> ObjectRef {
     ObjectRef::new(Kind::Listener, "", "")
 }
+
+#[cfg(test)]
+mod tests;

@@ -243,6 +243,16 @@ fn a_fleet_that_never_settles_is_looked_at_all_the_same() {
 }
 
 #[test]
+fn an_acknowledgement_makes_no_work_for_objects_that_did_not_change() {
+    let mut world = World::with_mappings(2, 1000);
+    world.record(2, &mapping(0), edited(2));
+    world.acknowledge(&[1, 2]);
+    assert_eq!(world.queue.pending(), 1);
+    world.acknowledge(&[2, 2]);
+    assert_eq!(world.queue.pending(), 1);
+}
+
+#[test]
 fn a_stuck_envoy_makes_no_work_for_objects_that_did_not_change() {
     let mut world = World::with_mappings(2, 1000);
     world.acknowledge(&[0, 1]);
@@ -338,6 +348,8 @@ fn a_status_that_does_not_come_out_as_meant_is_not_written_for_ever() {
         .queue
         .done(&write, Outcome::Written(pruned.clone()), world.now);
     world.queue.observe(&mapping(0), pruned);
+    world.queue.lead(false, world.now);
+    world.queue.lead(true, world.now);
     world.pass(Duration::from_secs(100));
     assert!(world.writes.is_empty());
     world.record(

@@ -35,7 +35,7 @@ fn every_document_of_every_file_is_read() {
         "a.yaml",
         format!("# comment\n---\n{LISTENER}---\n{}", mapping("m", "/a/")),
     );
-    write(&directory, "deep/er/b.yml", mapping("n", "/b/"));
+    write(&directory, "deep/er/b.yml", mapping("next", "/b/"));
     write(
         &directory,
         "c.json",
@@ -50,7 +50,7 @@ fn every_document_of_every_file_is_read() {
             "Service x/s",
             "Listener default/a",
             "Mapping default/m",
-            "Mapping default/n"
+            "Mapping default/next"
         ]
     );
     assert_eq!(changes.len(), 7, "one list per kind, be it empty");
@@ -95,7 +95,7 @@ fn only_what_differs_is_told_after_an_edit() {
     write(
         &directory,
         "a.yaml",
-        format!("{}---\n{}", mapping("m", "/a/"), mapping("n", "/n/")),
+        format!("{}---\n{}", mapping("m", "/a/"), mapping("next", "/n/")),
     );
     let settings = Settings::default();
     let mut files = Files::new(directory.path(), &settings);
@@ -119,7 +119,7 @@ fn only_what_differs_is_told_after_an_edit() {
         [
             "+Mapping default/m",
             "+Mapping default/o",
-            "-Mapping default/n"
+            "-Mapping default/next"
         ]
     );
 }
@@ -133,10 +133,10 @@ async fn edits_are_followed_and_a_vanished_directory_changes_nothing() {
     let path = below.clone();
     let task = tokio::spawn(async move { follow(&path, &Settings::default(), sender).await });
     assert_eq!(names(&changes.recv().await.unwrap()), ["Mapping default/m"]);
-    write(&directory, "manifests/b.yaml", mapping("n", "/b/"));
+    write(&directory, "manifests/b.yaml", mapping("next", "/b/"));
     assert_eq!(
         names(&changes.recv().await.unwrap()),
-        ["+Mapping default/n"]
+        ["+Mapping default/next"]
     );
     fs::rename(&below, directory.path().join("away")).unwrap();
     fs::rename(directory.path().join("away"), &below).unwrap();

@@ -1,0 +1,54 @@
+# What people and CI run. `make` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+TOOLS := .tools/bin
+CRDS := config/crd/bases
+
+.PHONY: help
+help: ## List what can be made
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Run a gateway with two backends on this machine; needs no cluster
+	e2e/tools/install envoy
+	cargo build --package nuncio
+	target/debug/nuncio demo --envoy $(TOOLS)/envoy
+
+.PHONY: build
+build: ## Build the binary for production
+	cargo build --release --package nuncio
+
+.PHONY: manifests
+manifests: ## Write the CustomResourceDefinitions from crds/src
+	cargo run --quiet --package nuncio-crds --bin crdgen -- $(CRDS)
+
+.PHONY: tools
+tools: ## Fetch and build what the tests need: Envoy, kubectl, etcd, kube-apiserver, kube-controller-manager
+	e2e/tools/install
+
+.PHONY: lint
+lint: ## Check format, lints, generated files and the direction of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo run --quiet --package nuncio-crds --bin crdgen -- --check $(CRDS)
+	@if sed -n '/^\[dependencies\]/,$$p' crds/Cargo.toml xds/Cargo.toml | grep -q '^nuncio'; then \
+		echo "crds and xds must not depend on other crates of this workspace"; exit 1; fi
+
+.PHONY: golden
+golden: ## Store what the golden inputs come to now; then read the diff
+	UPDATE_GOLDEN=1 cargo test --quiet --package nuncio --test golden
+
+.PHONY: test
+test: tools lint ## Run everything: lints, unit, golden, property, and end-to-end tests
+	cargo build --package nuncio
+	cargo test --workspace --exclude nuncio-e2e
+	cargo test --package nuncio-e2e
+
+.PHONY: bench
+bench: tools ## Measure latency, CPU, memory and bytes at 100, 1,000 and 10,000 Mappings on a real apiserver
+	cargo build --release --package nuncio --package nuncio-e2e
+	target/release/nuncio-bench $(BENCH)
+
+.PHONY: clean
+clean: ## Remove what was built; tools stay
+	cargo clean

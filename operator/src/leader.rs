@@ -39,8 +39,10 @@ pub async fn campaign(
     let mut renewed: Option<Instant> = None;
     loop {
         let asked = Instant::now();
-        match tokio::time::timeout(RETRY * 2, candidate.acquire()).await {
+        let mut is_fresh = false;
+        match tokio::time::timeout(RETRY, candidate.acquire()).await {
             Ok(Ok(true)) => {
+                is_fresh = true;
                 if renewed.is_none() {
                     info!(identity = %candidate.identity, "this replica writes status");
                 }
@@ -59,12 +61,7 @@ pub async fn campaign(
         leading.send_if_modified(|leading| {
             std::mem::replace(leading, renewed.is_some()) != renewed.is_some()
         });
-        let pause = if renewed.is_some() && asked.elapsed() < RENEW {
-            RENEW
-        } else {
-            RETRY
-        };
-        sleep(pause).await;
+        sleep(if is_fresh { RENEW } else { RETRY }).await;
     }
 }
 
@@ -105,7 +102,7 @@ impl Candidate {
                     name: Some(NAME.to_owned()),
                     ..ObjectMeta::default()
                 },
-                spec: Some(self.renewed(None)),
+                spec: Some(renewed(&self.identity, None)),
             };
             return lost_race(self.api.create(&PostParams::default(), &lease).await);
         };
@@ -118,47 +115,50 @@ impl Candidate {
                 now
             }
         };
-        let held_by_other = spec
-            .holder_identity
-            .as_deref()
-            .is_some_and(|holder| !holder.is_empty() && holder != self.identity);
-        let duration = spec
-            .lease_duration_seconds
-            .and_then(|seconds| u64::try_from(seconds).ok())
-            .map_or(DURATION, Duration::from_secs);
-        if held_by_other && since.elapsed() < duration {
+        if !may_take(&spec, &self.identity, since.elapsed()) {
             return Ok(false);
         }
         let lease = Lease {
-            spec: Some(self.renewed(Some(&spec))),
+            spec: Some(renewed(&self.identity, Some(&spec))),
             ..lease
         };
         // the resource version in the metadata makes sure that nobody else was faster
         lost_race(self.api.replace(NAME, &PostParams::default(), &lease).await)
     }
+}
 
-    fn renewed(&self, old: Option<&LeaseSpec>) -> LeaseSpec {
-        let now = MicroTime(Timestamp::now());
-        let mine =
-            old.is_some_and(|old| old.holder_identity.as_deref() == Some(self.identity.as_str()));
-        let transitions = old
-            .and_then(|old| old.lease_transitions)
-            .unwrap_or_default();
-        LeaseSpec {
-            holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
-            acquire_time: old
-                .and_then(|old| old.acquire_time.clone())
-                .filter(|_| mine)
-                .or_else(|| Some(now.clone())),
-            renew_time: Some(now),
-            lease_transitions: Some(if mine {
-                transitions
-            } else {
-                transitions.saturating_add(1)
-            }),
-            ..LeaseSpec::default()
-        }
+/// Whether a candidate may take, or renew, a Lease that it has seen unchanged for this long.
+fn may_take(spec: &LeaseSpec, identity: &str, unchanged: Duration) -> bool {
+    let is_held_by_other = spec
+        .holder_identity
+        .as_deref()
+        .is_some_and(|holder| !holder.is_empty() && holder != identity);
+    let duration = spec
+        .lease_duration_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .map_or(DURATION, Duration::from_secs);
+    !is_held_by_other || unchanged >= duration
+}
+
+/// The Lease as held by `identity`.
+fn renewed(identity: &str, old: Option<&LeaseSpec>) -> LeaseSpec {
+    let now = MicroTime(Timestamp::now());
+    let mine = old.filter(|old| old.holder_identity.as_deref() == Some(identity));
+    let transitions = old
+        .and_then(|old| old.lease_transitions)
+        .unwrap_or_default();
+    LeaseSpec {
+        holder_identity: Some(identity.to_owned()),
+        lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+        acquire_time: mine
+            .and_then(|old| old.acquire_time.clone())
+            .or_else(|| Some(now.clone())),
+        renew_time: Some(now),
+        lease_transitions: Some(match (old, mine) {
+            (Some(_), None) => transitions.saturating_add(1),
+            _ => transitions,
+        }),
+        ..LeaseSpec::default()
     }
 }
 
@@ -167,5 +167,51 @@ fn lost_race(result: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_of_another_is_left_alone_until_it_was_unchanged_for_its_duration() {
+        let theirs = renewed("them", None);
+        assert!(!may_take(
+            &theirs,
+            "us",
+            DURATION - Duration::from_millis(1)
+        ));
+        assert!(may_take(&theirs, "us", DURATION));
+        assert!(may_take(&theirs, "them", Duration::ZERO));
+    }
+
+    #[test]
+    fn a_lease_that_was_given_up_is_free_at_once() {
+        for holder in [None, Some(String::new())] {
+            let free = LeaseSpec {
+                holder_identity: holder,
+                ..renewed("them", None)
+            };
+            assert!(may_take(&free, "us", Duration::ZERO));
+        }
+    }
+
+    #[test]
+    fn a_lease_without_a_duration_lasts_as_long_as_ours() {
+        let odd = LeaseSpec {
+            lease_duration_seconds: Some(-3),
+            ..renewed("them", None)
+        };
+        assert!(!may_take(&odd, "us", DURATION / 2));
+    }
+
+    #[test]
+    fn only_a_change_of_the_holder_counts_as_a_transition() {
+        let first = renewed("us", None);
+        let again = renewed("us", Some(&first));
+        assert_eq!(again.lease_transitions, Some(0));
+        assert_eq!(again.acquire_time, first.acquire_time);
+        assert_eq!(renewed("them", Some(&again)).lease_transitions, Some(1));
     }
 }

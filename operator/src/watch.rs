@@ -2,8 +2,15 @@
 //! and not the end of the watch, and are reconciled here, so that what is kept is small.
 //!
 //! A list, the first or one after the watch was lost (410 Gone), is one [`Change::Replace`]: nobody sees half of it.
+//!
+//! An error never takes anything away: what is known stays, and before the first list we are not ready. The one
+//! exception is a kind that the cluster does not know. It has no objects, but since that answer would empty the
+//! gateway it has to be given for a while ([`UNKNOWN_FOR`]) before it counts.
 
-use std::{mem, time::Duration};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::{
@@ -33,6 +40,9 @@ pub mod secret;
 
 /// Objects in one answer to a list.
 const PAGE_SIZE: u32 = 500;
+
+/// How long the cluster has to say that it does not know a kind.
+const UNKNOWN_FOR: Duration = Duration::from_secs(2);
 
 /// What every watch needs.
 #[derive(Clone)]
@@ -114,20 +124,28 @@ pub async fn watch(kind: Kind, context: Context) {
         None => Api::all_with(client, &resource),
     };
     context.progress.waiting(kind, "it has not been listed yet");
-    let mut events = watcher::watcher(api, config(&context.settings))
-        .backoff(backoff())
-        .boxed();
+    let start = || {
+        watcher::watcher(api.clone(), config(&context.settings))
+            .backoff(backoff())
+            .boxed()
+    };
+    let mut events = start();
     let mut watch = Watch {
         kind,
-        context,
+        context: context.clone(),
         listing: Vec::new(),
-        is_out: false,
+        outage: Outage::default(),
     };
     loop {
         let change = match events.try_next().await {
             Ok(Some(event)) => watch.event(event),
             Ok(None) => return,
-            Err(error) => watch.error(&error),
+            Err(error) => {
+                if is_expired(&error) {
+                    events = start();
+                }
+                watch.error(&error)
+            }
         };
         if let Some(change) = change
             && watch.context.changes.send(vec![change]).await.is_err()
@@ -141,13 +159,60 @@ struct Watch {
     kind: Kind,
     context: Context,
     listing: Vec<(Reconciled, Observed)>,
-    /// Whether the last try failed.
-    is_out: bool,
+    outage: Outage,
+}
+
+/// What is known of a row of failures, to say each thing once.
+#[derive(Debug, Default)]
+struct Outage {
+    /// The last error that was logged; `None` while all is well.
+    said: Option<String>,
+    /// Since when every answer is that the kind is unknown.
+    unknown_since: Option<Instant>,
+    /// Whether that has been taken for an answer.
+    is_absent: bool,
+}
+
+/// What to do about a failure.
+#[derive(Debug, PartialEq, Eq)]
+enum Advice {
+    /// It has been said already.
+    Quiet,
+    /// Say it.
+    Say,
+    /// Say that the kind is not installed, and that there is none of it.
+    Absent,
+}
+
+impl Outage {
+    /// A failure, and whether it is that the kind is unknown.
+    fn failed(&mut self, error: String, is_unknown: bool, now: Instant) -> Advice {
+        if !is_unknown {
+            self.unknown_since = None;
+            self.is_absent = false;
+            let is_new = self.said.is_none();
+            self.said.get_or_insert(error);
+            return if is_new { Advice::Say } else { Advice::Quiet };
+        }
+        let since = *self.unknown_since.get_or_insert(now);
+        if self.is_absent || now.duration_since(since) < UNKNOWN_FOR {
+            return Advice::Quiet;
+        }
+        self.is_absent = true;
+        self.said = Some(error);
+        Advice::Absent
+    }
+
+    /// All is well; true when it was not.
+    fn is_over(&mut self) -> bool {
+        mem::take(self).said.is_some()
+    }
 }
 
 impl Watch {
     fn event(&mut self, event: Event<DynamicObject>) -> Option<Change> {
-        if mem::take(&mut self.is_out) {
+        // `Init` only says that a list is about to be asked for
+        if !matches!(event, Event::Init) && self.outage.is_over() {
             info!(kind = %self.kind, "the watch works again");
         }
         let book = &self.context.book;
@@ -215,17 +280,26 @@ impl Watch {
 
     /// Says once what is wrong. A kind that the cluster does not know has no objects.
     fn error(&mut self, error: &watcher::Error) -> Option<Change> {
-        self.context.metrics.count_watch_error(self.kind);
-        if mem::replace(&mut self.is_out, true) {
-            return None;
+        let (kind, progress) = (self.kind, &self.context.progress);
+        self.context.metrics.count_watch_error(kind);
+        match self
+            .outage
+            .failed(error.to_string(), is_unknown(error), Instant::now())
+        {
+            Advice::Absent => {
+                warn!(%kind, "the cluster does not know this kind, so there is none; install it with `kubectl apply --server-side -k config/crd`");
+                progress.complete(kind);
+                self.context.metrics.count_objects(kind, 0);
+                return Some(Change::Replace(kind, Vec::new()));
+            }
+            Advice::Say => {
+                warn!(%kind, %error, "the watch has failed and is tried again; what is known stays");
+            }
+            Advice::Quiet => {}
         }
-        if is_unknown(error) {
-            warn!(kind = %self.kind, "the cluster does not know this kind, so there is none; install it with `kubectl apply --server-side -k config/crd`");
-            self.context.progress.complete(self.kind);
-            return Some(Change::Replace(self.kind, Vec::new()));
+        if !self.outage.is_absent {
+            progress.waiting(kind, error.to_string());
         }
-        warn!(kind = %self.kind, %error, "the watch has failed and is tried again; what is known stays");
-        self.context.progress.waiting(self.kind, error.to_string());
         None
     }
 }
@@ -234,5 +308,78 @@ fn is_unknown(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status)) => status.code == 404,
         _ => false,
+    }
+}
+
+/// Whether the watch cannot go on from where it was: it has to begin with a list.
+fn is_expired(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advice(outage: &mut Outage, is_unknown: bool, now: Instant) -> Advice {
+        outage.failed("error".to_owned(), is_unknown, now)
+    }
+
+    #[test]
+    fn an_outage_is_said_once_and_its_end_too() {
+        let (mut outage, now) = (Outage::default(), Instant::now());
+        assert!(!outage.is_over());
+        assert_eq!(advice(&mut outage, false, now), Advice::Say);
+        assert_eq!(advice(&mut outage, false, now), Advice::Quiet);
+        assert!(outage.is_over());
+        assert!(!outage.is_over());
+        assert_eq!(advice(&mut outage, false, now), Advice::Say);
+    }
+
+    #[test]
+    fn a_kind_is_absent_only_after_the_cluster_said_so_for_a_while() {
+        let (mut outage, now) = (Outage::default(), Instant::now());
+        assert_eq!(advice(&mut outage, true, now), Advice::Quiet);
+        assert_eq!(
+            advice(&mut outage, true, now + UNKNOWN_FOR / 2),
+            Advice::Quiet
+        );
+        // an apiserver that is starting says both
+        assert_eq!(
+            advice(&mut outage, false, now + UNKNOWN_FOR / 2),
+            Advice::Say
+        );
+        assert_eq!(advice(&mut outage, true, now + UNKNOWN_FOR), Advice::Quiet);
+        assert_eq!(
+            advice(&mut outage, true, now + UNKNOWN_FOR * 2),
+            Advice::Absent
+        );
+        assert_eq!(
+            advice(&mut outage, true, now + UNKNOWN_FOR * 3),
+            Advice::Quiet
+        );
+    }
+
+    #[test]
+    fn an_absent_kind_that_is_installed_and_removed_is_absent_again() {
+        let (mut outage, now) = (Outage::default(), Instant::now());
+        advice(&mut outage, true, now);
+        assert_eq!(advice(&mut outage, true, now + UNKNOWN_FOR), Advice::Absent);
+        assert!(outage.is_over());
+        let later = now + UNKNOWN_FOR * 10;
+        assert_eq!(advice(&mut outage, true, later), Advice::Quiet);
+        assert_eq!(
+            advice(&mut outage, true, later + UNKNOWN_FOR),
+            Advice::Absent
+        );
+    }
+
+    #[test]
+    fn pauses_grow_and_begin_anew() {
+        let mut pause = backoff();
+        let pauses: Vec<Duration> = pause.by_ref().take(8).collect();
+        assert_eq!(pauses[..2], [SHORTEST_PAUSE, SHORTEST_PAUSE * 2]);
+        assert_eq!(pauses[7], LONGEST_PAUSE);
+        pause.reset();
+        assert_eq!(pause.next(), Some(SHORTEST_PAUSE));
     }
 }

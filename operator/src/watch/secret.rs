@@ -1,7 +1,13 @@
 //! Secrets, only as far as something refers to them: their metadata is watched, and of those that are wanted the data
 //! is fetched. No other Secret's data ever reaches this process.
+//!
+//! The first list is told only when every wanted Secret has been read, or is known to be missing or forbidden: a
+//! Secret that cannot be read for a moment must not take a Host's TLS away when we start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
@@ -13,10 +19,10 @@ use kube::{
         watcher::{self, Event},
     },
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
-use super::{Context, backoff, config};
+use super::{Advice, Context, Outage, backoff, config};
 use crate::{
     change::{Change, Reconciled},
     object::{Kind, ObjectRef},
@@ -27,8 +33,18 @@ use crate::{
 /// Secrets that are fetched at a time.
 const AT_A_TIME: usize = 16;
 
+/// Pause before what could not be fetched is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
 /// A version of a Secret, as the apiserver names it.
 type Version = Option<String>;
+
+/// A Secret, the version that the watch has seen of it, and what the apiserver has answered.
+type Fetched = (
+    ObjectRef,
+    Option<Version>,
+    Result<Option<Reconciled>, kube::Error>,
+);
 
 /// Keeps the wanted Secrets up to date until the receiver of changes is gone.
 pub async fn watch(context: Context, mut wanted: watch::Receiver<WantedSecrets>) {
@@ -50,6 +66,7 @@ pub async fn watch(context: Context, mut wanted: watch::Receiver<WantedSecrets>)
         .boxed();
     let mut secrets = Secrets::new(context);
     loop {
+        let is_incomplete = !secrets.failing.is_empty();
         tokio::select! {
             event = events.next() => match event {
                 Some(Ok(event)) => secrets.event(event),
@@ -59,6 +76,7 @@ pub async fn watch(context: Context, mut wanted: watch::Receiver<WantedSecrets>)
             changed = wanted.changed() => if changed.is_err() {
                 return;
             },
+            () = sleep(RETRY), if is_incomplete => {}
         }
         let wanted = wanted.borrow_and_update().clone();
         if let Some(wanted) = wanted
@@ -76,10 +94,12 @@ struct Secrets {
     present: BTreeMap<ObjectRef, Version>,
     listing: BTreeMap<ObjectRef, Version>,
     is_listed: bool,
-    is_out: bool,
+    outage: Outage,
     /// What has been told: the version, or that there is none.
     told: BTreeMap<ObjectRef, Option<Version>>,
     has_told: bool,
+    /// What could not be fetched and has to be tried again.
+    failing: BTreeSet<ObjectRef>,
 }
 
 impl Secrets {
@@ -89,14 +109,15 @@ impl Secrets {
             present: BTreeMap::new(),
             listing: BTreeMap::new(),
             is_listed: false,
-            is_out: false,
+            outage: Outage::default(),
             told: BTreeMap::new(),
             has_told: false,
+            failing: BTreeSet::new(),
         }
     }
 
     fn event(&mut self, event: Event<PartialObjectMeta<Secret>>) {
-        if std::mem::take(&mut self.is_out) {
+        if !matches!(event, Event::Init) && self.outage.is_over() {
             info!(kind = %Kind::Secret, "the watch works again");
         }
         match event {
@@ -121,7 +142,9 @@ impl Secrets {
 
     fn error(&mut self, error: &watcher::Error) {
         self.context.metrics.count_watch_error(Kind::Secret);
-        if !std::mem::replace(&mut self.is_out, true) {
+        // this kind is part of every cluster: nothing is unknown about it
+        let advice = self.outage.failed(error.to_string(), false, Instant::now());
+        if advice != Advice::Quiet {
             warn!(kind = %Kind::Secret, %error, "the watch has failed and is tried again; what is known stays");
             self.context
                 .progress
@@ -136,6 +159,7 @@ impl Secrets {
             .map(|object| (object.clone(), self.present.get(object).cloned()))
             .filter(|(object, present)| self.told.get(object) != Some(present))
             .collect();
+        self.failing.retain(|object| wanted.contains(object));
         let dropped: Vec<ObjectRef> = self
             .told
             .keys()
@@ -143,11 +167,7 @@ impl Secrets {
             .cloned()
             .collect();
         let context = &self.context;
-        let fetched: Vec<(
-            ObjectRef,
-            Option<Version>,
-            Result<Option<Reconciled>, kube::Error>,
-        )> = stream::iter(outdated)
+        let fetched: Vec<Fetched> = stream::iter(outdated)
             .map(|(object, present)| async move {
                 let found = if present.is_some() {
                     get(context, &object).await
@@ -159,6 +179,7 @@ impl Secrets {
             .buffer_unordered(AT_A_TIME)
             .collect()
             .await;
+        let mut may_tell = true;
         let mut changes = Vec::new();
         let mut found = Vec::new();
         for (object, present, result) in fetched {
@@ -170,10 +191,16 @@ impl Secrets {
                 Ok(None) if self.has_told => changes.push(Change::Delete(object.clone())),
                 Ok(None) => {}
                 Err(error) => {
-                    warn!(%object, %error, "the Secret cannot be read; what is known of it stays");
+                    let is_forbidden =
+                        matches!(&error, kube::Error::Api(status) if status.code == 403);
+                    may_tell &= is_forbidden;
+                    if self.failing.insert(object.clone()) {
+                        warn!(%object, %error, "the Secret cannot be read and is tried again; what is known of it stays");
+                    }
                     continue;
                 }
             }
+            self.failing.remove(&object);
             self.told.insert(object, present);
         }
         for object in dropped {
@@ -181,6 +208,14 @@ impl Secrets {
             changes.push(Change::Delete(object));
         }
         if !self.has_told {
+            if !may_tell {
+                // all of it is told at once, later
+                self.told.clear();
+                self.context
+                    .progress
+                    .waiting(Kind::Secret, "one that is referred to cannot be read");
+                return true;
+            }
             self.has_told = true;
             self.context.progress.complete(Kind::Secret);
             changes.push(Change::Replace(Kind::Secret, found));

@@ -5,7 +5,11 @@ use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration
 
 use anyhow::Context as _;
 use kube::{Client, config::KubeConfigOptions};
-use nuncio_xds::{ads, cache, fleet::Fleet};
+use nuncio_xds::{
+    ads,
+    cache::{self, SnapshotCache},
+    fleet::Fleet,
+};
 use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
@@ -27,7 +31,10 @@ use crate::{
     object::Kind,
     publish::{self, Outputs, WantedSecrets},
     settings::Settings,
-    status::{self, Book},
+    status::{
+        self, Book,
+        replica::{self, Replica},
+    },
     watch as kube_watch,
 };
 
@@ -136,6 +143,8 @@ pub struct ControlPlane {
     pub metrics: Metrics,
     /// Secrets that are referred to.
     pub wanted_secrets: watch::Receiver<WantedSecrets>,
+    /// What Envoys are told.
+    pub snapshots: SnapshotCache,
     /// Who is connected.
     pub fleet: Fleet,
     /// Where Envoys connect.
@@ -177,6 +186,7 @@ pub async fn start(
         "publish loop",
         publish::run(inputs, outputs, settings.clone()),
     );
+    let snapshots = cache.clone();
     let server = ads::Server::new(
         cache,
         fleet.clone(),
@@ -212,6 +222,7 @@ pub async fn start(
         progress,
         metrics,
         wanted_secrets,
+        snapshots,
         fleet,
         xds_address,
     })
@@ -301,13 +312,32 @@ pub async fn operator(
         "leadership",
         lead(leading, plane.book.clone(), plane.metrics.clone()),
     );
-    tasks.start_endless("fleet", acknowledge(plane.fleet, plane.book.clone()));
+    let replica = Replica::new(client.clone(), &settings, &identity);
+    tasks.start_endless(
+        "announcement of Envoys",
+        replica::announce(replica.clone(), plane.fleet.clone()),
+    );
+    tasks.start_endless(
+        "count of Envoys",
+        replica::follow(
+            replica.clone(),
+            plane.snapshots,
+            plane.fleet,
+            plane.book.clone(),
+        ),
+    );
     tasks.start_endless(
         "status",
         status::write(plane.book, client.clone(), plane.metrics),
     );
     let result = tasks.finish().await;
-    let _ = timeout(GRACE, leader::resign(client, &namespace, &identity)).await;
+    let farewell = async {
+        tokio::join!(
+            leader::resign(client, &namespace, &identity),
+            replica.withdraw()
+        )
+    };
+    let _ = timeout(GRACE, farewell).await;
     result
 }
 
@@ -333,16 +363,6 @@ async fn lead(mut leading: watch::Receiver<bool>, book: Book, metrics: Metrics) 
         book.lead(is_leader);
         metrics.leader.set(i64::from(is_leader));
         if leading.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn acknowledge(fleet: Fleet, book: Book) {
-    let mut changes = fleet.subscribe();
-    loop {
-        book.acknowledge(&fleet.state());
-        if changes.changed().await.is_err() {
             return;
         }
     }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use nuncio_xds::fleet::FleetState;
 use tokio::sync::Notify;
 
 use self::{fleet::Acknowledged, queue::Queue};
@@ -24,6 +23,7 @@ mod condition;
 mod fleet;
 mod observed;
 mod queue;
+pub mod replica;
 mod writer;
 
 pub use observed::Observed;
@@ -95,8 +95,7 @@ impl Book {
     }
 
     /// Who is connected, and how far they are.
-    pub fn acknowledge(&self, fleet: &FleetState) {
-        let acknowledged = Acknowledged::new(fleet.envoys.iter().map(|envoy| envoy.acked));
+    fn acknowledge(&self, acknowledged: Acknowledged) {
         self.change(|queue| queue.acknowledge(acknowledged, Instant::now()));
     }
 

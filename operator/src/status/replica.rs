@@ -1,0 +1,367 @@
+//! Envoys of other replicas: each replica serves its own, but the one that writes status counts them all.
+//!
+//! Every replica keeps a Lease of its own that says which Envoys are connected to it and the digest of the snapshot
+//! that each of them has acknowledged last ([`announce`]). Equal views have equal digests on every replica, so the
+//! leader finds the number of its own snapshot by the digest ([`follow`]). A digest that it does not know is of a view
+//! that it has not seen yet, or has skipped: the Envoy counts as being where it was. Replicas of another version or
+//! with other settings make other snapshots; their Envoys cannot be compared and are not counted.
+//!
+//! As for the leader's Lease, nobody's clock but our own counts: a replica is gone when its Lease has not changed for
+//! its whole duration.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event},
+    },
+};
+use nuncio_xds::{
+    cache::SnapshotCache,
+    fleet::{Fleet, FleetState},
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::{sleep, sleep_until};
+use tracing::{debug, warn};
+
+use super::{Book, fleet::Acknowledged};
+use crate::settings::Settings;
+
+/// Label of the Leases of replicas.
+const LABEL: (&str, &str) = ("app.kubernetes.io/component", "nuncio-replica");
+/// Annotation with the [`Announcement`].
+const ANNOTATION: &str = "nuncio/envoys";
+const DURATION: Duration = Duration::from_secs(30);
+const RENEW: Duration = Duration::from_secs(10);
+/// Between two announcements.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Envoys acknowledge one after the other; this long they are waited for.
+const GATHER: Duration = Duration::from_millis(30);
+/// A Lease that has not changed for so long is removed: its replica had no time to do it.
+const ABANDONED: Duration = Duration::from_secs(600);
+/// Snapshots whose digest is remembered.
+const SNAPSHOTS: usize = 4096;
+
+/// Who announces.
+#[derive(Clone)]
+pub struct Replica {
+    api: Api<Lease>,
+    name: String,
+    instance: String,
+}
+
+/// What a replica says of its Envoys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Announcement {
+    /// Version and settings of the replica.
+    instance: String,
+    /// By node id, the digest in hexadecimal of the last snapshot that it had in full, if there was one yet.
+    envoys: BTreeMap<String, Option<String>>,
+}
+
+impl Replica {
+    /// The replica of this identity, unique among all.
+    #[must_use]
+    pub fn new(client: Client, settings: &Settings, identity: &str) -> Self {
+        Self {
+            api: Api::namespaced(client, &settings.ambassador_namespace),
+            name: lease_name(identity),
+            instance: instance(settings),
+        }
+    }
+
+    /// Takes the announcement back, so that nobody waits for its end.
+    pub async fn withdraw(&self) {
+        let result = self.api.delete(&self.name, &DeleteParams::default()).await;
+        if let Err(error) = result {
+            debug!(%error, "the Lease of this replica cannot be removed; it will run out");
+        }
+    }
+
+    async fn write(&self, announcement: &Announcement) -> Result<(), kube::Error> {
+        let text = serde_json::to_string(announcement).map_err(kube::Error::SerdeError)?;
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                labels: Some([(LABEL.0.to_owned(), LABEL.1.to_owned())].into()),
+                annotations: Some([(ANNOTATION.to_owned(), text)].into()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.name.clone()),
+                lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+                renew_time: Some(MicroTime(Timestamp::now())),
+                ..LeaseSpec::default()
+            }),
+        };
+        let parameters = PatchParams::apply("nuncio").force();
+        self.api
+            .patch(&self.name, &parameters, &Patch::Apply(&lease))
+            .await?;
+        Ok(())
+    }
+}
+
+/// Says for ever which Envoys are connected to this replica and how far they are.
+pub async fn announce(replica: Replica, fleet: Fleet) {
+    let mut changes = fleet.subscribe();
+    let mut announcement = Announcement {
+        instance: replica.instance.clone(),
+        ..Announcement::default()
+    };
+    let mut is_failing = false;
+    loop {
+        changes.borrow_and_update();
+        announcement.envoys = envoys(&announcement.envoys, &fleet.state());
+        let said = announcement.clone();
+        let written = tokio::time::Instant::now();
+        match replica.write(&said).await {
+            Ok(()) => is_failing = false,
+            Err(error) => {
+                if !std::mem::replace(&mut is_failing, true) {
+                    warn!(%error, "the Envoys of this replica cannot be announced; it will be tried again");
+                }
+                sleep(INTERVAL).await;
+                continue;
+            }
+        }
+        while announcement.envoys == said.envoys {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    return;
+                },
+                () = sleep_until(written + RENEW) => break,
+            }
+            announcement.envoys = envoys(&announcement.envoys, &fleet.state());
+        }
+        sleep(GATHER).await;
+        sleep_until(written + INTERVAL).await;
+    }
+}
+
+/// The Envoys that are connected, each with the last snapshot that it had in full.
+fn envoys(
+    before: &BTreeMap<String, Option<String>>,
+    fleet: &FleetState,
+) -> BTreeMap<String, Option<String>> {
+    let last = |node: &str| before.get(node).cloned().flatten();
+    fleet
+        .envoys
+        .iter()
+        .map(|envoy| {
+            let digest = envoy.digest.map(|digest| format!("{digest:032x}"));
+            (envoy.node.clone(), digest.or_else(|| last(&envoy.node)))
+        })
+        .collect()
+}
+
+/// Tells the book for ever what all Envoys have, those of other replicas included.
+pub async fn follow(replica: Replica, snapshots: SnapshotCache, fleet: Fleet, book: Book) {
+    let (mut fleet_changes, mut snapshot_changes) = (fleet.subscribe(), snapshots.subscribe());
+    let selector = format!("{}={}", LABEL.0, LABEL.1);
+    let config = watcher::Config::default().labels(&selector);
+    let mut leases = watcher::watcher(replica.api.clone(), config)
+        .default_backoff()
+        .boxed();
+    let mut census = Census::new(&replica);
+    let mut listing = Vec::new();
+    loop {
+        tokio::select! {
+            event = leases.next() => match event {
+                Some(Ok(Event::Init)) => listing.clear(),
+                Some(Ok(Event::InitApply(lease))) => listing.push(lease),
+                Some(Ok(Event::InitDone)) => {
+                    census.keep_only(&listing);
+                    for lease in listing.drain(..) {
+                        census.lease(&lease, Instant::now());
+                    }
+                }
+                Some(Ok(Event::Apply(lease))) => census.lease(&lease, Instant::now()),
+                Some(Ok(Event::Delete(lease))) => census.forget(&name(&lease)),
+                Some(Err(error)) => debug!(%error, "the Leases of replicas cannot be watched"),
+                None => return,
+            },
+            changed = fleet_changes.changed() => if changed.is_err() {
+                return;
+            },
+            changed = snapshot_changes.changed() => if changed.is_err() {
+                return;
+            },
+            // a replica that has gone says nothing
+            () = sleep(RENEW) => {}
+        }
+        fleet_changes.borrow_and_update();
+        if let Some(snapshot) = snapshot_changes.borrow_and_update().as_deref() {
+            census.snapshot(snapshot.seq, snapshot.digest());
+        }
+        for abandoned in census.abandoned(Instant::now()) {
+            let _ = replica
+                .api
+                .delete(&abandoned, &DeleteParams::default())
+                .await;
+        }
+        book.acknowledge(census.count(&fleet.state(), Instant::now()));
+    }
+}
+
+/// What is known of all Envoys.
+struct Census {
+    /// Name of our own Lease.
+    own: String,
+    instance: String,
+    /// Number of the newest snapshot with a digest.
+    numbers: BTreeMap<u128, u64>,
+    /// The same, oldest first.
+    order: VecDeque<(u64, u128)>,
+    others: BTreeMap<String, Other>,
+}
+
+/// Another replica.
+struct Other {
+    /// When its Lease was last seen to change.
+    seen: Instant,
+    digests: BTreeMap<String, Option<u128>>,
+    /// The last snapshot that each of its Envoys is known to have.
+    acked: BTreeMap<String, u64>,
+}
+
+impl Census {
+    fn new(replica: &Replica) -> Self {
+        Self {
+            own: replica.name.clone(),
+            instance: replica.instance.clone(),
+            numbers: BTreeMap::new(),
+            order: VecDeque::new(),
+            others: BTreeMap::new(),
+        }
+    }
+
+    /// We have published this.
+    fn snapshot(&mut self, number: u64, digest: u128) {
+        if self.numbers.insert(digest, number) == Some(number) {
+            return;
+        }
+        self.order.push_back((number, digest));
+        if self.order.len() > SNAPSHOTS
+            && let Some((number, digest)) = self.order.pop_front()
+            && self.numbers.get(&digest) == Some(&number)
+        {
+            self.numbers.remove(&digest);
+        }
+    }
+
+    fn lease(&mut self, lease: &Lease, now: Instant) {
+        let name = name(lease);
+        if name == self.own {
+            return;
+        }
+        let announcement = lease
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|annotations| serde_json::from_str(annotations.get(ANNOTATION)?).ok());
+        self.announcement(name, announcement.unwrap_or_default(), now);
+    }
+
+    fn announcement(&mut self, name: String, announcement: Announcement, now: Instant) {
+        let other = self.others.entry(name).or_insert_with(|| Other {
+            seen: now,
+            digests: BTreeMap::new(),
+            acked: BTreeMap::new(),
+        });
+        other.seen = now;
+        other.digests = if announcement.instance == self.instance {
+            let digest = |text: Option<String>| u128::from_str_radix(&text?, 16).ok();
+            announcement
+                .envoys
+                .into_iter()
+                .map(|(node, text)| (node, digest(text)))
+                .collect()
+        } else {
+            BTreeMap::new()
+        };
+        other
+            .acked
+            .retain(|node, _| other.digests.contains_key(node));
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.others.remove(name);
+    }
+
+    fn keep_only(&mut self, leases: &[Lease]) {
+        self.others
+            .retain(|known, _| leases.iter().any(|lease| name(lease) == *known));
+    }
+
+    /// Leases that nobody will remove.
+    fn abandoned(&self, now: Instant) -> Vec<String> {
+        self.others
+            .iter()
+            .filter(|(_, other)| now.duration_since(other.seen) >= ABANDONED)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// What all connected Envoys have. An Envoy that has just moved from one replica to another counts once.
+    fn count(&mut self, fleet: &FleetState, now: Instant) -> Acknowledged {
+        let mut acked: BTreeMap<&str, u64> = BTreeMap::new();
+        for other in self.others.values_mut() {
+            if now.duration_since(other.seen) >= DURATION {
+                continue;
+            }
+            for (node, digest) in &other.digests {
+                let known = digest.and_then(|digest| self.numbers.get(&digest));
+                let number = other.acked.entry(node.clone()).or_insert(0);
+                *number = known.copied().unwrap_or(*number);
+                let newest = acked.entry(node).or_insert(0);
+                *newest = (*newest).max(*number);
+            }
+        }
+        for envoy in &fleet.envoys {
+            acked.insert(&envoy.node, envoy.acked);
+        }
+        Acknowledged::new(acked.into_values())
+    }
+}
+
+fn name(lease: &Lease) -> String {
+    lease.metadata.name.clone().unwrap_or_default()
+}
+
+/// Name of a replica's Lease: letters that names may not have become dashes.
+fn lease_name(identity: &str) -> String {
+    let kept = identity
+        .chars()
+        .map(|letter| letter.to_ascii_lowercase())
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '-'
+            }
+        });
+    let name: String = "nuncio-replica-".chars().chain(kept).take(253).collect();
+    name.trim_end_matches('-').to_owned()
+}
+
+/// What has to be equal for snapshots to be comparable.
+fn instance(settings: &Settings) -> String {
+    let text = format!("{} {settings:?}", env!("CARGO_PKG_VERSION"));
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests;

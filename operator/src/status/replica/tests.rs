@@ -1,0 +1,171 @@
+use nuncio_xds::fleet::{Envoy, Protocol};
+
+use super::*;
+
+fn census() -> Census {
+    let mut census = Census {
+        own: "nuncio-replica-a".to_owned(),
+        instance: "same".to_owned(),
+        numbers: BTreeMap::new(),
+        order: VecDeque::new(),
+        others: BTreeMap::new(),
+    };
+    for number in 1..=5 {
+        census.snapshot(number, u128::from(number) * 16);
+    }
+    census
+}
+
+fn fleet(envoys: &[(&str, u64, Option<u128>)]) -> FleetState {
+    FleetState {
+        envoys: envoys
+            .iter()
+            .map(|(node, acked, digest)| Envoy {
+                node: (*node).to_owned(),
+                cluster: String::new(),
+                protocol: Protocol::Delta,
+                acked: *acked,
+                digest: *digest,
+            })
+            .collect(),
+        rejections: Vec::new(),
+    }
+}
+
+fn says(instance: &str, envoys: &[(&str, Option<&str>)]) -> Announcement {
+    Announcement {
+        instance: instance.to_owned(),
+        envoys: envoys
+            .iter()
+            .map(|(node, digest)| ((*node).to_owned(), digest.map(str::to_owned)))
+            .collect(),
+    }
+}
+
+fn counted(census: &mut Census, now: Instant, numbers: &[u64]) {
+    let count = census.count(&fleet(&[("local", 5, None)]), now);
+    assert_eq!(
+        count,
+        Acknowledged::new([5].into_iter().chain(numbers.iter().copied()))
+    );
+}
+
+#[test]
+fn an_envoy_of_another_replica_is_as_far_as_its_digest_says() {
+    let (mut census, now) = (census(), Instant::now());
+    census.announcement(
+        "b".into(),
+        says("same", &[("x", Some("40")), ("y", None)]),
+        now,
+    );
+    counted(&mut census, now, &[0, 4]);
+}
+
+#[test]
+fn an_unknown_digest_leaves_an_envoy_where_it_was_until_we_have_that_snapshot() {
+    let (mut census, now) = (census(), Instant::now());
+    census.announcement("b".into(), says("same", &[("x", Some("30"))]), now);
+    counted(&mut census, now, &[3]);
+    census.announcement("b".into(), says("same", &[("x", Some("60"))]), now);
+    counted(&mut census, now, &[3]);
+    census.snapshot(6, 0x60);
+    counted(&mut census, now, &[6]);
+}
+
+#[test]
+fn a_view_that_comes_back_counts_as_its_newest_snapshot() {
+    let (mut census, now) = (census(), Instant::now());
+    census.snapshot(6, 0x10);
+    census.announcement("b".into(), says("same", &[("x", Some("10"))]), now);
+    counted(&mut census, now, &[6]);
+}
+
+#[test]
+fn a_replica_with_other_settings_is_not_counted() {
+    let (mut census, now) = (census(), Instant::now());
+    census.announcement("b".into(), says("other", &[("x", Some("40"))]), now);
+    counted(&mut census, now, &[]);
+}
+
+#[test]
+fn a_replica_is_gone_when_its_lease_has_run_out_or_is_removed() {
+    let (mut census, now) = (census(), Instant::now());
+    census.announcement("b".into(), says("same", &[("x", Some("40"))]), now);
+    census.announcement(
+        "c".into(),
+        says("same", &[("y", Some("50"))]),
+        now + DURATION,
+    );
+    counted(&mut census, now + DURATION, &[5]);
+    census.forget("c");
+    counted(&mut census, now + DURATION, &[]);
+    assert!(census.abandoned(now + DURATION).is_empty());
+    assert_eq!(census.abandoned(now + ABANDONED), ["b"]);
+}
+
+#[test]
+fn an_envoy_that_has_moved_here_counts_once() {
+    let (mut census, now) = (census(), Instant::now());
+    census.announcement("b".into(), says("same", &[("local", Some("10"))]), now);
+    counted(&mut census, now, &[]);
+}
+
+#[test]
+fn our_own_lease_and_nonsense_are_no_envoys() {
+    let (mut census, now) = (census(), Instant::now());
+    let lease = |name: &str, text: &str| Lease {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            annotations: Some([(ANNOTATION.to_owned(), text.to_owned())].into()),
+            ..ObjectMeta::default()
+        },
+        spec: None,
+    };
+    let text = r#"{"instance": "same", "envoys": {"x": "40"}}"#;
+    census.lease(&lease("nuncio-replica-a", text), now);
+    census.lease(&lease("nuncio-replica-b", "{]"), now);
+    counted(&mut census, now, &[]);
+    census.lease(&lease("nuncio-replica-b", text), now);
+    counted(&mut census, now, &[4]);
+    census.keep_only(&[lease("nuncio-replica-c", text)]);
+    counted(&mut census, now, &[]);
+}
+
+#[test]
+fn a_snapshot_that_an_envoy_is_still_taking_does_not_hide_the_one_before() {
+    let first = envoys(
+        &BTreeMap::new(),
+        &fleet(&[("x", 1, Some(0x10)), ("y", 0, None)]),
+    );
+    assert_eq!(
+        first["x"].as_deref(),
+        Some("00000000000000000000000000000010")
+    );
+    assert_eq!(first["y"], None);
+    let second = envoys(&first, &fleet(&[("x", 1, None)]));
+    assert_eq!(second["x"], first["x"]);
+    assert!(!second.contains_key("y"));
+}
+
+#[test]
+fn only_so_many_snapshots_are_remembered() {
+    let mut census = census();
+    for number in 6..6 + SNAPSHOTS as u64 {
+        census.snapshot(number, u128::from(number) * 16);
+    }
+    assert_eq!(census.numbers.len(), SNAPSHOTS);
+    assert!(!census.numbers.contains_key(&0x10));
+}
+
+#[test]
+fn any_identity_gives_a_name_that_the_api_takes() {
+    assert_eq!(
+        lease_name("nuncio-7d9f-x2x"),
+        "nuncio-replica-nuncio-7d9f-x2x"
+    );
+    assert_eq!(
+        lease_name("My_Host.local-12_"),
+        "nuncio-replica-my-host-local-12"
+    );
+    assert_eq!(lease_name(&"x".repeat(300)).len(), 253);
+}

@@ -10,7 +10,7 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -32,8 +32,13 @@ mod document;
 const MAX_FILE_BYTES: u64 = 16 << 20;
 /// Edits are looked for at least this often, for file systems that tell nobody.
 const RESCAN: Duration = Duration::from_secs(5);
-/// While events keep coming they are taken together for this long.
+/// While events keep coming they are taken together, each for so long after the one before …
 const GATHER: Duration = Duration::from_millis(5);
+/// … but not for longer than this.
+const GATHER_LIMIT: Duration = Duration::from_millis(50);
+/// A file that was changed less than this before it was read may have been changed since without a trace in its
+/// times, which are as coarse as the kernel's clock tick.
+const CLOCK_TICK: Duration = Duration::from_millis(20);
 /// A file that does not parse right after an edit may be half written: it is read again after this time.
 const SECOND_LOOK: Duration = Duration::from_millis(40);
 
@@ -73,7 +78,8 @@ pub async fn follow(
     let mut away = false;
     loop {
         if timeout(RESCAN, waker.recv()).await.is_ok() {
-            while timeout(GATHER, waker.recv()).await.is_ok() {}
+            let gather = async { while timeout(GATHER, waker.recv()).await.is_ok() {} };
+            let _ = timeout(GATHER_LIMIT, gather).await;
         }
         match files.scan() {
             Ok(suspicious) => {
@@ -138,7 +144,8 @@ type Stamp = (u64, i64, i64, u64);
 
 #[derive(Debug)]
 struct File {
-    stamp: Stamp,
+    /// `None` when the file has to be read again whatever its stamp is.
+    stamp: Option<Stamp>,
     objects: Vec<Reconciled>,
 }
 
@@ -171,7 +178,11 @@ impl<'a> Files<'a> {
         self.files.retain(|path, _| found.contains_key(path));
         self.suspicious.clear();
         for (path, stamp) in found {
-            if self.files.get(&path).is_none_or(|file| file.stamp != stamp) {
+            if self
+                .files
+                .get(&path)
+                .is_none_or(|file| file.stamp != Some(stamp))
+            {
                 self.read(path, stamp);
             }
         }
@@ -219,6 +230,7 @@ impl<'a> Files<'a> {
         if broken {
             self.suspicious.insert(path.clone());
         }
+        let stamp = is_settled(&stamp).then_some(stamp);
         self.files.insert(path, File { stamp, objects });
     }
 
@@ -307,9 +319,45 @@ fn stamp(metadata: &fs::Metadata) -> Stamp {
     )
 }
 
+/// Whether the last change of a file is so long ago that another one would show.
+fn is_settled((_inode, seconds, nanoseconds, _size): &Stamp) -> bool {
+    let changed = UNIX_EPOCH
+        + Duration::from_secs(u64::try_from(*seconds).unwrap_or_default())
+        + Duration::from_nanos(u64::try_from(*nanoseconds).unwrap_or_default());
+    // a time that is ahead of ours says nothing
+    SystemTime::now()
+        .duration_since(changed)
+        .is_ok_and(|age| age > CLOCK_TICK)
+}
+
 /// Manifests below a directory. What begins with a dot is left out: editors keep their own files there, and mounted
 /// ConfigMaps their old ones.
 fn walk(directory: &Path, found: &mut BTreeMap<PathBuf, Stamp>) -> io::Result<()> {
+    walk_below(directory, &mut Vec::new(), found)
+}
+
+/// `above` are the directories that this one is in: a link to one of them leads nowhere new.
+fn walk_below(
+    directory: &Path,
+    above: &mut Vec<(u64, u64)>,
+    found: &mut BTreeMap<PathBuf, Stamp>,
+) -> io::Result<()> {
+    let metadata = fs::metadata(directory)?;
+    let identity = (metadata.dev(), metadata.ino());
+    if above.contains(&identity) {
+        return Ok(());
+    }
+    above.push(identity);
+    let result = walk_in(directory, above, found);
+    above.pop();
+    result
+}
+
+fn walk_in(
+    directory: &Path,
+    above: &mut Vec<(u64, u64)>,
+    found: &mut BTreeMap<PathBuf, Stamp>,
+) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -321,7 +369,7 @@ fn walk(directory: &Path, found: &mut BTreeMap<PathBuf, Stamp>) -> io::Result<()
             continue;
         };
         if metadata.is_dir() {
-            let below = walk(&path, found);
+            let below = walk_below(&path, above, found);
             if let Err(error) = below
                 && error.kind() != io::ErrorKind::NotFound
             {

@@ -16,18 +16,24 @@ pub(super) fn documents(file: &str, text: &str, settings: &Settings) -> Vec<Reco
         .enumerate()
         .flat_map(|(index, (line, text))| {
             let place = format!("{file}#{}", index + 1);
-            match serde_saphyr::from_str::<Value>(text) {
+            match parse(text) {
                 Ok(value) => objects(&place, value, settings),
                 Err(error) => {
-                    let message = format!(
-                        "the document that begins in line {line} is no YAML: {}",
-                        first_line(&error.to_string())
-                    );
+                    let message = not_yaml(line, &error);
                     vec![not_an_object(&place, "NotYaml", &message)]
                 }
             }
         })
         .collect()
+}
+
+/// One document. The parser's limits are meant for untrusted input of any kind; a list of thousands of objects is none
+/// of what they are to catch.
+fn parse(text: &str) -> Result<Value, serde_saphyr::Error> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: 8_000_000, max_events: 32_000_000 },
+    };
+    serde_saphyr::from_str_with_options(text, options)
 }
 
 fn objects(place: &str, value: Value, settings: &Settings) -> Vec<Reconciled> {
@@ -75,9 +81,72 @@ fn split(text: &str) -> Vec<(usize, &str)> {
     documents
 }
 
+/// What is wrong with the document that begins in this line of its file.
+fn not_yaml(first: usize, error: &serde_saphyr::Error) -> String {
+    let text = error.without_snippet().to_string();
+    let text = first_line(&text);
+    // the parser counts from the beginning of the document
+    let Some(location) = error.location() else {
+        return format!("the document that begins in line {first} is no YAML: {text}");
+    };
+    let line = first as u64 + location.line().saturating_sub(1);
+    let column = location.column();
+    let text = text
+        .rsplit_once(" at line ")
+        .map_or(text, |(text, _place)| text);
+    format!("line {line}, column {column} is no YAML: {text}")
+}
+
 fn first_line(text: &str) -> &str {
     text.lines()
         .find(|line| !line.trim().is_empty())
         .unwrap_or(text)
         .trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        let found = documents("a.yaml", text, &Settings::default());
+        found
+            .iter()
+            .flat_map(|found| &found.problems)
+            .map(|p| p.message.clone())
+            .collect()
+    }
+
+    #[test]
+    fn an_error_has_its_line_in_the_file() {
+        for text in [
+            "# one\n---\nkind: x\nspec: {a: [1, 2\n",
+            "# one\n---\nkind: x\nspec: a: b\n",
+        ] {
+            assert!(
+                message(text).starts_with("line 4, column "),
+                "{}",
+                message(text)
+            );
+        }
+    }
+
+    #[test]
+    fn a_list_of_many_thousand_objects_is_within_the_limits() {
+        let list = format!("items: [{}]", "1,".repeat(300_000));
+        assert_eq!(
+            parse(&list).unwrap()["items"].as_array().map(Vec::len),
+            Some(300_000)
+        );
+    }
+
+    #[test]
+    fn an_alias_bomb_is_refused() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let below = format!("*a{},", level - 1).repeat(10);
+            text.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+        }
+        assert!(message(&text).contains("is no YAML"), "{}", message(&text));
+    }
 }

@@ -149,3 +149,59 @@ async fn edits_are_followed_and_a_vanished_directory_changes_nothing() {
     write(&directory, "manifests/d.yaml", mapping("p", "/d/"));
     task.await.unwrap().unwrap();
 }
+
+#[test]
+fn an_edit_that_leaves_size_and_times_as_they_were_is_seen() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory, "a.yaml", mapping("m", "/a/"));
+    // a time ahead of ours is as useless as one of this very moment, and does not depend on how fast this test runs
+    let time = SystemTime::now() + Duration::from_secs(3600);
+    let set_time = || {
+        let path = directory.path().join("a.yaml");
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(time).unwrap();
+    };
+    set_time();
+    let settings = Settings::default();
+    let mut files = Files::new(directory.path(), &settings);
+    files.scan().unwrap();
+    files.everything();
+    write(&directory, "a.yaml", mapping("m", "/b/"));
+    set_time();
+    files.scan().unwrap();
+    assert_eq!(names(&files.differences()), ["+Mapping default/m"]);
+}
+
+#[test]
+fn a_link_to_a_directory_above_is_not_followed_round_and_round() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory, "below/a.yaml", mapping("m", "/a/"));
+    std::os::unix::fs::symlink(directory.path(), directory.path().join("below/loop")).unwrap();
+    let changes = load(directory.path(), &Settings::default()).unwrap();
+    assert_eq!(names(&changes), ["Mapping default/m"]);
+}
+
+#[test]
+fn a_mounted_config_map_is_read_once() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory, "..2026_01/a.yaml", mapping("m", "/a/"));
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(to, directory.path().join(name)).unwrap();
+    };
+    link("..2026_01", "..data");
+    link("..data/a.yaml", "a.yaml");
+    let settings = Settings::default();
+    let mut files = Files::new(directory.path(), &settings);
+    files.scan().unwrap();
+    assert_eq!(names(&files.everything()), ["Mapping default/m"]);
+    // an update is another directory, to which the link is moved
+    write(&directory, "..2026_02/a.yaml", mapping("m", "/b/"));
+    link("..2026_02", "..data_tmp");
+    fs::rename(
+        directory.path().join("..data_tmp"),
+        directory.path().join("..data"),
+    )
+    .unwrap();
+    files.scan().unwrap();
+    assert_eq!(names(&files.differences()), ["+Mapping default/m"]);
+}

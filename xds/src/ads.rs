@@ -30,6 +30,9 @@ mod metrics;
 mod stream;
 mod subscription;
 
+#[cfg(test)]
+mod tests;
+
 pub use metrics::Metrics;
 
 const SERVICE: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";

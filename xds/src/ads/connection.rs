@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::subscription::{Content, Interest, Subscription, TooFarBehind, sotw_version};
+use super::subscription::{Content, Interest, Subscription, TooFarBehind, version};
 use crate::{
     ResourceType,
     fleet::{Protocol, Rejection},
@@ -144,16 +144,31 @@ impl Connection {
         for subscription in &mut self.subscriptions {
             subscription.look(snapshot)?;
         }
-        let routed = [ResourceType::Listener, ResourceType::RouteTable]
+        loop {
+            let routed = self.routed();
+            for kind in [ResourceType::Cluster, ResourceType::Endpoints] {
+                self.subscriptions[kind.index()].release_removals(routed, self.grace, now);
+            }
+            let response = self.respond(snapshot, now);
+            // what turned out to need no response may have settled routes, and with them removals
+            if response.is_some() || self.routed() == routed {
+                return Ok(response);
+            }
+        }
+    }
+
+    /// Up to which snapshot routes and listeners are settled.
+    fn routed(&self) -> u64 {
+        [ResourceType::Listener, ResourceType::RouteTable]
             .map(|kind| &self.subscriptions[kind.index()])
             .into_iter()
             .filter(|subscription| subscription.is_started())
             .map(Subscription::acked)
             .min()
-            .unwrap_or(u64::MAX);
-        for kind in [ResourceType::Cluster, ResourceType::Endpoints] {
-            self.subscriptions[kind.index()].release_removals(routed, self.grace, now);
-        }
+            .unwrap_or(u64::MAX)
+    }
+
+    fn respond(&mut self, snapshot: &Arc<Snapshot>, now: Instant) -> Option<Response> {
         for kind in ResourceType::ALL {
             let clusters_wait = self.subscriptions[ResourceType::Cluster.index()].is_waiting();
             if clusters_wait && matches!(kind, ResourceType::Listener | ResourceType::RouteTable) {
@@ -171,10 +186,10 @@ impl Connection {
                 let needs = content.fresh.iter().filter_map(|entry| entry.needs.clone());
                 self.subscriptions[ResourceType::Endpoints.index()].follow(needs);
             }
-            let version = sotw_version(view);
-            return Ok(Some(self.encode(kind, nonce, version, content)));
+            let version = version(view, content.differing);
+            return Some(self.encode(kind, nonce, version, content));
         }
-        Ok(None)
+        None
     }
 
     /// The variant that the stream speaks.

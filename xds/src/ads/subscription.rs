@@ -31,8 +31,8 @@ struct InFlight {
     sent: Instant,
     /// What was new in it, with the version and what was accepted before. No version: it was a removal.
     contents: Vec<Sent>,
-    /// State of the world: what it was a copy of.
-    snapshot: Option<Arc<Snapshot>>,
+    /// State of the world: all that it said there is.
+    whole: Option<BTreeMap<Arc<str>, Arc<Entry>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +66,8 @@ pub(super) struct Content {
     pub(super) removed: Vec<Arc<str>>,
     /// Those of `entries` that the client did not have.
     pub(super) fresh: Vec<Arc<Entry>>,
+    /// State of the world: in how many resources this differs from the view.
+    pub(super) differing: usize,
 }
 
 /// What a request says about the client's interest.
@@ -95,8 +97,8 @@ pub(super) struct Subscription {
     first: Option<Interest>,
     /// Everything up to this snapshot has been looked at.
     seen: u64,
-    /// State of the world: the last snapshot that was accepted, for what to send in place of what is not.
-    base: Option<Arc<Snapshot>>,
+    /// State of the world: what the client has accepted last, for what to send in place of what it refuses.
+    accepted: BTreeMap<Arc<str>, Arc<Entry>>,
     /// Everything up to this snapshot is settled.
     acked: u64,
     /// Names to send, or to say are gone.
@@ -105,8 +107,6 @@ pub(super) struct Subscription {
     owed: bool,
     /// After a refusal: names that are sent one by one.
     isolate: VecDeque<Arc<str>>,
-    /// State of the world: names whose newest version is held back while others are tried, with what is sent instead.
-    withheld: BTreeMap<Arc<str>, Option<Arc<Entry>>>,
     in_flight: VecDeque<InFlight>,
     refused: BTreeMap<Arc<str>, Refused>,
     held_removals: BTreeMap<Arc<str>, HeldRemoval>,
@@ -127,12 +127,11 @@ impl Subscription {
             names: BTreeSet::new(),
             first: None,
             seen: 0,
-            base: None,
+            accepted: BTreeMap::new(),
             acked: 0,
             pending: BTreeSet::new(),
             owed: false,
             isolate: VecDeque::new(),
-            withheld: BTreeMap::new(),
             in_flight: VecDeque::new(),
             refused: BTreeMap::new(),
             held_removals: BTreeMap::new(),
@@ -160,8 +159,10 @@ impl Subscription {
         view: &'a TypeView,
     ) -> impl Iterator<Item = (&'a Arc<str>, &'a Refused)> {
         self.refused.iter().filter(|(name, refused)| {
-            view.get(name)
-                .is_some_and(|entry| entry.version == refused.version)
+            let is_newest = view
+                .get(name)
+                .is_some_and(|entry| entry.version == refused.version);
+            is_newest && self.wants(name)
         })
     }
 
@@ -266,10 +267,13 @@ impl Subscription {
             return false;
         };
         for content in sent.contents {
-            self.refused.remove(&content.name);
+            let same = |refused: &Refused| Some(refused.version) == content.version;
+            if self.refused.get(&content.name).is_some_and(same) {
+                self.refused.remove(&content.name);
+            }
         }
-        if sent.snapshot.is_some() {
-            self.base = sent.snapshot;
+        if let Some(whole) = sent.whole {
+            self.accepted = whole;
         }
         true
     }
@@ -279,11 +283,13 @@ impl Subscription {
         let Some(sent) = self.answered(nonce) else {
             return false;
         };
-        let contents: Vec<Sent> = sent
+        let (removals, contents): (Vec<Sent>, Vec<Sent>) = sent
             .contents
             .into_iter()
-            .filter(|content| content.version.is_some())
-            .collect();
+            .partition(|content| content.version.is_none());
+        // nothing of the response may have been applied, removals included
+        self.pending
+            .extend(removals.into_iter().map(|removal| removal.name));
         if let [culprit] = contents.as_slice() {
             if let Some(version) = culprit.version {
                 let refused = Refused {
@@ -293,14 +299,14 @@ impl Subscription {
                 };
                 self.refused.insert(culprit.name.clone(), refused);
             }
+            if self.is_whole() {
+                // what else was new in it, such as a removal, is said again, without the culprit
+                self.pending.insert(culprit.name.clone());
+            }
             return true;
         }
-        for content in contents {
-            if self.is_whole() {
-                self.withheld.insert(content.name.clone(), content.before);
-            }
-            self.isolate.push_back(content.name);
-        }
+        self.isolate
+            .extend(contents.into_iter().map(|content| content.name));
         true
     }
 
@@ -342,8 +348,14 @@ impl Subscription {
     /// The first look: against what the client has from an earlier stream.
     fn compare(&mut self, view: &TypeView, seq: u64, first: &Interest) {
         if self.is_whole() {
-            // equal versions mean equal content, so that the answer may be skipped
             self.owed = first.version != sotw_version(view);
+            if !self.owed {
+                // equal versions mean equal content: the client has all of it
+                let entries = view.iter();
+                self.accepted = entries
+                    .map(|entry| (entry.name.clone(), entry.clone()))
+                    .collect();
+            }
             return;
         }
         let held = |name: &str| first.held.get(name).map(String::as_str);
@@ -374,7 +386,7 @@ impl Subscription {
         let gone = view.get(&name).is_none();
         if gone && matches!(self.kind, ResourceType::Cluster | ResourceType::Endpoints) {
             // routes may still lead there
-            let entry = self.accepted(&name);
+            let entry = self.accepted.get(&name).cloned();
             self.pending.remove(&name);
             self.held_removals.insert(
                 name,
@@ -467,28 +479,24 @@ impl Subscription {
         let fresh = content.fresh.iter().map(|entry| Sent {
             name: entry.name.clone(),
             version: Some(entry.version),
-            before: self.accepted(&entry.name),
+            before: self.accepted.get(&entry.name).cloned(),
         });
         let contents = fresh.chain(removed).collect();
         self.in_flight.push_back(InFlight {
             nonce,
             sent: now,
             contents,
-            snapshot: self.is_whole().then(|| snapshot.clone()),
+            whole: self.is_whole().then(|| {
+                let entries = content.entries.iter();
+                entries
+                    .map(|entry| (entry.name.clone(), entry.clone()))
+                    .collect()
+            }),
         });
         if self.in_flight.len() > UNANSWERED {
             self.in_flight.pop_front();
         }
         Some(content)
-    }
-
-    /// State of the world: what the client has accepted last of this name.
-    fn accepted(&self, name: &str) -> Option<Arc<Entry>> {
-        let entry = self.base.as_ref()?.of(self.kind).get(name)?;
-        match self.refused.get(name) {
-            Some(refused) if refused.version == entry.version => refused.instead.clone(),
-            _ => Some(entry.clone()),
-        }
     }
 
     /// Some resources: all that wait, or one after a refusal.
@@ -500,6 +508,7 @@ impl Subscription {
                     entries: vec![entry.clone()],
                     removed: Vec::new(),
                     fresh: vec![entry],
+                    differing: 0,
                 });
             }
         }
@@ -542,39 +551,41 @@ impl Subscription {
 
     /// Everything, as state of the world has it: what is left out is deleted.
     fn whole(&mut self, view: &TypeView) -> Option<Content> {
-        let changed: BTreeSet<Arc<str>> = if let Some(name) = self.isolate.pop_front() {
-            self.withheld.remove(&name);
-            BTreeSet::from([name])
-        } else {
-            std::mem::take(&mut self.pending)
+        let changed: BTreeSet<Arc<str>> = match self.isolate.pop_front() {
+            Some(name) => BTreeSet::from([name]),
+            None => std::mem::take(&mut self.pending),
         };
         if changed.is_empty() && !self.owed {
             return None;
         }
         let mut content = Content::default();
         for entry in view.iter() {
-            let instead = match (
-                self.withheld.get(&entry.name),
-                self.refused.get(&entry.name),
-            ) {
-                (Some(instead), _) => instead.as_ref(),
-                (None, Some(refused)) if refused.version == entry.version => {
-                    refused.instead.as_ref()
-                }
-                (None, _) => {
-                    if self.owed || changed.contains(&entry.name) {
-                        content.fresh.push(entry.clone());
-                    }
+            let accepted = self.accepted.get(&entry.name);
+            let refused = self.refused.get(&entry.name);
+            let instead = match refused.filter(|refused| refused.version == entry.version) {
+                Some(refused) => refused.instead.as_ref(),
+                None if accepted.is_some_and(|accepted| accepted.version == entry.version) => {
                     Some(entry)
                 }
+                None if self.owed || changed.contains(&entry.name) => {
+                    content.fresh.push(entry.clone());
+                    Some(entry)
+                }
+                // its turn is to come
+                None => accepted,
             };
+            if instead.is_none_or(|instead| instead.version != entry.version) {
+                content.differing += 1;
+            }
             content.entries.extend(instead.cloned());
         }
         let lingering = self
             .held_removals
             .values()
             .filter_map(|removal| removal.entry.clone());
+        let before = content.entries.len();
         content.entries.extend(lingering);
+        content.differing += content.entries.len() - before;
         Some(content)
     }
 
@@ -586,7 +597,15 @@ impl Subscription {
     }
 }
 
-/// Version of a whole type, for state of the world.
-pub(super) fn sotw_version(view: &TypeView) -> String {
+/// Version of a whole type. It is that of the view only if nothing differs, so that a client that connects again is not
+/// taken to have what it has not.
+pub(super) fn version(view: &TypeView, differing: usize) -> String {
+    if differing == 0 {
+        return sotw_version(view);
+    }
+    format!("{}-{differing}", sotw_version(view))
+}
+
+fn sotw_version(view: &TypeView) -> String {
     format!("{:032x}", view.digest())
 }

@@ -1,0 +1,607 @@
+//! The protocol against a model of a client that follows its rules, under random schedules: edits, polls, deliveries,
+//! answers and cut streams in any order. Whatever happens, in the end the client has what it asked for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes};
+use proptest::{collection::vec, prelude::*, sample::select};
+use prost::Message as _;
+
+use super::connection::{Connection, RequestKind, Response};
+use crate::{
+    Resource, ResourceType,
+    fleet::Protocol,
+    pb::{
+        envoy::service::discovery::v3::{
+            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+        },
+        google::rpc,
+    },
+    snapshot::Snapshot,
+};
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+/// A body that begins so is refused by the client, with everything in the same response.
+const BAD: u8 = 0xff;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(ResourceType, &'static str, u8),
+    Remove(ResourceType, &'static str),
+    Subscribe(ResourceType, &'static str),
+    Unsubscribe(ResourceType, &'static str),
+    /// The server makes its next response.
+    Poll,
+    /// The client takes the next response.
+    Receive,
+    /// The server takes the next request.
+    Request,
+    /// The stream ends, and the client connects again.
+    Cut,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let kind = || select(&ResourceType::ALL[..]);
+    let named = || {
+        select(
+            &[
+                ResourceType::Endpoints,
+                ResourceType::Secret,
+                ResourceType::RouteTable,
+            ][..],
+        )
+    };
+    let name = || select(&NAMES[..]);
+    prop_oneof![
+        6 => (kind(), name(), prop_oneof![8 => 0..4_u8, 1 => Just(BAD)]).prop_map(|(kind, name, body)| Step::Put(kind, name, body)),
+        2 => (kind(), name()).prop_map(|(kind, name)| Step::Remove(kind, name)),
+        3 => (named(), name()).prop_map(|(kind, name)| Step::Subscribe(kind, name)),
+        1 => (named(), name()).prop_map(|(kind, name)| Step::Unsubscribe(kind, name)),
+        8 => Just(Step::Poll),
+        8 => Just(Step::Receive),
+        8 => Just(Step::Request),
+        1 => Just(Step::Cut),
+    ]
+}
+
+enum Request {
+    Delta(DeltaDiscoveryRequest),
+    Sotw(DiscoveryRequest),
+}
+
+/// What a response holds of one resource.
+struct Received {
+    name: String,
+    version: String,
+    body: Bytes,
+}
+
+#[derive(Default)]
+struct TypeState {
+    started: bool,
+    names: BTreeSet<String>,
+    /// Accepted resources: version and body.
+    held: BTreeMap<String, (String, Bytes)>,
+    version: String,
+    nonce: String,
+}
+
+/// Server and client with what is on its way between them.
+struct World {
+    protocol: Protocol,
+    snapshot: Arc<Snapshot>,
+    connection: Connection,
+    now: Instant,
+    requests: VecDeque<Request>,
+    responses: VecDeque<Response>,
+    types: [TypeState; ResourceType::ALL.len()],
+    /// What the server knows to be refused alone on this stream: it must not send it again.
+    refused: BTreeSet<(ResourceType, String, Bytes)>,
+    /// Refusals that are on their way to it.
+    told: BTreeMap<(ResourceType, String), (ResourceType, String, Bytes)>,
+    /// What was accepted on this stream; of what the client has from before, the server need not know.
+    accepted: BTreeMap<(ResourceType, String), Bytes>,
+}
+
+const fn is_wildcard(kind: ResourceType) -> bool {
+    matches!(kind, ResourceType::Cluster | ResourceType::Listener)
+}
+
+impl World {
+    fn new(protocol: Protocol) -> Self {
+        let mut world = Self {
+            protocol,
+            snapshot: Arc::default(),
+            connection: Connection::new(protocol, Duration::ZERO),
+            now: Instant::now(),
+            requests: VecDeque::new(),
+            responses: VecDeque::new(),
+            types: Default::default(),
+            refused: BTreeSet::new(),
+            told: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+        };
+        world.connect();
+        world
+    }
+
+    /// A new stream: the client asks for what it wants, and says what it has.
+    fn connect(&mut self) {
+        self.connection = Connection::new(self.protocol, Duration::ZERO);
+        self.requests.clear();
+        self.responses.clear();
+        self.refused.clear();
+        self.told.clear();
+        self.accepted.clear();
+        for kind in ResourceType::ALL {
+            self.types[kind.index()].started = false;
+            self.types[kind.index()].nonce.clear();
+            if is_wildcard(kind) || !self.types[kind.index()].names.is_empty() {
+                self.ask(kind, Vec::new());
+            }
+        }
+    }
+
+    /// The first request of a type, or another with new names.
+    fn ask(&mut self, kind: ResourceType, new: Vec<String>) {
+        let state = &mut self.types[kind.index()];
+        let first = !std::mem::replace(&mut state.started, true);
+        let request = match self.protocol {
+            Protocol::Delta => Request::Delta(DeltaDiscoveryRequest {
+                type_url: kind.type_url().to_owned(),
+                resource_names_subscribe: if first {
+                    state.names.iter().cloned().collect()
+                } else {
+                    new
+                },
+                initial_resource_versions: if first {
+                    state
+                        .held
+                        .iter()
+                        .map(|(name, (version, _))| (name.clone(), version.clone()))
+                        .collect()
+                } else {
+                    Default::default()
+                },
+                ..Default::default()
+            }),
+            Protocol::Sotw => Request::Sotw(DiscoveryRequest {
+                type_url: kind.type_url().to_owned(),
+                resource_names: state.names.iter().cloned().collect(),
+                version_info: state.version.clone(),
+                response_nonce: state.nonce.clone(),
+                ..Default::default()
+            }),
+        };
+        self.requests.push_back(request);
+    }
+
+    fn subscribe(&mut self, kind: ResourceType, name: &str) {
+        if self.types[kind.index()].names.insert(name.to_owned()) {
+            self.ask(kind, vec![name.to_owned()]);
+        }
+    }
+
+    fn unsubscribe(&mut self, kind: ResourceType, name: &str) {
+        let state = &mut self.types[kind.index()];
+        if state.names.len() < 2 || !state.names.remove(name) {
+            return; // a client that wants nothing any more says so by closing
+        }
+        if self.protocol == Protocol::Delta {
+            // state of the world may be subscribed again before the server has seen that it was not
+            state.held.remove(name);
+        }
+        match self.protocol {
+            Protocol::Delta => self
+                .requests
+                .push_back(Request::Delta(DeltaDiscoveryRequest {
+                    type_url: kind.type_url().to_owned(),
+                    resource_names_unsubscribe: vec![name.to_owned()],
+                    ..Default::default()
+                })),
+            Protocol::Sotw => self.ask(kind, Vec::new()),
+        }
+    }
+
+    fn put(&mut self, kind: ResourceType, name: &str, body: u8) {
+        // the body carries the name: state of the world has no names outside of its messages
+        let resource = Resource::new(kind, name, [&[body], name.as_bytes()].concat().into());
+        if let Some(next) = self.snapshot.next(&[resource], &[]) {
+            self.snapshot = Arc::new(next);
+        }
+    }
+
+    fn remove(&mut self, kind: ResourceType, name: &str) {
+        if let Some(next) = self.snapshot.next(&[], &[(kind, name.into())]) {
+            self.snapshot = Arc::new(next);
+        }
+    }
+
+    /// The server's turn; says whether it had something to say.
+    fn poll(&mut self) -> bool {
+        let response = self.connection.poll(&self.snapshot, self.now).unwrap();
+        let said = response.is_some();
+        if let Some(response) = &response {
+            let (received, ..) = self.decode(response);
+            for found in received {
+                let again = (response.kind, found.name, found.body);
+                assert!(
+                    !self.refused.contains(&again),
+                    "{} is sent again after it was refused alone",
+                    again.1
+                );
+            }
+        }
+        self.responses.extend(response);
+        said
+    }
+
+    fn request(&mut self) -> bool {
+        let (nonce, (kind, what)) = match self.requests.pop_front() {
+            Some(Request::Delta(request)) => (
+                request.response_nonce.clone(),
+                self.connection.on_delta(request),
+            ),
+            Some(Request::Sotw(request)) => (
+                request.response_nonce.clone(),
+                self.connection.on_sotw(request),
+            ),
+            None => return false,
+        };
+        assert_ne!(what, RequestKind::Unknown);
+        if what == RequestKind::Nack {
+            self.refused
+                .extend(self.told.remove(&(kind.unwrap(), nonce)));
+        }
+        true
+    }
+
+    /// The client's turn: all of a response, or nothing of it.
+    fn receive(&mut self) -> bool {
+        let Some(response) = self.responses.pop_front() else {
+            return false;
+        };
+        let kind = response.kind;
+        let (received, removed, nonce, version) = self.decode(&response);
+        let names: BTreeSet<&str> = received
+            .iter()
+            .map(|found| found.name.as_str())
+            .chain(removed.iter().map(String::as_str))
+            .collect();
+        assert_eq!(
+            names.len(),
+            received.len() + removed.len(),
+            "a name is there twice"
+        );
+        let fresh: Vec<&Received> = received
+            .iter()
+            .filter(|found| self.accepted.get(&(kind, found.name.clone())) != Some(&found.body))
+            .collect();
+        let bad = fresh.iter().any(|found| found.body.first() == Some(&BAD));
+        // a response that replaces everything repeats what the client has
+        let repeats = self.protocol == Protocol::Sotw && is_wildcard(kind);
+        let tried = if repeats { fresh.len() } else { received.len() };
+        if bad
+            && tried == 1
+            && let [culprit] = fresh.as_slice()
+        {
+            let culprit = (kind, culprit.name.clone(), culprit.body.clone());
+            self.told.insert((kind, nonce.clone()), culprit);
+        }
+        let state = &mut self.types[kind.index()];
+        state.nonce.clone_from(&nonce);
+        if !bad {
+            if self.protocol == Protocol::Sotw && is_wildcard(kind) {
+                state.held.clear();
+            }
+            for found in received {
+                self.accepted
+                    .insert((kind, found.name.clone()), found.body.clone());
+                if self.protocol == Protocol::Sotw
+                    || is_wildcard(kind)
+                    || state.names.contains(&found.name)
+                {
+                    state.held.insert(found.name, (found.version, found.body));
+                }
+            }
+            for name in removed {
+                state.held.remove(&name);
+            }
+            state.version = version;
+        }
+        let error_detail = bad.then(|| rpc::Status {
+            message: "this is bad".to_owned(),
+            ..Default::default()
+        });
+        self.requests.push_back(match self.protocol {
+            Protocol::Delta => Request::Delta(DeltaDiscoveryRequest {
+                type_url: kind.type_url().to_owned(),
+                response_nonce: nonce,
+                error_detail,
+                ..Default::default()
+            }),
+            Protocol::Sotw => Request::Sotw(DiscoveryRequest {
+                type_url: kind.type_url().to_owned(),
+                resource_names: state.names.iter().cloned().collect(),
+                version_info: state.version.clone(),
+                response_nonce: nonce,
+                error_detail,
+                ..Default::default()
+            }),
+        });
+        true
+    }
+
+    fn decode(&self, response: &Response) -> (Vec<Received>, Vec<String>, String, String) {
+        let bytes = response.parts.concat().into();
+        match self.protocol {
+            Protocol::Delta => decode_delta(bytes),
+            Protocol::Sotw => decode_sotw(bytes),
+        }
+    }
+
+    /// Lets everything that is under way come to its end.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let moved = self.request() | self.poll() | self.receive();
+            if !moved {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    /// The client has what it asked for: the newest version, but for what it refuses.
+    fn check(&self) {
+        for kind in ResourceType::ALL {
+            let state = &self.types[kind.index()];
+            if !state.started {
+                continue;
+            }
+            let view = self.snapshot.of(kind);
+            for name in NAMES {
+                if !is_wildcard(kind) && !state.names.contains(name) {
+                    continue;
+                }
+                let held = state.held.get(name).map(|(_, body)| body[0]);
+                match view.get(name).map(|entry| body_of(entry.delta())) {
+                    Some(BAD) => assert_ne!(
+                        held,
+                        Some(BAD),
+                        "{kind} {name} is held although it was refused"
+                    ),
+                    Some(body) => assert_eq!(held, Some(body), "{kind} {name}"),
+                    // state of the world has no way to say that a named resource is gone
+                    None if self.protocol == Protocol::Sotw && !is_wildcard(kind) => {}
+                    None => assert_eq!(held, None, "{kind} {name} is gone"),
+                }
+            }
+        }
+        assert_eq!(
+            self.connection.acked(),
+            self.snapshot.seq,
+            "everything is settled"
+        );
+        let expected = ResourceType::ALL.into_iter().flat_map(|kind| {
+            let state = &self.types[kind.index()];
+            let names = NAMES
+                .into_iter()
+                .filter(move |name| is_wildcard(kind) || state.names.contains(*name));
+            names
+                .filter(move |name| {
+                    self.snapshot
+                        .of(kind)
+                        .get(name)
+                        .is_some_and(|entry| body_of(entry.delta()) == BAD)
+                })
+                .map(move |name| (kind, name.to_owned()))
+        });
+        let told: BTreeSet<_> = self
+            .connection
+            .rejections(&self.snapshot, "node")
+            .into_iter()
+            .map(|rejection| (rejection.kind, rejection.name.to_string()))
+            .collect();
+        assert_eq!(told, expected.collect(), "what is refused is told");
+    }
+}
+
+fn decode_delta(bytes: Bytes) -> (Vec<Received>, Vec<String>, String, String) {
+    let response = DeltaDiscoveryResponse::decode(bytes).unwrap();
+    let received = response.resources.into_iter().map(|resource| Received {
+        name: resource.name,
+        version: resource.version,
+        body: resource.resource.unwrap().value.into(),
+    });
+    (
+        received.collect(),
+        response.removed_resources,
+        response.nonce,
+        String::new(),
+    )
+}
+
+fn decode_sotw(bytes: Bytes) -> (Vec<Received>, Vec<String>, String, String) {
+    let response = DiscoveryResponse::decode(bytes).unwrap();
+    let received = response.resources.into_iter().map(|resource| {
+        let body: Bytes = resource.value.into();
+        Received {
+            name: String::from_utf8(body[1..].to_vec()).unwrap(),
+            version: String::new(),
+            body,
+        }
+    });
+    (
+        received.collect(),
+        Vec::new(),
+        response.nonce,
+        response.version_info,
+    )
+}
+
+/// First byte of the body in an encoded entry.
+fn body_of(entry: Bytes) -> u8 {
+    let response = DeltaDiscoveryResponse::decode(entry).unwrap();
+    response.resources[0]
+        .resource
+        .as_ref()
+        .unwrap()
+        .value
+        .as_slice()
+        .get_u8()
+}
+
+fn run(protocol: Protocol, steps: &[Step]) {
+    let mut world = World::new(protocol);
+    for step in steps {
+        match step {
+            Step::Put(kind, name, body) => world.put(*kind, name, *body),
+            Step::Remove(kind, name) => world.remove(*kind, name),
+            Step::Subscribe(kind, name) => world.subscribe(*kind, name),
+            Step::Unsubscribe(kind, name) => world.unsubscribe(*kind, name),
+            Step::Poll => drop(world.poll()),
+            Step::Receive => drop(world.receive()),
+            Step::Request => drop(world.request()),
+            Step::Cut => world.connect(),
+        }
+    }
+    world.settle();
+    world.check();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_incremental_client_ends_with_what_it_asked_for(steps in vec(step(), 0..80)) {
+        run(Protocol::Delta, &steps);
+    }
+
+    #[test]
+    fn a_state_of_the_world_client_ends_with_what_it_asked_for(steps in vec(step(), 0..80)) {
+        run(Protocol::Sotw, &steps);
+    }
+}
+
+fn resource(kind: ResourceType, name: &str, body: &[u8]) -> Resource {
+    Resource::new(kind, name, Bytes::copy_from_slice(body))
+}
+
+#[test]
+fn one_change_among_ten_thousand_sends_one_resource() {
+    let many: Vec<Resource> = (0..10_000)
+        .map(|n| resource(ResourceType::Cluster, &n.to_string(), b"before"))
+        .collect();
+    let snapshot = Arc::new(Snapshot::default().next(&many, &[]).unwrap());
+    let mut connection = Connection::new(Protocol::Delta, Duration::ZERO);
+    let now = Instant::now();
+    connection.on_delta(DeltaDiscoveryRequest {
+        type_url: ResourceType::Cluster.type_url().to_owned(),
+        ..Default::default()
+    });
+    let mut sent = 0;
+    while let Some(response) = connection.poll(&snapshot, now).unwrap() {
+        sent += response.resources;
+        let nonce = DeltaDiscoveryResponse::decode(Bytes::from(response.parts.concat()))
+            .unwrap()
+            .nonce;
+        connection.on_delta(DeltaDiscoveryRequest {
+            type_url: ResourceType::Cluster.type_url().to_owned(),
+            response_nonce: nonce,
+            ..Default::default()
+        });
+    }
+    assert_eq!(sent, 10_000);
+    let next = Arc::new(
+        snapshot
+            .next(&[resource(ResourceType::Cluster, "77", b"after")], &[])
+            .unwrap(),
+    );
+    let response = connection.poll(&next, now).unwrap().unwrap();
+    assert_eq!(response.resources, 1);
+    assert!(response.len() < 300, "{} bytes", response.len());
+    let shared = next.of(ResourceType::Cluster).get("77").unwrap().delta();
+    assert_eq!(
+        response.parts[1].as_ptr(),
+        shared.as_ptr(),
+        "the bytes are shared, not copied"
+    );
+    assert!(connection.poll(&next, now).unwrap().is_none());
+}
+
+#[test]
+fn endpoints_follow_a_cluster_that_asks_for_them_though_they_did_not_change() {
+    let cluster = |body: &[u8]| resource(ResourceType::Cluster, "c", body).with_needs("e".into());
+    let first = [cluster(b"1"), resource(ResourceType::Endpoints, "e", b"1")];
+    let snapshot = Arc::new(Snapshot::default().next(&first, &[]).unwrap());
+    let mut world = World::new(Protocol::Delta);
+    world.snapshot = snapshot;
+    world.subscribe(ResourceType::Endpoints, "e");
+    world.settle();
+    world.snapshot = Arc::new(world.snapshot.next(&[cluster(b"2")], &[]).unwrap());
+    let now = world.now;
+    let kinds: Vec<ResourceType> =
+        std::iter::from_fn(|| world.connection.poll(&world.snapshot, now).unwrap())
+            .map(|response| response.kind)
+            .collect();
+    assert_eq!(kinds, [ResourceType::Cluster, ResourceType::Endpoints]);
+}
+
+#[test]
+fn a_cluster_is_removed_only_after_the_routes_that_used_it() {
+    let mut world = World::new(Protocol::Delta);
+    world.connection = Connection::new(Protocol::Delta, Duration::from_secs(10));
+    let first = [
+        resource(ResourceType::Cluster, "a", b"1"),
+        resource(ResourceType::RouteTable, "b", b"1"),
+    ];
+    world.snapshot = Arc::new(world.snapshot.next(&first, &[]).unwrap());
+    world.subscribe(ResourceType::RouteTable, "b");
+    world.settle();
+    let routes = [resource(ResourceType::RouteTable, "b", b"2")];
+    world.snapshot = Arc::new(
+        world
+            .snapshot
+            .next(&routes, &[(ResourceType::Cluster, "a".into())])
+            .unwrap(),
+    );
+    assert!(world.poll());
+    assert_eq!(
+        world.responses.back().unwrap().kind,
+        ResourceType::RouteTable
+    );
+    world.settle();
+    assert!(
+        world.types[ResourceType::Cluster.index()]
+            .held
+            .contains_key("a"),
+        "the grace is not over"
+    );
+    world.now += Duration::from_secs(11);
+    world.settle();
+    assert!(
+        !world.types[ResourceType::Cluster.index()]
+            .held
+            .contains_key("a")
+    );
+}
+
+#[test]
+fn what_is_not_ours_is_ignored() {
+    let mut connection = Connection::new(Protocol::Delta, Duration::ZERO);
+    let unknown = DeltaDiscoveryRequest {
+        type_url: "type.googleapis.com/nobody.knows.This".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(connection.on_delta(unknown), (None, RequestKind::Unknown));
+    let stale = DeltaDiscoveryRequest {
+        type_url: ResourceType::Cluster.type_url().to_owned(),
+        response_nonce: "not a number".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(connection.on_delta(stale).1, RequestKind::Stale);
+}

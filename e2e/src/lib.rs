@@ -1,1 +1,13 @@
-//! Test tools.
+//! Test tools: a real control plane of Kubernetes and a real Envoy in a namespace of their own, and what it takes to
+//! drive and observe them.
+
+pub mod backend;
+pub mod certificate;
+pub mod client;
+pub mod control_plane;
+pub mod gateway;
+pub mod kubectl;
+pub mod process;
+pub mod sandbox;
+pub mod wait;
+pub mod workspace;

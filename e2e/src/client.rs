@@ -1,0 +1,262 @@
+//! HTTP clients: one request at a time, and a steady load that counts what is lost.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName},
+};
+use tokio::{
+    io::{
+        AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
+        BufReader,
+    },
+    net::TcpStream,
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An answer.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// Body.
+    pub body: String,
+    /// The certificate that the server showed.
+    pub certificate: Option<CertificateDer<'static>>,
+}
+
+/// A connection that can carry several requests.
+pub struct Connection<S> {
+    stream: BufReader<S>,
+}
+
+impl Connection<TcpStream> {
+    /// Connects without TLS.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub async fn open(address: &str) -> Result<Self> {
+        let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// One GET.
+    ///
+    /// # Errors
+    /// The connection ends, or there is no answer.
+    pub async fn get(&mut self, host: &str, path: &str) -> Result<Answer> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        timeout(PATIENCE, async {
+            self.stream.write_all(request.as_bytes()).await?;
+            self.stream.flush().await?;
+            self.answer().await
+        })
+        .await
+        .context("no answer")?
+    }
+
+    async fn answer(&mut self) -> Result<Answer> {
+        let mut line = String::new();
+        ensure!(
+            self.stream.read_line(&mut line).await? > 0,
+            "the connection is closed"
+        );
+        let status = line
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
+        let mut answer = Answer {
+            status: status.with_context(|| format!("no HTTP: {line:?}"))?,
+            ..Answer::default()
+        };
+        loop {
+            line.clear();
+            ensure!(
+                self.stream.read_line(&mut line).await? > 0,
+                "the connection is closed"
+            );
+            let Some((name, value)) = line.trim().split_once(':') else {
+                break;
+            };
+            answer
+                .headers
+                .insert(name.to_lowercase(), value.trim().to_owned());
+        }
+        let mut body = Vec::new();
+        if answer
+            .headers
+            .get("transfer-encoding")
+            .is_some_and(|encoding| encoding == "chunked")
+        {
+            loop {
+                line.clear();
+                self.stream.read_line(&mut line).await?;
+                let size = usize::from_str_radix(line.trim(), 16)?;
+                let mut chunk = vec![0; size + 2];
+                self.stream.read_exact(&mut chunk).await?;
+                if size == 0 {
+                    break;
+                }
+                body.extend_from_slice(&chunk[..size]);
+            }
+        } else {
+            let length = answer
+                .headers
+                .get("content-length")
+                .and_then(|length| length.parse().ok());
+            body = vec![0; length.unwrap_or(0)];
+            self.stream.read_exact(&mut body).await?;
+        }
+        answer.body = String::from_utf8_lossy(&body).into_owned();
+        Ok(answer)
+    }
+}
+
+/// One GET on a connection of its own.
+///
+/// # Errors
+/// There is no answer.
+pub async fn get(address: &str, host: &str, path: &str) -> Result<Answer> {
+    Connection::open(address).await?.get(host, path).await
+}
+
+/// One GET with TLS, the server's certificate being verified against `authority`.
+///
+/// # Errors
+/// There is no answer, or no trust.
+pub async fn get_tls(
+    address: &str,
+    host: &str,
+    path: &str,
+    authority: &CertificateDer<'static>,
+) -> Result<Answer> {
+    let mut connection = open_tls(address, host, authority).await?;
+    let mut answer = connection.get(host, path).await?;
+    let certificates = connection.stream.get_ref().get_ref().1.peer_certificates();
+    answer.certificate = certificates
+        .and_then(|chain| chain.first().cloned())
+        .map(CertificateDer::into_owned);
+    Ok(answer)
+}
+
+/// Connects with TLS, the server's certificate being verified against `authority`.
+///
+/// # Errors
+/// Nobody listens, or there is no trust.
+pub async fn open_tls(
+    address: &str,
+    host: &str,
+    authority: &CertificateDer<'static>,
+) -> Result<Connection<tokio_rustls::client::TlsStream<TcpStream>>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(host.to_owned())?;
+    let stream = timeout(PATIENCE, connector.connect(name, stream)).await??;
+    Ok(Connection {
+        stream: BufReader::new(stream),
+    })
+}
+
+/// A steady load on one path, about two hundred requests a second on a connection that stays.
+#[derive(Debug)]
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<(u64, Vec<String>)>,
+}
+
+impl Load {
+    /// Starts it. Every answer other than 200 counts as lost.
+    #[must_use]
+    pub fn start(address: &str, host: &str, path: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, address, host, path) = (
+            stop.clone(),
+            address.to_owned(),
+            host.to_owned(),
+            path.to_owned(),
+        );
+        let task = tokio::spawn(async move {
+            let (mut sent, mut lost) = (0, Vec::new());
+            let mut connection = None;
+            while !stopped.load(Ordering::Relaxed) && sent < 100_000 {
+                sent += 1;
+                if let Err(error) = once(&mut connection, &address, &host, &path).await {
+                    lost.push(format!("request {sent}: {error:#}"));
+                    connection = None;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            (sent, lost)
+        });
+        Self { stop, task }
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// Requests were lost, or there were hardly any.
+    pub async fn finish(self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let (sent, lost) = self.task.await?;
+        ensure!(
+            lost.is_empty(),
+            "{} of {sent} requests were lost: {}",
+            lost.len(),
+            lost[..lost.len().min(3)].join("; ")
+        );
+        ensure!(sent > 20, "only {sent} requests were sent");
+        Ok(sent)
+    }
+}
+
+async fn once(
+    connection: &mut Option<Connection<TcpStream>>,
+    address: &str,
+    host: &str,
+    path: &str,
+) -> Result<()> {
+    let open = match connection {
+        Some(open) => open,
+        None => connection.insert(Connection::open(address).await?),
+    };
+    let answer = open.get(host, path).await?;
+    if answer.status != 200 {
+        bail!("status {}", answer.status);
+    }
+    if answer
+        .headers
+        .get("connection")
+        .is_some_and(|value| value == "close")
+    {
+        *connection = None;
+    }
+    Ok(())
+}

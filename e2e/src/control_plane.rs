@@ -1,0 +1,168 @@
+//! A real control plane of Kubernetes: etcd, kube-apiserver, kube-controller-manager.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    client::get,
+    process::Process,
+    wait::until,
+    workspace::{root, tool},
+};
+
+const TOKEN: &str = "admin-token";
+
+/// The running control plane. Dropped, it ends.
+#[derive(Debug)]
+pub struct ControlPlane {
+    folder: tempfile::TempDir,
+    _etcd: Process,
+    apiserver: Option<Process>,
+    _controllers: Process,
+}
+
+impl ControlPlane {
+    /// Starts everything, waits until it is ready, and installs our definitions.
+    ///
+    /// # Errors
+    /// A tool is missing or does not come up.
+    pub async fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let key = rcgen::KeyPair::generate()?;
+        fs::write(folder.path().join("sa.key"), key.serialize_pem())?;
+        fs::write(folder.path().join("sa.pub"), key.public_key_pem())?;
+        fs::write(
+            folder.path().join("tokens.csv"),
+            format!("{TOKEN},admin,admin,system:masters\n"),
+        )?;
+        fs::write(folder.path().join("kubeconfig"), kubeconfig())?;
+        let etcd = Process::start(
+            "etcd",
+            &tool("etcd")?,
+            [
+                "--data-dir",
+                &folder.path().join("etcd").display().to_string(),
+                "--listen-client-urls=http://127.0.0.1:2379",
+                "--advertise-client-urls=http://127.0.0.1:2379",
+                "--listen-peer-urls=http://127.0.0.1:2380",
+                "--initial-advertise-peer-urls=http://127.0.0.1:2380",
+                "--initial-cluster=default=http://127.0.0.1:2380",
+                "--unsafe-no-fsync",
+            ],
+            &[],
+        )?;
+        let apiserver = start_apiserver(&folder)?;
+        let controllers = Process::start(
+            "kube-controller-manager",
+            &tool("kube-controller-manager")?,
+            [
+                format!("--kubeconfig={}", folder.path().join("kubeconfig").display()),
+                format!("--service-account-private-key-file={}", folder.path().join("sa.key").display()),
+                "--use-service-account-credentials=true".to_owned(),
+                "--leader-elect=false".to_owned(),
+                "--controllers=*,-endpointslice-controller,-endpoints-controller,-endpointslice-mirroring-controller".to_owned(),
+            ],
+            &[],
+        )?;
+        let plane = Self {
+            folder,
+            _etcd: etcd,
+            apiserver: Some(apiserver),
+            _controllers: controllers,
+        };
+        plane.ready().await?;
+        let crds = root().join("config/crd").display().to_string();
+        until("definitions", || async {
+            plane
+                .kubectl(&["apply", "--server-side", "-k", &crds], "")
+                .map(drop)
+        })
+        .await?;
+        plane.kubectl(
+            &[
+                "wait",
+                "--for=condition=Established",
+                "--timeout=20s",
+                "crd",
+                "--all",
+            ],
+            "",
+        )?;
+        Ok(plane)
+    }
+
+    /// Path of a kubeconfig for an administrator.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    /// Ends the apiserver at once.
+    pub fn kill_apiserver(&mut self) {
+        self.apiserver = None;
+    }
+
+    /// Starts the apiserver again.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn restart_apiserver(&mut self) -> Result<()> {
+        self.apiserver = Some(start_apiserver(&self.folder)?);
+        self.ready().await
+    }
+
+    async fn ready(&self) -> Result<()> {
+        until("kube-apiserver", || async {
+            let output = self.kubectl(&["get", "--raw", "/readyz"], "")?;
+            ensure!(output.trim() == "ok", "{output}");
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn kubeconfig() -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\nclusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:6443', insecure-skip-tls-verify: true}}}}]\n\
+         users: [{{name: u, user: {{token: {TOKEN}}}}}]\ncontexts: [{{name: x, context: {{cluster: c, user: u}}}}]\ncurrent-context: x\n"
+    )
+}
+
+fn start_apiserver(folder: &tempfile::TempDir) -> Result<Process> {
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    Process::start(
+        "kube-apiserver",
+        &tool("kube-apiserver")?,
+        [
+            "--etcd-servers=http://127.0.0.1:2379".to_owned(),
+            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+            format!("--service-account-key-file={}", path("sa.pub")),
+            format!("--service-account-signing-key-file={}", path("sa.key")),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--token-auth-file={}", path("tokens.csv")),
+            "--authorization-mode=RBAC".to_owned(),
+            format!("--cert-dir={}", path("certificates")),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=10.244.0.1".to_owned(),
+            "--enable-aggregator-routing=true".to_owned(),
+            "--secure-port=6443".to_owned(),
+        ],
+        &[],
+    )
+}
+
+/// The body of a page that answers with 200.
+///
+/// # Errors
+/// It answers with anything else, or not at all.
+pub async fn page(address: &str, path: &str) -> Result<String> {
+    let answer = get(address, "localhost", path).await?;
+    ensure!(
+        answer.status == 200,
+        "{path} answers {}: {}",
+        answer.status,
+        answer.body
+    );
+    Ok(answer.body)
+}

@@ -1,0 +1,235 @@
+//! Nuncio and its Envoys.
+
+use std::{fs, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+
+use crate::{
+    control_plane::{ControlPlane, page},
+    process::Process,
+    wait::until,
+    workspace::{nuncio, tool},
+};
+
+/// A replica of the control plane.
+#[derive(Debug)]
+pub struct Replica {
+    name: String,
+    number: u16,
+    /// The process.
+    pub process: Process,
+}
+
+impl Replica {
+    /// Starts `nuncio operator` number `number`, whose ports follow from that, and waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub async fn start(plane: &ControlPlane, number: u16) -> Result<Self> {
+        let name = format!("nuncio-{number}");
+        let kubeconfig = plane.kubeconfig().display().to_string();
+        let process = Process::start(
+            &name,
+            &nuncio()?,
+            [
+                "operator",
+                "--xds-address",
+                &xds_address(number),
+                "--health-address",
+                &health_address(number),
+            ],
+            &[
+                ("KUBECONFIG", &kubeconfig),
+                ("POD_NAME", &name),
+                ("RUST_LOG", "info,nuncio::publish=debug"),
+            ],
+        )?;
+        let mut replica = Self {
+            name,
+            number,
+            process,
+        };
+        replica.ready().await?;
+        Ok(replica)
+    }
+
+    /// Name of the replica, by which it holds the Lease.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// It ends, or does not get ready.
+    pub async fn ready(&mut self) -> Result<()> {
+        let address = health_address(self.number);
+        let result = until("check_ready", || async {
+            page(&address, "/ambassador/v0/check_ready").await.map(drop)
+        })
+        .await;
+        ensure!(
+            self.process.is_running(),
+            "{} has ended; see {}",
+            self.name,
+            self.process.log.display()
+        );
+        result
+    }
+
+    /// The sum of a metric over its labels.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        metric(&health_address(self.number), name).await
+    }
+}
+
+/// The sum of a metric over its labels, from `/metrics` at this address.
+///
+/// # Errors
+/// There is no answer.
+pub async fn metric(address: &str, name: &str) -> Result<f64> {
+    let text = page(address, "/metrics").await?;
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let is_it = rest.starts_with('{') || rest.starts_with(' ');
+        rest.rsplit(' ')
+            .next()
+            .filter(|_| is_it)?
+            .parse::<f64>()
+            .ok()
+    });
+    Ok(values.sum())
+}
+
+/// Where replica `number` serves Envoys.
+#[must_use]
+pub fn xds_address(number: u16) -> String {
+    format!("127.0.0.1:{}", 8003 + 10 * number)
+}
+
+/// Where replica `number` serves health and metrics.
+#[must_use]
+pub fn health_address(number: u16) -> String {
+    format!("127.0.0.1:{}", 8877 + number)
+}
+
+/// An Envoy.
+#[derive(Debug)]
+pub struct Envoy {
+    name: String,
+    admin: String,
+    folder: tempfile::TempDir,
+    /// The process.
+    pub process: Process,
+}
+
+impl Envoy {
+    /// Starts an Envoy with the bootstrap that `nuncio bootstrap` prints. `admin` is the port of its admin interface.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(name: &str, xds: &str, admin: u16, protocol: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let admin = format!("127.0.0.1:{admin}");
+        let output = Command::new(nuncio()?)
+            .args([
+                "bootstrap",
+                "--xds",
+                xds,
+                "--node-id",
+                name,
+                "--admin-address",
+                &admin,
+                "--protocol",
+                protocol,
+            ])
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "nuncio bootstrap: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        fs::write(folder.path().join("bootstrap.yaml"), output.stdout)?;
+        let process = run(name, &folder)?;
+        Ok(Self {
+            name: name.to_owned(),
+            admin,
+            folder,
+            process,
+        })
+    }
+
+    /// Kills it and starts it again.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = run(&self.name, &self.folder)?;
+        Ok(())
+    }
+
+    /// A page of its admin interface.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn admin(&self, path: &str) -> Result<String> {
+        page(&self.admin, path).await
+    }
+
+    /// Waits until it has a configuration.
+    ///
+    /// # Errors
+    /// It gets none.
+    pub async fn ready(&self) -> Result<()> {
+        until("Envoy", || async { self.admin("/ready").await.map(drop) }).await
+    }
+
+    /// Sum of the statistics whose names end with this.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn statistic(&self, name: &str) -> Result<u64> {
+        let text = self.admin(&format!("/stats?filter={name}$")).await?;
+        text.lines()
+            .map(|line| {
+                line.rsplit(' ')
+                    .next()
+                    .and_then(|value| value.parse::<u64>().ok())
+                    .context("no number")
+            })
+            .sum()
+    }
+}
+
+fn run(name: &str, folder: &tempfile::TempDir) -> Result<Process> {
+    let bootstrap = folder.path().join("bootstrap.yaml").display().to_string();
+    let arguments = [
+        "-c",
+        &bootstrap,
+        "--concurrency",
+        "2",
+        "--disable-hot-restart",
+        "--log-level",
+        "warning",
+    ];
+    Process::start(name, &tool("envoy")?, arguments, &[])
+}
+
+/// A program that was started by us and has to end by itself when asked.
+///
+/// # Errors
+/// It does not.
+pub fn stops(process: &mut Process, signal: Signal) -> Result<()> {
+    ensure!(
+        process.stop(signal, Duration::from_secs(5)),
+        "it does not stop; see {}",
+        process.log.display()
+    );
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The real kubectl.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{control_plane::ControlPlane, workspace::tool};
+
+impl ControlPlane {
+    /// Runs kubectl with this text as its input, and returns what it prints.
+    ///
+    /// # Errors
+    /// It fails; the error is what it says.
+    pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let mut child = Command::new(tool("kubectl")?)
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .args([
+                "--cache-dir".into(),
+                std::env::temp_dir().join("kubectl-cache"),
+            ])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        child
+            .stdin
+            .take()
+            .context("it has an input")?
+            .write_all(input.as_bytes())?;
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            bail!(
+                "kubectl {}: {}",
+                arguments.join(" "),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// `kubectl apply` of these manifests.
+    ///
+    /// # Errors
+    /// The apiserver refuses them.
+    pub fn apply(&self, manifests: &str) -> Result<()> {
+        self.kubectl(
+            &["apply", "--server-side", "--force-conflicts", "-f", "-"],
+            manifests,
+        )
+        .map(drop)
+    }
+
+    /// `kubectl delete` of one object.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn delete(&self, namespace: &str, object: &str) -> Result<()> {
+        self.kubectl(&["delete", "-n", namespace, object, "--wait=false"], "")
+            .map(drop)
+    }
+
+    /// A field of an object, by JSONPath.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn field(&self, namespace: &str, object: &str, path: &str) -> Result<String> {
+        self.kubectl(
+            &[
+                "get",
+                "-n",
+                namespace,
+                object,
+                "-o",
+                &format!("jsonpath={path}"),
+            ],
+            "",
+        )
+    }
+}

@@ -1,0 +1,61 @@
+//! Where things are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+/// The root of the checkout.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default()
+}
+
+/// A program that `e2e/tools/install` has put into place.
+///
+/// # Errors
+/// It is missing, which is a failure and no reason to skip anything.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    let path = root().join(".tools/bin").join(name);
+    ensure!(
+        path.is_file(),
+        "{} is missing: run `make tools`",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// The binary `nuncio`: that of the variable `NUNCIO`, or the one beside this program.
+///
+/// # Errors
+/// It is missing.
+pub fn nuncio() -> Result<PathBuf> {
+    let path = match std::env::var_os("NUNCIO") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let own = std::env::current_exe()?;
+            let folders = own.ancestors().skip(1).take(2);
+            folders
+                .map(|folder| folder.join("nuncio"))
+                .find(|path| path.is_file())
+                .unwrap_or_default()
+        }
+    };
+    ensure!(
+        path.is_file(),
+        "the binary nuncio is missing: run `cargo build -p nuncio`, or set NUNCIO"
+    );
+    Ok(path)
+}
+
+/// Where the logs of a run go.
+///
+/// # Errors
+/// The folder cannot be made.
+pub fn logs() -> Result<PathBuf> {
+    let path = root().join("target/e2e-logs");
+    std::fs::create_dir_all(&path)?;
+    Ok(path)
+}

@@ -1,0 +1,214 @@
+//! What is applied reaches traffic.
+
+use anyhow::{Result, ensure};
+use nuncio_e2e::{
+    backend::Backend,
+    certificate::Authority,
+    client::{get, get_tls},
+    gateway::Envoy,
+    gateway::xds_address,
+    wait::until,
+};
+
+use crate::{
+    World,
+    fixture::{HTTP, HTTPS, endpoints, host, mapping, service},
+};
+
+/// Waits until a path is answered with this status and a body that begins so.
+pub(crate) async fn answers(hostname: &str, path: &str, status: u16, body: &str) -> Result<()> {
+    until(path, || async {
+        let answer = get(HTTP, hostname, path).await?;
+        ensure!(
+            answer.status == status && answer.body.starts_with(body),
+            "{} {:?}",
+            answer.status,
+            answer.body
+        );
+        Ok(())
+    })
+    .await
+}
+
+pub(crate) async fn what_is_applied_edited_and_deleted_reaches_traffic(
+    world: &mut World,
+) -> Result<()> {
+    let _one = Backend::start("10.96.1.1:80", "one").await?;
+    let _two = Backend::start("10.96.1.2:80", "two").await?;
+    let manifests = [
+        service("routing-one", "10.96.1.1"),
+        service("routing-two", "10.96.1.2"),
+        host("routing", "routing.example", ""),
+        mapping("routing", "routing.example", "/a/", "routing-one", ""),
+    ];
+    world.plane.apply(&manifests.concat())?;
+    answers("routing.example", "/a/x", 200, "one GET /x").await?;
+    answers("routing.example", "/b/", 404, "").await?;
+    answers("elsewhere.example", "/a/", 404, "").await?;
+    world.plane.apply(&mapping(
+        "routing",
+        "routing.example",
+        "/a/",
+        "routing-two",
+        ", rewrite: /r/",
+    ))?;
+    answers("routing.example", "/a/x", 200, "two GET /r/x").await?;
+    world.plane.delete("default", "mapping/routing")?;
+    answers("routing.example", "/a/x", 404, "").await
+}
+
+pub(crate) async fn endpoints_of_a_service_are_followed(world: &mut World) -> Result<()> {
+    let _one = Backend::start("10.244.2.1:8000", "one").await?;
+    let _two = Backend::start("10.244.2.2:8000", "two").await?;
+    let manifests = [
+        service("pods", "10.96.2.1"),
+        endpoints("pods", &["10.244.2.1"]),
+        host("pods", "pods.example", ""),
+        mapping("pods", "pods.example", "/", "pods", ", resolver: endpoint"),
+    ];
+    world.plane.apply(&manifests.concat())?;
+    answers("pods.example", "/", 200, "one").await?;
+    let before = world.replica.metric("xds_response_resources_total").await?;
+    world.plane.apply(&endpoints("pods", &["10.244.2.2"]))?;
+    answers("pods.example", "/", 200, "two").await?;
+    let sent = world.replica.metric("xds_response_resources_total").await? - before;
+    ensure!(
+        (sent - 1.0).abs() < 0.1,
+        "a change of endpoints sent {sent} resources"
+    );
+    world.plane.apply(&endpoints("pods", &[]))?;
+    answers("pods.example", "/", 503, "").await
+}
+
+pub(crate) async fn tls_is_served_and_certificates_rotate(world: &mut World) -> Result<()> {
+    let _one = Backend::start("10.96.3.1:80", "one").await?;
+    let (first, second) = (Authority::new()?, Authority::new()?);
+    let manifests = [
+        service("tls", "10.96.3.1"),
+        first.issue(&["tls.example"])?.secret("default", "tls"),
+        "apiVersion: getambassador.io/v3alpha1\nkind: Host\nmetadata: {name: tls, namespace: default}\nspec: {hostname: tls.example, tlsSecret: {name: tls}}\n---\n".to_owned(),
+        mapping("tls", "tls.example", "/", "tls", ""),
+    ];
+    world.plane.apply(&manifests.concat())?;
+    until("TLS", || async {
+        let answer = get_tls(HTTPS, "tls.example", "/x", &first.der()).await?;
+        ensure!(
+            answer.status == 200 && answer.body == "one GET /x",
+            "{answer:?}"
+        );
+        Ok(())
+    })
+    .await?;
+    let redirect = get(HTTP, "tls.example", "/x").await?;
+    ensure!(
+        redirect.status == 301,
+        "cleartext is answered with {}",
+        redirect.status
+    );
+    ensure!(
+        redirect
+            .headers
+            .get("location")
+            .is_some_and(|to| to == "https://tls.example/x"),
+        "{redirect:?}"
+    );
+    ensure!(
+        get_tls(HTTPS, "other.example", "/", &first.der())
+            .await
+            .is_err(),
+        "an unknown name is served"
+    );
+    let listeners = world
+        .envoy
+        .statistic("listener_manager.listener_modified")
+        .await?;
+    world
+        .plane
+        .apply(&second.issue(&["tls.example"])?.secret("default", "tls"))?;
+    until("the new certificate", || async {
+        get_tls(HTTPS, "tls.example", "/", &second.der())
+            .await
+            .map(drop)
+    })
+    .await?;
+    let modified = world
+        .envoy
+        .statistic("listener_manager.listener_modified")
+        .await?;
+    ensure!(modified == listeners, "a rotation changed a listener");
+    Ok(())
+}
+
+pub(crate) async fn weights_share_requests(world: &mut World) -> Result<()> {
+    let stable = Backend::start("10.96.4.1:80", "stable").await?;
+    let canary = Backend::start("10.96.4.2:80", "canary").await?;
+    let manifests = [
+        host("weights", "weights.example", ""),
+        mapping("weights-stable", "weights.example", "/", "10.96.4.1", ""),
+        mapping(
+            "weights-canary",
+            "weights.example",
+            "/",
+            "10.96.4.2",
+            ", weight: 20",
+        ),
+    ];
+    world.plane.apply(&manifests.concat())?;
+    until("the canary", || async {
+        get(HTTP, "weights.example", "/").await?;
+        ensure!(canary.requests() > 0, "it gets nothing");
+        Ok(())
+    })
+    .await?;
+    let before = (stable.requests(), canary.requests());
+    for _ in 0..1000 {
+        get(HTTP, "weights.example", "/").await?;
+    }
+    let share = canary.requests() - before.1;
+    ensure!(
+        stable.requests() - before.0 + share == 1000,
+        "requests went elsewhere"
+    );
+    // 20 % of 1,000 with six standard deviations to either side: fails by chance once in 500 million runs
+    ensure!(
+        (124..=276).contains(&share),
+        "the canary got {share} of 1,000 requests"
+    );
+    Ok(())
+}
+
+pub(crate) async fn an_envoy_with_state_of_the_world_serves_the_same(
+    world: &mut World,
+) -> Result<()> {
+    let other = Envoy::start("envoy-sotw", &xds_address(0), 8101, "sotw")?;
+    until("both Envoys", || async {
+        let message = world.plane.field(
+            "default",
+            "listener/http",
+            r#"{.status.conditions[?(@.type=="Programmed")].message}"#,
+        )?;
+        ensure!(message.starts_with("2/2 Envoys"), "{message}");
+        Ok(())
+    })
+    .await?;
+    world.plane.apply(
+        &[
+            host("both", "both.example", ""),
+            mapping("both", "both.example", "/", "10.96.4.1", ""),
+        ]
+        .concat(),
+    )?;
+    for envoy in [&world.envoy, &other] {
+        until("the route", || async {
+            let dump = envoy.admin("/config_dump").await?;
+            ensure!(dump.contains("both.example"), "it is not there");
+            Ok(())
+        })
+        .await?;
+        ensure!(
+            envoy.statistic("update_rejected").await? == 0,
+            "an update was refused"
+        );
+    }
+    Ok(())
+}

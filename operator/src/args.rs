@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nuncio_xds::bootstrap::Target;
@@ -91,6 +91,17 @@ Example:
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// Becomes another program that ends with the process that has started this one
+    #[command(hide = true)]
+    Attached {
+        /// Process id of that process
+        parent: i32,
+        /// What to become
+        program: PathBuf,
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 /// Ports and certificates.
@@ -106,10 +117,10 @@ pub struct Servers {
     #[arg(long, requires_all = ["xds_tls_key", "xds_tls_client_ca"])]
     pub xds_tls_cert: Option<PathBuf>,
     /// Its private key (PEM)
-    #[arg(long)]
+    #[arg(long, requires = "xds_tls_cert")]
     pub xds_tls_key: Option<PathBuf>,
     /// Certificates that those of Envoys are verified against (PEM)
-    #[arg(long)]
+    #[arg(long, requires = "xds_tls_cert")]
     pub xds_tls_client_ca: Option<PathBuf>,
     /// Serve Envoys beyond loopback without TLS: whoever can connect gets every certificate with its key
     #[arg(long)]
@@ -175,4 +186,44 @@ pub enum ProtocolArgument {
     Delta,
     /// State of the world
     Sotw,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_of_an_attached_program_are_left_to_it() {
+        let line = [
+            "nuncio",
+            "attached",
+            "7",
+            "/envoy",
+            "--config-path",
+            "x",
+            "--help",
+        ];
+        let Command::Attached { arguments, .. } = Arguments::parse_from(line).command else {
+            panic!("another command")
+        };
+        assert_eq!(arguments, ["--config-path", "x", "--help"]);
+    }
+
+    #[test]
+    fn tls_for_envoys_is_all_or_nothing() {
+        let line = ["nuncio", "operator", "--xds-tls-cert", "a"];
+        assert!(Arguments::try_parse_from(line).is_err());
+        let line = ["nuncio", "operator", "--xds-tls-key", "a"];
+        assert!(
+            Arguments::try_parse_from(line).is_err(),
+            "a key without a certificate is ignored"
+        );
+    }
 }

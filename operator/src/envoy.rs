@@ -1,8 +1,14 @@
 //! An Envoy as a child process: its bootstrap is written to a private folder, its log goes through ours, it is started
 //! again when it dies, and it does not outlive us.
+//!
+//! Not even when we are killed: the kernel can end a process with its parent, but the process has to ask for it
+//! itself. So the child is first ourselves ([`attached`]), which asks and then becomes the Envoy.
 
 use std::{
+    convert::Infallible,
+    ffi::OsString,
     net::SocketAddr,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -13,6 +19,7 @@ use nuncio_xds::{
     bootstrap::{Bootstrap, Target},
     fleet::Protocol,
 };
+use rustix::process::{Pid, Signal};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::{Child, Command},
@@ -46,6 +53,11 @@ pub struct Settings {
 /// # Errors
 /// A program that cannot be started.
 pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        settings.program.is_file(),
+        "there is no Envoy at {}",
+        settings.program.display()
+    );
     let folder = tempfile::tempdir().context("cannot make a folder for Envoy's bootstrap")?;
     let bootstrap = folder.path().join("bootstrap.json");
     std::fs::write(&bootstrap, self::bootstrap(&settings).to_json().to_string())
@@ -101,8 +113,13 @@ pub fn hostname() -> String {
 }
 
 fn start(settings: &Settings, bootstrap: &Path) -> anyhow::Result<Child> {
-    let mut command = Command::new(&settings.program);
+    // the program that we are, even if its file has been replaced since
+    let mut command = Command::new("/proc/self/exe");
     command
+        .arg0("nuncio")
+        .arg("attached")
+        .arg(std::process::id().to_string())
+        .arg(&settings.program)
         .arg("--config-path")
         .arg(bootstrap)
         .args(["--log-level", "warning", "--disable-hot-restart"])
@@ -125,6 +142,22 @@ fn start(settings: &Settings, bootstrap: &Path) -> anyhow::Result<Child> {
     Ok(envoy)
 }
 
+/// Becomes another program that is killed when `parent`, which has started us, ends in whatever way. Comes back only
+/// with an error.
+///
+/// # Errors
+/// A parent that has ended already, a program that cannot be started.
+pub fn attached(parent: i32, program: &Path, arguments: &[OsString]) -> anyhow::Result<Infallible> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // if it has ended before that we have another parent by now
+    anyhow::ensure!(
+        rustix::process::getppid() == Pid::from_raw(parent),
+        "process {parent}, which has started this one, has ended"
+    );
+    let error = std::process::Command::new(program).args(arguments).exec();
+    Err(error).with_context(|| format!("cannot start {}", program.display()))
+}
+
 /// Takes the lines of its log into ours.
 async fn forward(output: impl AsyncRead + Unpin) {
     let mut lines = BufReader::new(output).lines();
@@ -138,9 +171,9 @@ async fn end(mut envoy: Child) {
     if let Some(pid) = envoy
         .id()
         .and_then(|pid| i32::try_from(pid).ok())
-        .and_then(rustix::process::Pid::from_raw)
+        .and_then(Pid::from_raw)
     {
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = rustix::process::kill_process(pid, Signal::TERM);
     }
     if timeout(GRACE, envoy.wait()).await.is_err() {
         let _ = envoy.kill().await;

@@ -9,7 +9,7 @@ use std::{
 use clap::Parser as _;
 use nuncio::{
     args::{Arguments, Command},
-    bootstrap_command, demo, render_command, run,
+    bootstrap_command, demo, envoy, render_command, run,
     settings::Settings,
     telemetry,
 };
@@ -44,6 +44,11 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Render { directory, output } => {
             return render_command::run(&directory, output, &settings);
         }
+        Command::Attached {
+            parent,
+            program,
+            arguments,
+        } => match envoy::attached(parent, &program, &arguments)? {},
         Command::Bootstrap(arguments) => {
             let text = bootstrap_command::text(&arguments)?;
             stdout().write_all(text.as_bytes())?;

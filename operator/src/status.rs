@@ -11,11 +11,12 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tracing::warn;
 
 use self::{fleet::Acknowledged, queue::Queue};
 use crate::{
     object::{Kind, ObjectRef},
-    report::Report,
+    report::{Report, Severity},
 };
 
 mod bucket;
@@ -45,14 +46,22 @@ impl Book {
     /// These objects have these reports as of snapshot `seq`; `None`: the object is gone.
     pub fn record(&self, seq: u64, reports: Vec<(ObjectRef, Option<Arc<Report>>)>) {
         let now = Instant::now();
+        let mut differing = Vec::new();
         self.change(|queue| {
             for (object, report) in reports {
-                if object.kind.has_status() {
-                    let report = report.map(|report| report.as_ref().clone());
-                    queue.record(seq, &object, report, now);
+                let before = if object.kind.has_status() {
+                    queue.record(seq, &object, report.as_deref().cloned(), now)
+                } else {
+                    None
+                };
+                if let Some(report) = report
+                    && before.is_none_or(|before| before.problems != report.problems)
+                {
+                    differing.push((object, report));
                 }
             }
         });
+        log(&differing);
     }
 
     /// The whole set of objects of which an Envoy refuses something, with its words.
@@ -122,5 +131,27 @@ impl Book {
             .queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Objects whose problems are logged at a time.
+const LOGGED: usize = 50;
+
+/// Logs what is wrong with objects: without a cluster there is nowhere else to look.
+fn log(reports: &[(ObjectRef, Arc<Report>)]) {
+    let wrong = || reports.iter().filter(|(_, report)| !report.is_clean());
+    for (object, report) in wrong().take(LOGGED) {
+        for problem in &report.problems {
+            let (path, text) = (&problem.path, &problem.message);
+            match problem.severity {
+                Severity::Error => warn!(%object, path, text, "nothing of the object is served"),
+                Severity::Warning => warn!(%object, path, text, "the object has a problem"),
+                Severity::Notice => {}
+            }
+        }
+    }
+    let more = wrong().count().saturating_sub(LOGGED);
+    if more > 0 {
+        warn!(more, "further objects have problems");
     }
 }

@@ -1,0 +1,108 @@
+//! An Envoy that `nuncio serve` runs ends with it, in whatever way that ends.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Waits until there is a value.
+fn eventually<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = look() {
+            return value;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{what} did not happen"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A program that stands in for Envoy: it writes down its process id and stays.
+fn program(directory: &Path) -> anyhow::Result<()> {
+    let path = directory.join("envoy");
+    let pid = directory.join("pid");
+    let script = format!(
+        "#!/bin/sh\necho $$ > {0}.new && mv {0}.new {0}\nexec sleep 1000\n",
+        pid.display()
+    );
+    fs::write(&path, script)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+fn serve(directory: &Path) -> std::io::Result<Child> {
+    Command::new(env!("CARGO_BIN_EXE_nuncio"))
+        .arg("serve")
+        .arg(directory)
+        .args([
+            "--xds-address",
+            "127.0.0.1:0",
+            "--health-address",
+            "127.0.0.1:0",
+        ])
+        .arg("--envoy")
+        .arg(directory.join("envoy"))
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+fn pid(directory: &Path) -> Option<u32> {
+    fs::read_to_string(directory.join("pid"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Gone, or dead and waiting for whoever adopted it.
+fn has_ended(pid: u32) -> Option<()> {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat.contains(") Z ").then_some(()),
+        Err(_) => Some(()),
+    }
+}
+
+#[test]
+fn an_envoy_does_not_outlive_a_killed_parent() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    program(directory.path())?;
+    let mut nuncio = serve(directory.path())?;
+    let envoy = eventually("a start", || pid(directory.path()));
+    assert_eq!(has_ended(envoy), None);
+    nuncio.kill()?;
+    nuncio.wait()?;
+    eventually("the end of the child", || has_ended(envoy));
+    Ok(())
+}
+
+#[test]
+fn an_envoy_that_dies_is_started_again_and_ends_with_a_polite_stop() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    program(directory.path())?;
+    let mut nuncio = serve(directory.path())?;
+    let first = eventually("a start", || pid(directory.path()));
+    kill(first, "-KILL")?;
+    let second = eventually("another start", || {
+        pid(directory.path()).filter(|pid| *pid != first)
+    });
+    kill(nuncio.id(), "-TERM")?;
+    let status = nuncio.wait()?;
+    assert!(status.success(), "{status}");
+    eventually("the end of the child", || has_ended(second));
+    Ok(())
+}
+
+fn kill(pid: u32, signal: &str) -> anyhow::Result<()> {
+    let status = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status()?;
+    anyhow::ensure!(status.success(), "kill {signal} {pid}: {status}");
+    Ok(())
+}

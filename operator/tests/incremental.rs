@@ -1,5 +1,9 @@
 //! The licence for being incremental: after any sequence of changes, published in any portions, the resources and the
 //! reports are those of one build from the final objects, byte for byte, in whatever order these arrive.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test, though clippy does not see that of functions beside it"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

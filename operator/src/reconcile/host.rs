@@ -23,7 +23,7 @@ pub(super) fn reconcile(value: Value, object: &ObjectRef, labels: &Labels) -> Fo
         Ok(parsed) => parsed,
         Err(problem) => return (None, vec![problem]),
     };
-    match host(&spec, object, labels, not_enforced, &mut problems) {
+    match host(&spec, object, labels, &not_enforced, &mut problems) {
         Ok(host) => (Some(Fragment::Host(host.into())), problems),
         Err(problem) => {
             problems.push(problem);
@@ -58,7 +58,7 @@ fn host(
     spec: &HostSpec,
     object: &ObjectRef,
     labels: &Labels,
-    not_enforced: Vec<String>,
+    not_enforced: &[String],
     problems: &mut Vec<Problem>,
 ) -> Result<Host, Problem> {
     let hostname = spec
@@ -85,6 +85,34 @@ fn host(
     let mapping_selector = selected
         .map(|selected| selector(selected, path))
         .transpose()?;
+    let tls = tls(spec, object, not_enforced, problems);
+    without_effect(spec, problems);
+    let insecure = spec
+        .request_policy
+        .as_ref()
+        .and_then(|policy| policy.insecure.as_ref());
+    let insecure = match insecure.and_then(|insecure| insecure.action) {
+        None | Some(crd::InsecureAction::Redirect) => InsecureAction::Redirect,
+        Some(crd::InsecureAction::Reject) => InsecureAction::Reject,
+        Some(crd::InsecureAction::Route) => InsecureAction::Route,
+    };
+    Ok(Host {
+        labels: labels.clone(),
+        server_name: server_name.into(),
+        hostname: hostname.into(),
+        mapping_selector,
+        insecure,
+        tls,
+    })
+}
+
+/// Termination of TLS, which needs a Secret.
+fn tls(
+    spec: &HostSpec,
+    object: &ObjectRef,
+    not_enforced: &[String],
+    problems: &mut Vec<Problem>,
+) -> Option<HostTls> {
     let secret = spec.tls_secret.as_ref().and_then(|secret| {
         let name = secret.name.as_deref().filter(|name| !name.is_empty())?;
         let namespace = secret.namespace.as_deref().filter(|name| !name.is_empty());
@@ -93,28 +121,42 @@ fn host(
             name: name.into(),
         })
     });
-    if secret.is_some() {
-        problems.extend(not_enforced.iter().map(|path| {
-            warning("NotSupported", path, format!("{path} is not supported yet; since it could not be enforced, TLS is not served for this Host"))
-        }));
-    } else if spec.tls.is_some()
-        || spec
-            .tls_context
-            .as_ref()
-            .is_some_and(|context| context.name.as_deref().is_some_and(|name| !name.is_empty()))
-    {
-        problems.push(warning(
-            "NoCertificate",
-            "spec.tlsSecret",
-            "TLS is set up but tlsSecret is missing, so TLS is not served".to_owned(),
-        ));
-    }
-    if spec.acme_provider.as_ref().is_some_and(|provider| {
-        provider
-            .authority
-            .as_deref()
-            .is_some_and(|authority| authority != "none")
-    }) {
+    let Some(secret) = secret else {
+        if spec.tls.is_some() || !not_enforced.is_empty() {
+            problems.push(warning(
+                "NoCertificate",
+                "spec.tlsSecret",
+                "TLS is set up but tlsSecret is missing, so TLS is not served".to_owned(),
+            ));
+        }
+        return None;
+    };
+    problems.extend(not_enforced.iter().map(|path| {
+        warning("NotSupported", path, format!("{path} is not supported yet; since it could not be enforced, TLS is not served for this Host"))
+    }));
+    let alpn = spec
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.alpn_protocols.as_deref())
+        .unwrap_or_default();
+    Some(HostTls {
+        secret,
+        alpn: alpn
+            .split(',')
+            .map(|protocol| protocol.trim().to_owned())
+            .filter(|protocol| !protocol.is_empty())
+            .collect(),
+        refused: !not_enforced.is_empty(),
+    })
+}
+
+/// Says which fields do nothing.
+fn without_effect(spec: &HostSpec, problems: &mut Vec<Problem>) {
+    let authority = spec
+        .acme_provider
+        .as_ref()
+        .and_then(|provider| provider.authority.as_deref());
+    if authority.is_some_and(|authority| authority != "none") {
         problems.push(super::notice("NotSupported", "spec.acmeProvider", "certificates are not asked for here; let cert-manager fill the Secret that tlsSecret names".to_owned()));
     }
     let insecure = spec
@@ -127,32 +169,6 @@ fn host(
     if spec.preview_url.is_some() {
         problems.push(not_supported("spec.previewUrl"));
     }
-    let insecure = match insecure.and_then(|insecure| insecure.action) {
-        None | Some(crd::InsecureAction::Redirect) => InsecureAction::Redirect,
-        Some(crd::InsecureAction::Reject) => InsecureAction::Reject,
-        Some(crd::InsecureAction::Route) => InsecureAction::Route,
-    };
-    let alpn = spec
-        .tls
-        .as_ref()
-        .and_then(|tls| tls.alpn_protocols.as_deref())
-        .unwrap_or_default();
-    Ok(Host {
-        labels: labels.clone(),
-        server_name: server_name.into(),
-        hostname: hostname.into(),
-        mapping_selector,
-        insecure,
-        tls: secret.map(|secret| HostTls {
-            secret,
-            alpn: alpn
-                .split(',')
-                .map(|protocol| protocol.trim().to_owned())
-                .filter(|protocol| !protocol.is_empty())
-                .collect(),
-            refused: !not_enforced.is_empty(),
-        }),
-    })
 }
 
 fn blank(selector: &LabelSelector) -> bool {

@@ -5,7 +5,7 @@ use nuncio_xds::ir::{ListenerKey, Transport};
 use serde_json::Value;
 
 use super::{Found, Fragment, Listener, SecurityModel, error, parse, warning};
-use crate::{reconcile::host::selector, report::Problem};
+use crate::{reconcile::host::selector, report::Problem, selector::Selector};
 
 pub(super) fn reconcile(value: Value) -> Found {
     let (spec, mut problems): (ListenerSpec, _) = match parse::spec(value, true) {
@@ -22,13 +22,6 @@ pub(super) fn reconcile(value: Value) -> Found {
 }
 
 fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener, Problem> {
-    let invalid = |path: &str, message: &str| {
-        error(
-            "Invalid",
-            path,
-            format!("{message}; nothing of this Listener is served"),
-        )
-    };
     let port = u16::try_from(spec.port)
         .ok()
         .filter(|port| *port != 0)
@@ -67,23 +60,7 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
             "a number of proxies is not negative; 0 is used".to_owned(),
         ));
     }
-    let binding = spec.host_binding;
-    let from = binding.namespace.as_ref().map(|namespace| namespace.from);
-    let host_selector = match &binding.selector {
-        Some(selected) => selector(&selected.0, "spec.hostBinding.selector")?,
-        None => crate::selector::Selector::default(),
-    };
-    if from.is_none() && host_selector.is_empty() {
-        return Err(invalid(
-            "spec.hostBinding",
-            "it says neither which namespaces nor which labels Hosts must have",
-        ));
-    }
-    match from {
-        None | Some(Some(NamespaceFrom::All | NamespaceFrom::Own)) => {}
-        Some(Some(NamespaceFrom::Selector)) => problems.push(warning("NotSupported", "spec.hostBinding.namespace.from", "SELECTOR is not supported yet; Hosts of the Listener's own namespace are taken, as SELF says".to_owned())),
-        Some(None) => return Err(invalid("spec.hostBinding.namespace.from", "one of SELF, ALL and SELECTOR was expected")),
-    }
+    let (every_namespace, host_selector) = binding(&spec.host_binding, problems)?;
     Ok(Listener {
         key: ListenerKey {
             port,
@@ -107,9 +84,41 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
             .http2_max_concurrent_streams
             .and_then(|streams| u32::try_from(streams).ok())
             .filter(|streams| *streams > 0),
-        every_namespace: from == Some(Some(NamespaceFrom::All)),
+        every_namespace,
         host_selector,
     })
+}
+
+/// Whether Hosts of every namespace are taken, and which, by their labels.
+fn binding(
+    binding: &crd::HostBinding,
+    problems: &mut Vec<Problem>,
+) -> Result<(bool, Selector), Problem> {
+    let host_selector = match &binding.selector {
+        Some(selected) => selector(&selected.0, "spec.hostBinding.selector")?,
+        None => Selector::default(),
+    };
+    let from = binding.namespace.as_ref().map(|namespace| namespace.from);
+    if from.is_none() && host_selector.is_empty() {
+        return Err(invalid(
+            "spec.hostBinding",
+            "it says neither which namespaces nor which labels Hosts must have",
+        ));
+    }
+    match from {
+        None | Some(Some(NamespaceFrom::All | NamespaceFrom::Own)) => {}
+        Some(Some(NamespaceFrom::Selector)) => problems.push(warning("NotSupported", "spec.hostBinding.namespace.from", "SELECTOR is not supported yet; Hosts of the Listener's own namespace are taken, as SELF says".to_owned())),
+        Some(None) => return Err(invalid("spec.hostBinding.namespace.from", "one of SELF, ALL and SELECTOR was expected")),
+    }
+    Ok((from == Some(Some(NamespaceFrom::All)), host_selector))
+}
+
+fn invalid(path: &str, message: &str) -> Problem {
+    error(
+        "Invalid",
+        path,
+        format!("{message}; nothing of this Listener is served"),
+    )
 }
 
 /// The layers, outermost first. A stack that is written out wins over the name of one.

@@ -83,7 +83,7 @@ pub(super) fn reconcile(
         }
         Err(problem) => return (None, vec![problem]),
     };
-    match mapping(spec, object, labels, settings, &mut problems) {
+    match mapping(&spec, object, labels, settings, &mut problems) {
         Ok(mapping) => (Some(Fragment::Mapping(mapping.into())), problems),
         Err(problem) => {
             problems.push(problem);
@@ -126,14 +126,14 @@ fn invalid(path: &str, message: &str) -> Problem {
 }
 
 fn mapping(
-    spec: MappingSpec,
+    spec: &MappingSpec,
     object: &ObjectRef,
     labels: &Labels,
     settings: &Settings,
     problems: &mut Vec<Problem>,
 ) -> Result<Mapping, Problem> {
-    let host = host(&spec, problems)?;
-    let upstream = upstream(&spec, object, settings, problems)?;
+    let host = host(spec, problems)?;
+    let upstream = upstream(spec, object, settings, problems)?;
     let weight = match spec.weight {
         None => None,
         Some(weight) => Some(u32::try_from(weight).map_err(|_negative| {
@@ -150,18 +150,18 @@ fn mapping(
             "a time cannot be negative; 0 switches the limit off",
         )),
     };
-    let idle = spec.idle_timeout_ms.map(i64::from);
+    let idle = spec.idle_timeout_ms;
     Ok(Mapping {
         labels: labels.clone(),
-        path: path(&spec)?,
+        path: path(spec)?,
         case_sensitive: spec.case_sensitive.unwrap_or(true),
-        headers: headers(&spec)?,
-        query: query(&spec)?,
-        precedence: spec.precedence.map(i64::from).unwrap_or_default(),
-        rewrite: rewrite(&spec, problems)?,
+        headers: headers(spec)?,
+        query: query(spec)?,
+        precedence: spec.precedence.unwrap_or_default(),
+        rewrite: rewrite(spec, problems)?,
         timeout: timeout(
             "spec.timeout_ms",
-            spec.timeout_ms.map_or(DEFAULT_TIMEOUT_MS, i64::from),
+            spec.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
         )?,
         idle_timeout: idle
             .map(|idle| timeout("spec.idle_timeout_ms", idle))
@@ -408,7 +408,7 @@ fn upstream(
             });
         }
     };
-    let connect_timeout = match spec.connect_timeout_ms.map(i64::from) {
+    let connect_timeout = match spec.connect_timeout_ms {
         None => DEFAULT_CONNECT_TIMEOUT_MS,
         Some(milliseconds) if milliseconds > 0 => milliseconds,
         Some(_) => {

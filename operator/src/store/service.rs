@@ -143,7 +143,7 @@ impl Store {
                 let slices = slices
                     .into_iter()
                     .flat_map(|slices| slices.values().map(AsRef::as_ref));
-                let endpoints = Arc::new(upstream::endpoints(&key, service, slices));
+                let endpoints = Arc::new(upstream::endpoints(&key, service, &slices));
                 self.ir
                     .endpoints
                     .insert(resource.clone(), endpoints.clone())

@@ -221,7 +221,7 @@ fn not_found(name: &Name, instead: &str) -> Problem {
 pub(super) fn endpoints<'a>(
     key: &EndpointsKey,
     service: Option<&Service>,
-    slices: impl Iterator<Item = &'a EndpointSlice> + Clone,
+    slices: &(impl Iterator<Item = &'a EndpointSlice> + Clone),
 ) -> Endpoints {
     let port_name = service.and_then(|service| service.ports.get(&key.port));
     let addresses = |ready: bool| {

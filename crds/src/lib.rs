@@ -3,18 +3,21 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 
+mod definition;
 pub mod field;
 pub mod v3alpha1;
 
 /// API group of every kind here.
 pub const GROUP: &str = "getambassador.io";
 
-/// Definitions of all kinds, in the order of their names.
+/// Definitions of all kinds, in the order of their names, as clusters get them.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![
+    [
         v3alpha1::Host::crd(),
         v3alpha1::Listener::crd(),
         v3alpha1::Mapping::crd(),
     ]
+    .map(definition::finished)
+    .into()
 }

@@ -38,15 +38,8 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// YAML of a definition, with our label and without what is null. Emissary takes objects without a `spec`, so we do too:
-/// what is missing is said in their status.
+/// YAML of a definition, without what is null.
 fn text(mut definition: Value) -> Result<String, Box<dyn std::error::Error>> {
-    definition["metadata"]["labels"] = serde_json::json!({"app.kubernetes.io/part-of": "nuncio"});
-    for version in definition["spec"]["versions"].as_array_mut().into_iter().flatten() {
-        if let Some(schema) = version["schema"]["openAPIV3Schema"].as_object_mut() {
-            schema.remove("required");
-        }
-    }
     strip(&mut definition);
     let yaml = serde_saphyr::to_string(&definition)?;
     Ok(format!(

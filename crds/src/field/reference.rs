@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct LocalRef {
-    /// Name of the object.
+    /// Name of the object; empty: none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = ""))]
     pub name: Option<String>,
 }
 

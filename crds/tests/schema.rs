@@ -1,0 +1,219 @@
+//! What every schema has to be, so that a cluster takes it and people can read it, and where it has to say what Emissary's
+//! says.
+
+use std::collections::BTreeMap;
+
+use nuncio_crds::GROUP;
+use serde_json::{Value, json};
+
+#[test]
+fn every_node_has_a_type() {
+    for_each_node(|path, node| {
+        assert!(
+            node["type"].is_string(),
+            "{path} has no type, so the schema is not structural: {node}"
+        );
+    });
+}
+
+#[test]
+fn nothing_may_be_null() {
+    for_each_node(|path, node| {
+        assert!(node.get("nullable").is_none(), "{path} is nullable");
+        let values = node["enum"].as_array();
+        assert!(
+            values.is_none_or(|values| !values.contains(&Value::Null)),
+            "{path} has null among its values"
+        );
+    });
+}
+
+/// Structural schemas allow these only where they repeat what the node says by itself.
+#[test]
+fn no_node_has_alternatives() {
+    for_each_node(|path, node| {
+        for keyword in ["allOf", "anyOf", "oneOf", "not", "$ref"] {
+            assert!(node.get(keyword).is_none(), "{path} has {keyword}");
+        }
+    });
+}
+
+#[test]
+fn every_field_is_described() {
+    for_each_node(|path, node| {
+        for (name, property) in node["properties"].as_object().into_iter().flatten() {
+            let description = property["description"].as_str().unwrap_or_default();
+            assert!(
+                description.ends_with('.'),
+                "{path}.{name} is described as {description:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn unknown_fields_are_kept_only_where_no_type_is_known() {
+    assert_eq!(
+        found("x-kubernetes-preserve-unknown-fields"),
+        expected(json!({
+            "Mapping.spec.envoy_override": true,
+            "Mapping.spec.modules[]": true,
+        }))
+    );
+}
+
+#[test]
+fn enumerations_are_those_of_emissary() {
+    let phases = json!([
+        "NA",
+        "DefaultsFilled",
+        "ACMEUserPrivateKeyCreated",
+        "ACMEUserRegistered",
+        "ACMECertificateChallenge"
+    ]);
+    let representation = json!(["", "string", "null"]);
+    let statuses = json!(["True", "False", "Unknown"]);
+    assert_eq!(
+        found("enum"),
+        expected(json!({
+            "Host.spec.previewUrl.type": ["Path"],
+            "Host.spec.requestPolicy.insecure.action": ["Redirect", "Reject", "Route"],
+            "Host.status.conditions[].status": statuses,
+            "Host.status.phaseCompleted": phases,
+            "Host.status.phasePending": phases,
+            "Host.status.state": ["Initial", "Pending", "Ready", "Error"],
+            "Host.status.tlsCertificateSource": ["Unknown", "None", "Other", "ACME"],
+            "Listener.spec.hostBinding.namespace.from": ["SELF", "ALL", "SELECTOR"],
+            "Listener.spec.protocol": ["HTTP", "HTTPS", "HTTPPROXY", "HTTPSPROXY", "TCP", "TLS", "UDP"],
+            "Listener.spec.protocolStack[]": ["HTTP", "PROXY", "TLS", "TCP", "UDP"],
+            "Listener.spec.securityModel": ["XFP", "SECURE", "INSECURE"],
+            "Listener.status.conditions[].status": statuses,
+            "Mapping.spec.add_request_headers{}.v2Representation": representation,
+            "Mapping.spec.add_response_headers{}.v2Representation": representation,
+            "Mapping.spec.circuit_breakers[].priority": ["default", "high"],
+            "Mapping.spec.health_checks[].health_check.http.add_request_headers{}.v2Representation": representation,
+            "Mapping.spec.labels{}[]{}[].destination_cluster.key": ["destination_cluster"],
+            "Mapping.spec.labels{}[]{}[].remote_address.key": ["remote_address"],
+            "Mapping.spec.labels{}[]{}[].source_cluster.key": ["source_cluster"],
+            "Mapping.spec.load_balancer.policy": ["round_robin", "ring_hash", "maglev", "least_request"],
+            "Mapping.spec.redirect_response_code": [301, 302, 303, 307, 308],
+            "Mapping.spec.retry_policy.retry_on": [
+                "5xx", "gateway-error", "connect-failure", "retriable-4xx", "refused-stream", "retriable-status-codes"
+            ],
+            "Mapping.spec.v2ExplicitTLS.tls": ["", "null", "bool:true", "bool:false", "string"],
+            "Mapping.status.conditions[].status": statuses,
+            "Mapping.status.state": ["", "Inactive", "Running"],
+        }))
+    );
+}
+
+#[test]
+fn required_fields_are_those_of_emissary() {
+    let condition = json!(["lastTransitionTime", "message", "reason", "status", "type"]);
+    assert_eq!(
+        found("required"),
+        expected(json!({
+            "Host.spec.mappingSelector.matchExpressions[]": ["key", "operator"],
+            "Host.spec.selector.matchExpressions[]": ["key", "operator"],
+            "Host.status.conditions[]": condition,
+            "Listener.spec": ["hostBinding", "port", "securityModel"],
+            "Listener.spec.hostBinding.selector.matchExpressions[]": ["key", "operator"],
+            "Listener.status.conditions[]": condition,
+            "Mapping.spec": ["prefix", "service"],
+            "Mapping.spec.error_response_overrides[]": ["body", "on_status_code"],
+            "Mapping.spec.health_checks[]": ["health_check"],
+            "Mapping.spec.health_checks[].health_check.grpc": ["upstream_name"],
+            "Mapping.spec.health_checks[].health_check.http": ["path"],
+            "Mapping.spec.health_checks[].health_check.http.expected_statuses[]": ["max", "min"],
+            "Mapping.spec.labels{}[]{}[].destination_cluster": ["key"],
+            "Mapping.spec.labels{}[]{}[].generic_key": ["value"],
+            "Mapping.spec.labels{}[]{}[].remote_address": ["key"],
+            "Mapping.spec.labels{}[]{}[].request_headers": ["header_name", "key"],
+            "Mapping.spec.labels{}[]{}[].source_cluster": ["key"],
+            "Mapping.spec.load_balancer": ["policy"],
+            "Mapping.spec.load_balancer.cookie": ["name"],
+            "Mapping.status.conditions[]": condition,
+        }))
+    );
+}
+
+#[test]
+fn every_kind_is_namespaced_and_has_a_status_of_its_own() {
+    for definition in nuncio_crds::all() {
+        let definition = serde_json::to_value(definition).unwrap();
+        let spec = &definition["spec"];
+        assert_eq!(spec["group"], GROUP);
+        assert_eq!(spec["scope"], "Namespaced");
+        assert_eq!(
+            spec["names"]["categories"],
+            json!(["ambassador-crds", "nuncio"])
+        );
+        assert_eq!(
+            definition["metadata"]["labels"]["app.kubernetes.io/part-of"],
+            "nuncio"
+        );
+        assert_eq!(spec["versions"].as_array().unwrap().len(), 1);
+        assert_eq!(spec["versions"][0]["name"], "v3alpha1");
+        assert_eq!(spec["versions"][0]["subresources"], json!({"status": {}}));
+    }
+}
+
+#[test]
+fn every_kind_shows_whether_envoys_have_it() {
+    for definition in nuncio_crds::all() {
+        let columns = definition.spec.versions[0]
+            .additional_printer_columns
+            .clone()
+            .unwrap_or_default();
+        let programmed = columns
+            .iter()
+            .find(|column| column.name == "Programmed")
+            .unwrap();
+        assert_eq!(
+            programmed.json_path,
+            r#".status.conditions[?(@.type=="Programmed")].status"#
+        );
+        assert_eq!(columns.last().unwrap().name, "Age");
+    }
+}
+
+/// The value of a keyword, by the path of each node that has it.
+fn found(keyword: &str) -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    for_each_node(|path, node| {
+        if let Some(value) = node.get(keyword) {
+            found.insert(path.to_owned(), value.clone());
+        }
+    });
+    found
+}
+
+fn expected(table: Value) -> BTreeMap<String, Value> {
+    serde_json::from_value(table).unwrap()
+}
+
+/// Visits every node of every kind's schema, by a path that starts with the kind.
+fn for_each_node(mut visit: impl FnMut(&str, &Value)) {
+    for definition in nuncio_crds::all() {
+        for version in &definition.spec.versions {
+            let schema = serde_json::to_value(version.schema.as_ref().unwrap()).unwrap();
+            walk(
+                &schema["openAPIV3Schema"],
+                &definition.spec.names.kind,
+                &mut visit,
+            );
+        }
+    }
+}
+
+fn walk(node: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
+    visit(path, node);
+    for (name, property) in node["properties"].as_object().into_iter().flatten() {
+        walk(property, &format!("{path}.{name}"), visit);
+    }
+    for (keyword, suffix) in [("items", "[]"), ("additionalProperties", "{}")] {
+        if node[keyword].is_object() {
+            walk(&node[keyword], &format!("{path}{suffix}"), visit);
+        }
+    }
+}

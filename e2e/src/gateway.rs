@@ -1,9 +1,10 @@
 //! Nuncio and its Envoys.
 
-use std::{fs, process::Command, time::Duration};
+use std::{collections::BTreeMap, fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::{
     control_plane::{ControlPlane, page},
@@ -27,22 +28,45 @@ impl Replica {
     /// # Errors
     /// It does not get ready.
     pub async fn start(plane: &ControlPlane, number: u16) -> Result<Self> {
+        Self::start_at(plane, number, &xds_address(number), &[]).await
+    }
+
+    /// Starts one that serves Envoys on the address of a pod.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub async fn start_on_pod(plane: &ControlPlane, number: u16, address: &str) -> Result<Self> {
+        Self::start_at(plane, number, address, &["--xds-insecure"]).await
+    }
+
+    async fn start_at(
+        plane: &ControlPlane,
+        number: u16,
+        address: &str,
+        flags: &[&str],
+    ) -> Result<Self> {
         let name = format!("nuncio-{number}");
         let kubeconfig = plane.kubeconfig().display().to_string();
+        let health = health_address(number);
+        let mut arguments = vec![
+            "operator",
+            "--xds-address",
+            address,
+            "--health-address",
+            &health,
+        ];
+        arguments.extend(flags);
         let process = Process::start(
             &name,
             &nuncio()?,
-            [
-                "operator",
-                "--xds-address",
-                &xds_address(number),
-                "--health-address",
-                &health_address(number),
-            ],
+            arguments,
             &[
                 ("KUBECONFIG", &kubeconfig),
                 ("POD_NAME", &name),
-                ("RUST_LOG", "info,nuncio::publish=debug"),
+                (
+                    "RUST_LOG",
+                    "info,nuncio::publish=debug,kube_client::client::tls=error",
+                ),
             ],
         )?;
         let mut replica = Self {
@@ -172,6 +196,33 @@ impl Envoy {
         self.process.kill();
         self.process = run(&self.name, &self.folder)?;
         Ok(())
+    }
+
+    /// What it has been told, by type, without versions and times.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn configuration(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        let dump: Value = serde_json::from_str(&self.admin("/config_dump?include_eds").await?)?;
+        let places = [
+            ("dynamic_active_clusters", "/cluster"),
+            ("dynamic_listeners", "/active_state/listener"),
+            ("dynamic_route_configs", "/route_config"),
+            ("dynamic_endpoint_configs", "/endpoint_config"),
+        ];
+        let configs = dump["configs"].as_array().context("no configuration")?;
+        let mut found = BTreeMap::new();
+        for (section, place) in places {
+            let mut resources: Vec<String> = configs
+                .iter()
+                .filter_map(|config| config[section].as_array())
+                .flatten()
+                .filter_map(|entry| Some(entry.pointer(place)?.to_string()))
+                .collect();
+            resources.sort();
+            found.insert(section.to_owned(), resources);
+        }
+        Ok(found)
     }
 
     /// A page of its admin interface.

@@ -91,6 +91,7 @@ const IN_WORLD: &[(&str, InWorld)] = tests![
     failover::a_killed_operator_costs_no_request,
     failover::a_restarted_envoy_gets_everything,
     failover::a_restarted_apiserver_is_picked_up,
+    replicas::an_envoy_whose_replica_dies_goes_to_the_other,
     replicas::the_other_replica_takes_over_status,
 ];
 

@@ -1,10 +1,11 @@
 //! Several replicas: each serves its Envoys, one writes status.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use nuncio_e2e::{
     backend::Backend,
     client::Load,
-    gateway::{Replica, xds_address},
+    gateway::{Envoy, Replica, xds_address},
+    sandbox::{CONTROL_PLANES, REPLICAS},
     wait::until,
 };
 
@@ -80,4 +81,59 @@ pub(crate) async fn the_other_replica_takes_over_status(world: &mut World) -> Re
         "",
     ))?;
     answers("replicas.example", "/back/", 200, "both").await
+}
+
+pub(crate) async fn an_envoy_whose_replica_dies_goes_to_the_other(world: &mut World) -> Result<()> {
+    let _backend = Backend::start("10.96.8.2:80", "both").await?;
+    let address = |number: usize| format!("{}:8003", REPLICAS[number]);
+    let mut replicas = [
+        Replica::start_on_pod(&world.plane, 2, &address(0)).await?,
+        Replica::start_on_pod(&world.plane, 3, &address(1)).await?,
+    ];
+    // it alone is to answer
+    world.envoy.process.kill();
+    let target = format!("{CONTROL_PLANES}:8003");
+    let envoy = Envoy::start("envoy-moving", &target, 8201, "delta")?;
+    envoy.ready().await?;
+    world.plane.apply(
+        &[
+            host("moving", "moving.example", ""),
+            mapping("stays", "moving.example", "/stays/", "10.96.8.2", ""),
+        ]
+        .concat(),
+    )?;
+    answers("moving.example", "/stays/", 200, "both").await?;
+    let load = Load::start(HTTP, "moving.example", "/stays/");
+    for round in 0..2 {
+        let serving = serving(&replicas).await?;
+        replicas[serving].process.kill();
+        let prefix = format!("/round-{round}/");
+        world.plane.apply(&mapping(
+            "moving",
+            "moving.example",
+            &prefix,
+            "10.96.8.2",
+            "",
+        ))?;
+        answers("moving.example", &prefix, 200, "both").await?;
+        let number = if serving == 0 { 2 } else { 3 };
+        replicas[serving] = Replica::start_on_pod(&world.plane, number, &address(serving)).await?;
+    }
+    load.finish().await?;
+    drop(envoy);
+    world.envoy.restart()?;
+    world.envoy.ready().await
+}
+
+/// Which of the replicas has a stream.
+async fn serving(replicas: &[Replica]) -> Result<usize> {
+    until("a stream", || async {
+        for (index, replica) in replicas.iter().enumerate() {
+            if replica.metric("xds_streams").await? > 0.5 {
+                return Ok(index);
+            }
+        }
+        bail!("no replica has one")
+    })
+    .await
 }

@@ -180,35 +180,69 @@ pub(crate) async fn weights_share_requests(world: &mut World) -> Result<()> {
 pub(crate) async fn an_envoy_with_state_of_the_world_serves_the_same(
     world: &mut World,
 ) -> Result<()> {
+    let _one = Backend::start("10.96.4.3:80", "one").await?;
     let other = Envoy::start("envoy-sotw", &xds_address(0), 8101, "sotw")?;
-    until("both Envoys", || async {
-        let message = world.plane.field(
-            "default",
-            "listener/http",
-            r#"{.status.conditions[?(@.type=="Programmed")].message}"#,
-        )?;
-        ensure!(message.starts_with("2/2 Envoys"), "{message}");
-        Ok(())
-    })
-    .await?;
+    other.ready().await?;
+    let manifests = [
+        host("both", "both.example", ""),
+        service("both", "10.96.4.3"),
+        endpoints("both", &["10.244.4.3"]),
+        mapping("both", "both.example", "/a/", "both", ""),
+        mapping("gone", "both.example", "/gone/", "both", ""),
+        mapping(
+            "both-pods",
+            "both.example",
+            "/pods/",
+            "both",
+            ", resolver: endpoint",
+        ),
+    ];
+    world.plane.apply(&manifests.concat())?;
+    answers("both.example", "/a/", 200, "one").await?;
+    same_configuration(&world.envoy, &other, "/gone/").await?;
+    world.plane.delete("default", "mapping/gone")?;
     world.plane.apply(
         &[
-            host("both", "both.example", ""),
-            mapping("both", "both.example", "/", "10.96.4.1", ""),
+            endpoints("both", &["10.244.4.4"]),
+            mapping("both", "both.example", "/b/", "both", ""),
         ]
         .concat(),
     )?;
-    for envoy in [&world.envoy, &other] {
-        until("the route", || async {
-            let dump = envoy.admin("/config_dump").await?;
-            ensure!(dump.contains("both.example"), "it is not there");
-            Ok(())
-        })
-        .await?;
-        ensure!(
-            envoy.statistic("update_rejected").await? == 0,
-            "an update was refused"
-        );
+    same_configuration(&world.envoy, &other, "/b/").await?;
+    let told = other.configuration().await?;
+    let routes = told["dynamic_route_configs"].concat();
+    ensure!(
+        !routes.contains("/gone/"),
+        "what was deleted is still there"
+    );
+    // both listen on the same port: with the first gone all requests go to the second
+    world.envoy.process.kill();
+    for _ in 0..20 {
+        answers("both.example", "/b/", 200, "one").await?;
+    }
+    world.envoy.restart()?;
+    world.envoy.ready().await
+}
+
+/// Waits until both have been told the same, `text` included, and neither has refused anything.
+async fn same_configuration(one: &Envoy, other: &Envoy, text: &str) -> Result<()> {
+    until(text, || async {
+        let (one, other) = (one.configuration().await?, other.configuration().await?);
+        let routes = one["dynamic_route_configs"].concat();
+        ensure!(routes.contains(text), "it is not there");
+        for (section, resources) in &one {
+            ensure!(
+                *resources == other[section],
+                "{section}: {resources:?} and {:?}",
+                other[section]
+            );
+        }
+        Ok(())
+    })
+    .await?;
+    for envoy in [one, other] {
+        let rejected = envoy.statistic("update_rejected").await?;
+        ensure!(rejected == 0, "{rejected} updates were refused");
     }
     Ok(())
 }

@@ -1,4 +1,7 @@
 //! Version `v3alpha1`, which every other version converts through.
+//!
+//! `kubectl get nuncio` lists all kinds. Short names are `amap` for a Mapping (`map` is too likely to be taken) and `lsn`
+//! for a Listener; `host` is short enough.
 
 mod host;
 mod listener;

@@ -1,4 +1,8 @@
 //! `crdgen` writes the definitions, and `crdgen --check` says where a folder differs from them.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test, though clippy does not see that of functions beside it"
+)]
 
 use std::{
     fs,

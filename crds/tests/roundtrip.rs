@@ -1,4 +1,8 @@
 //! The objects in `testdata` set every field there is; reading and writing them changes nothing.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test, though clippy does not see that of functions beside it"
+)]
 
 use std::{fs, path::Path};
 

@@ -187,7 +187,7 @@ impl Connection {
                 self.subscriptions[ResourceType::Endpoints.index()].follow(needs);
             }
             let version = version(view, content.differing);
-            return Some(self.encode(kind, nonce, version, content));
+            return Some(self.encode(kind, nonce, version, &content));
         }
         None
     }
@@ -236,7 +236,7 @@ impl Connection {
         kind: ResourceType,
         nonce: u64,
         version: String,
-        content: Content,
+        content: &Content,
     ) -> Response {
         let resources = content.entries.len() + content.removed.len();
         let head = match self.protocol {

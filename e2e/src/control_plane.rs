@@ -11,6 +11,8 @@ use crate::{
     workspace::{root, tool},
 };
 
+/// Where the operator lives.
+pub const NAMESPACE: &str = "nuncio-system";
 const TOKEN: &str = "admin-token";
 
 /// The running control plane. Dropped, it ends.
@@ -36,7 +38,7 @@ impl ControlPlane {
             folder.path().join("tokens.csv"),
             format!("{TOKEN},admin,admin,system:masters\n"),
         )?;
-        fs::write(folder.path().join("kubeconfig"), kubeconfig())?;
+        fs::write(folder.path().join("kubeconfig"), kubeconfig(TOKEN))?;
         let etcd = Process::start(
             "etcd",
             &tool("etcd")?,
@@ -79,6 +81,11 @@ impl ControlPlane {
                 .map(drop)
         })
         .await?;
+        plane.kubectl(&["create", "namespace", NAMESPACE], "")?;
+        let rbac = root().join("config/rbac").display().to_string();
+        plane.kubectl(&["apply", "-k", &rbac], "")?;
+        let token = plane.kubectl(&["create", "token", "nuncio", "-n", NAMESPACE], "")?;
+        fs::write(plane.operator_kubeconfig(), kubeconfig(token.trim()))?;
         plane.kubectl(
             &[
                 "wait",
@@ -96,6 +103,12 @@ impl ControlPlane {
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
+    }
+
+    /// Path of a kubeconfig for the service account of the operator, which has the rights that `config/rbac` gives.
+    #[must_use]
+    pub fn operator_kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("operator-kubeconfig")
     }
 
     /// Ends the apiserver at once.
@@ -122,10 +135,10 @@ impl ControlPlane {
     }
 }
 
-fn kubeconfig() -> String {
+fn kubeconfig(token: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Config\nclusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:6443', insecure-skip-tls-verify: true}}}}]\n\
-         users: [{{name: u, user: {{token: {TOKEN}}}}}]\ncontexts: [{{name: x, context: {{cluster: c, user: u}}}}]\ncurrent-context: x\n"
+         users: [{{name: u, user: {{token: {token}}}}}]\ncontexts: [{{name: x, context: {{cluster: c, user: u}}}}]\ncurrent-context: x\n"
     )
 }
 

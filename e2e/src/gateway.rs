@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    control_plane::{ControlPlane, page},
+    control_plane::{ControlPlane, NAMESPACE, page},
     process::Process,
     wait::until,
     workspace::{nuncio, tool},
@@ -46,7 +46,7 @@ impl Replica {
         flags: &[&str],
     ) -> Result<Self> {
         let name = format!("nuncio-{number}");
-        let kubeconfig = plane.kubeconfig().display().to_string();
+        let kubeconfig = plane.operator_kubeconfig().display().to_string();
         let health = health_address(number);
         let mut arguments = vec![
             "operator",
@@ -62,6 +62,7 @@ impl Replica {
             arguments,
             &[
                 ("KUBECONFIG", &kubeconfig),
+                ("AMBASSADOR_NAMESPACE", NAMESPACE),
                 ("POD_NAME", &name),
                 (
                     "RUST_LOG",

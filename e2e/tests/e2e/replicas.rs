@@ -4,6 +4,7 @@ use anyhow::{Result, bail, ensure};
 use nuncio_e2e::{
     backend::Backend,
     client::Load,
+    control_plane::NAMESPACE,
     gateway::{Envoy, Replica, xds_address},
     sandbox::{CONTROL_PLANES, REPLICAS},
     wait::until,
@@ -30,7 +31,7 @@ pub(crate) async fn the_other_replica_takes_over_status(world: &mut World) -> Re
         let holder =
             world
                 .plane
-                .field("default", "lease/nuncio-leader", "{.spec.holderIdentity}")?;
+                .field(NAMESPACE, "lease/nuncio-leader", "{.spec.holderIdentity}")?;
         ensure!(holder == "nuncio-0", "{holder} holds it");
         Ok(())
     })
@@ -50,7 +51,7 @@ pub(crate) async fn the_other_replica_takes_over_status(world: &mut World) -> Re
         let holder =
             world
                 .plane
-                .field("default", "lease/nuncio-leader", "{.spec.holderIdentity}")?;
+                .field(NAMESPACE, "lease/nuncio-leader", "{.spec.holderIdentity}")?;
         ensure!(holder == second.name(), "{holder} holds it");
         Ok(())
     })

@@ -3,7 +3,7 @@
 #![expect(clippy::print_stdout, reason = "prints its results")]
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     time::{Duration, Instant},
 };
 
@@ -16,16 +16,15 @@ use kube::{
 use nuncio_e2e::{
     backend::Backend,
     certificate::Authority,
-    client::{Connection, open_tls},
+    client::{Answer, Connection, open_tls},
     control_plane::ControlPlane,
     gateway::{Envoy, Replica, xds_address},
+    process::Process,
     sandbox,
 };
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 /// Longest wait for a change to reach traffic.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -104,7 +103,13 @@ fn main() -> Result<()> {
 
 async fn run(options: Options) -> Result<()> {
     println!(
-        "| Mappings | layout | load to traffic | edit p50 / p99 / max | add p50 / max | delete p50 / max | CPU per edit | CPU per edit, Envoy | memory | memory, Envoy | bytes per edit |"
+        "Times are in milliseconds, p50 / p99 / max, from sending the request to the apiserver to the first answer that \
+         shows the change; in brackets p50 from the apiserver's answer. Memory is resident (proportional), in MiB. CPU \
+         is per edit, in milliseconds: that of the operator, with status; that of Envoy's main thread, which takes \
+         configuration.\n"
+    );
+    println!(
+        "| Mappings | layout | load to all routes | edit | add | delete | CPU | CPU of Envoy | memory | memory of Envoy | bytes per edit |"
     );
     println!("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for size in &options.sizes {
@@ -147,25 +152,22 @@ async fn measure(size: usize, layout: Layout, edits: usize) -> Result<String> {
     // status of the whole load is written first, so that it is not counted as the cost of edits
     settle(&replica).await?;
     let before = Cost::now(&replica, &envoy).await?;
-    let mut edit = gateway.edits(edits).await?;
+    let edit = gateway.edits(edits).await?;
     settle(&replica).await?;
     let cost = Cost::now(&replica, &envoy).await?.since(&before, edits);
-    let mut add = gateway.adds(edits).await?;
-    let mut delete = gateway.deletes(edits).await?;
+    let add = gateway.adds(edits).await?;
+    let delete = gateway.deletes(edits).await?;
     settle(&replica).await?;
     let mut row = String::new();
     write!(
         row,
-        "| {size} | {} | {:.2} s | {} | {} | {} | {:.2} ms | {:.2} ms | {:.0} MiB | {:.0} MiB | {:.0} |",
+        "| {size} | {} | {:.2} s | {edit} | {add} | {delete} | {:.2} | {:.2} | {} | {} | {:.0} |",
         layout.name(),
         loaded.as_secs_f64(),
-        percentiles(&mut edit, &[50, 99, 100]),
-        percentiles(&mut add, &[50, 100]),
-        percentiles(&mut delete, &[50, 100]),
         cost.cpu * 1e3,
         cost.envoy_cpu * 1e3,
-        replica.process.memory_mib(),
-        envoy.process.memory_mib(),
+        memory(&replica.process),
+        memory(&envoy.process),
         cost.bytes,
     )?;
     Ok(row)
@@ -249,96 +251,123 @@ impl Gateway {
             .try_collect::<()>()
             .await?;
         let start = Instant::now();
-        // the last of each host, then a sample of all: a route that is missing is waited for
-        let step = (self.size / 500).max(1);
-        for number in (0..self.size).rev().step_by(step) {
-            self.wait(number, 200, "").await?;
+        // newest first, host by host, so that what came last is waited for and each host needs one connection
+        let hosts = self.layout.hosts();
+        for host in 0..hosts.min(self.size) {
+            let mut connection = self.connect(host).await?;
+            for number in (host..self.size).step_by(hosts).rev() {
+                self.poll(&mut connection, number, 200, "").await?;
+            }
         }
         Ok(start.elapsed())
     }
 
-    /// Waits until a route answers like this; the time at which it did.
-    async fn wait(&self, number: usize, status: u16, body: &str) -> Result<Instant> {
-        let host = self.host(number);
-        match self.layout {
+    async fn connect(&self, number: usize) -> Result<Open> {
+        Ok(match self.layout {
             Layout::Tls => {
-                let mut connection =
-                    open_tls("127.0.0.1:8443", &host, &self.authority.der()).await?;
-                poll(&mut connection, &host, number, status, body).await
+                let authority = self.authority.der();
+                let host = self.host(number);
+                Open::Tls(open_tls("127.0.0.1:8443", &host, &authority).await?.into())
             }
             Layout::OneHost | Layout::Cleartext => {
-                let mut connection = Connection::<TcpStream>::open("127.0.0.1:8080").await?;
-                poll(&mut connection, &host, number, status, body).await
+                Open::Cleartext(Connection::open("127.0.0.1:8080").await?)
             }
+        })
+    }
+
+    /// Asks a route until it answers like this. Envoy may close the connection in between: then there is a new one.
+    async fn poll(
+        &self,
+        connection: &mut Open,
+        number: usize,
+        status: u16,
+        body: &str,
+    ) -> Result<()> {
+        let (host, path) = (self.host(number), format!("/m-{number}/"));
+        let start = Instant::now();
+        loop {
+            let Ok(answer) = connection.get(&host, &path).await else {
+                ensure!(start.elapsed() < PATIENCE, "m-{number} does not answer");
+                *connection = self.connect(number).await?;
+                continue;
+            };
+            if answer.status == status && answer.body.starts_with(body) {
+                return Ok(());
+            }
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "m-{number} answers {} {:?}",
+                answer.status,
+                answer.body
+            );
+            tokio::time::sleep(Duration::from_micros(300)).await;
         }
     }
 
-    async fn edits(&self, count: usize) -> Result<Vec<Duration>> {
-        let mut times = Vec::new();
+    async fn edits(&self, count: usize) -> Result<Latencies> {
+        let mut times = Latencies::default();
         for round in 0..count {
             let number = (round * 7919) % self.size;
             let rewrite = format!("/edit-{round}/");
+            let object = Patch::Merge(self.mapping(number, "two", &rewrite));
+            let (name, params) = (format!("m-{number}"), PatchParams::default());
+            let change = self.mappings.patch(&name, &params, &object);
             let body = format!("two GET {rewrite}");
-            let object = self.mapping(number, "two", &rewrite);
-            let start = Instant::now();
-            self.mappings
-                .patch(
-                    &format!("m-{number}"),
-                    &PatchParams::default(),
-                    &Patch::Merge(&object),
-                )
-                .await?;
-            times.push(self.wait(number, 200, &body).await? - start);
+            times.add(self.time(change, number, 200, &body).await?);
         }
         Ok(times)
     }
 
-    async fn adds(&self, count: usize) -> Result<Vec<Duration>> {
-        let mut times = Vec::new();
+    async fn adds(&self, count: usize) -> Result<Latencies> {
+        let mut times = Latencies::default();
         for number in self.size..self.size + count {
             let object = serde_json::from_value(self.mapping(number, "one", "/"))?;
-            let start = Instant::now();
-            self.mappings
-                .create(&PostParams::default(), &object)
-                .await?;
-            times.push(self.wait(number, 200, "one").await? - start);
+            let params = PostParams::default();
+            let change = self.mappings.create(&params, &object);
+            times.add(self.time(change, number, 200, "one").await?);
         }
         Ok(times)
     }
 
-    async fn deletes(&self, count: usize) -> Result<Vec<Duration>> {
-        let mut times = Vec::new();
+    async fn deletes(&self, count: usize) -> Result<Latencies> {
+        let mut times = Latencies::default();
         for number in self.size..self.size + count {
-            let start = Instant::now();
-            self.mappings
-                .delete(&format!("m-{number}"), &DeleteParams::default())
-                .await?;
-            times.push(self.wait(number, 404, "").await? - start);
+            let (name, params) = (format!("m-{number}"), DeleteParams::default());
+            let change = self.mappings.delete(&name, &params);
+            times.add(self.time(change, number, 404, "").await?);
         }
         Ok(times)
+    }
+
+    /// Makes a change; the time until a route answers like this, from before the change and from after it.
+    async fn time<T>(
+        &self,
+        change: impl Future<Output = kube::Result<T>>,
+        number: usize,
+        status: u16,
+        body: &str,
+    ) -> Result<(Duration, Duration)> {
+        let mut connection = self.connect(number).await?;
+        let sent = Instant::now();
+        change.await?;
+        let answered = Instant::now();
+        self.poll(&mut connection, number, status, body).await?;
+        Ok((sent.elapsed(), answered.elapsed()))
     }
 }
 
-async fn poll<S: AsyncRead + AsyncWrite + Unpin>(
-    connection: &mut Connection<S>,
-    host: &str,
-    number: usize,
-    status: u16,
-    body: &str,
-) -> Result<Instant> {
-    let start = Instant::now();
-    loop {
-        let answer = connection.get(host, &format!("/m-{number}/")).await?;
-        if answer.status == status && answer.body.starts_with(body) {
-            return Ok(Instant::now());
+/// A connection of either layout.
+enum Open {
+    Cleartext(Connection<TcpStream>),
+    Tls(Box<Connection<TlsStream<TcpStream>>>),
+}
+
+impl Open {
+    async fn get(&mut self, host: &str, path: &str) -> Result<Answer> {
+        match self {
+            Self::Cleartext(connection) => connection.get(host, path).await,
+            Self::Tls(connection) => connection.get(host, path).await,
         }
-        ensure!(
-            start.elapsed() < PATIENCE,
-            "m-{number} answers {} {:?}",
-            answer.status,
-            answer.body
-        );
-        tokio::time::sleep(Duration::from_micros(500)).await;
     }
 }
 
@@ -369,7 +398,7 @@ impl Cost {
     async fn now(replica: &Replica, envoy: &Envoy) -> Result<Self> {
         Ok(Self {
             cpu: replica.process.cpu_seconds(),
-            envoy_cpu: envoy.process.cpu_seconds(),
+            envoy_cpu: envoy.process.main_thread_cpu_seconds(),
             bytes: replica.metric("xds_push_bytes_total").await?,
         })
     }
@@ -385,18 +414,43 @@ impl Cost {
     }
 }
 
-/// Percentiles in milliseconds.
-fn percentiles(times: &mut [Duration], which: &[usize]) -> String {
-    times.sort_unstable();
-    let at = |percent: usize| {
-        let index = (times.len() * percent).div_ceil(100).saturating_sub(1);
-        times
-            .get(index)
-            .map_or(0.0, |time| time.as_secs_f64() * 1e3)
-    };
-    let texts: Vec<String> = which
-        .iter()
-        .map(|percent| format!("{:.1}", at(*percent)))
-        .collect();
-    texts.join(" / ") + " ms"
+/// Resident and proportional memory.
+fn memory(process: &Process) -> String {
+    format!(
+        "{:.0} ({:.0})",
+        process.memory_mib(),
+        process.proportional_memory_mib()
+    )
+}
+
+/// How long changes took, from sending them and from the answer to them.
+#[derive(Default)]
+struct Latencies {
+    from_sending: Vec<Duration>,
+    from_answer: Vec<Duration>,
+}
+
+impl Latencies {
+    fn add(&mut self, (from_sending, from_answer): (Duration, Duration)) {
+        self.from_sending.push(from_sending);
+        self.from_answer.push(from_answer);
+    }
+}
+
+impl fmt::Display for Latencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [p50, p99, max] = [50, 99, 100].map(|percent| at(percent, &self.from_sending));
+        let answered = at(50, &self.from_answer);
+        write!(f, "{p50:.1} / {p99:.1} / {max:.1} ({answered:.1})")
+    }
+}
+
+/// A percentile in milliseconds.
+fn at(percent: usize, times: &[Duration]) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted
+        .get(index)
+        .map_or(0.0, |time| time.as_secs_f64() * 1e3)
 }

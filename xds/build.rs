@@ -1,9 +1,16 @@
 //! Compiles the descriptors of the Envoy messages that we can be asked to show as JSON, from the protos that the crate
-//! `envoy-types` ships beside the code generated from them.
+//! `envoy-types` ships beside the code generated from them. They keep the annotations that say which fields are
+//! sensitive, and no comments: the result is part of the binary.
 
-use std::{env, error::Error, fs, path::PathBuf, process::Command};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use prost::Message as _;
+use protox::Compiler;
 use serde_json::Value;
 
 /// Files with the messages that we emit; what they import comes along.
@@ -30,27 +37,45 @@ const FILES: [&str; 19] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let lock = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../Cargo.lock");
     println!("cargo::rerun-if-changed=build.rs");
-    let protos = protos()?;
-    let includes: Vec<PathBuf> = fs::read_dir(&protos)?
+    println!("cargo::rerun-if-changed={}", lock.display());
+    let output = PathBuf::from(env::var("OUT_DIR")?);
+    let includes: Vec<PathBuf> = fs::read_dir(protos(&lock, &output)?)?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
-    let descriptors = protox::compile(FILES, includes)?;
-    let output = PathBuf::from(env::var("OUT_DIR")?).join("envoy.binpb");
-    fs::write(output, descriptors.encode_to_vec())?;
+    let descriptors = Compiler::new(includes)?
+        .include_imports(true)
+        .include_source_info(false)
+        .open_files(FILES)?
+        .encode_file_descriptor_set();
+    fs::write(output.join("envoy.binpb"), descriptors)?;
     Ok(())
 }
 
 /// The folder of protos in the source of `envoy-types`.
-fn protos() -> Result<PathBuf, Box<dyn Error>> {
-    let output = Command::new(env::var("CARGO")?)
-        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
-        .current_dir(env::var("CARGO_MANIFEST_DIR")?)
+///
+/// Cargo is asked about a package that has nothing but this dependency: asked about the workspace it would want to see what
+/// only tests and other platforms need, which a machine that builds for the first time has not fetched.
+fn protos(lock: &Path, output: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let package = output.join("protos");
+    fs::create_dir_all(&package)?;
+    fs::write(
+        package.join("Cargo.toml"),
+        "[package]\nname = \"protos\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n[workspace]\n[dependencies]\nenvoy-types = \"*\"\n",
+    )?;
+    fs::write(package.join("lib.rs"), "")?;
+    fs::copy(lock, package.join("Cargo.lock"))?;
+    let result = Command::new(env::var("CARGO")?)
+        .args(["metadata", "--format-version", "1", "--offline"])
+        .args(["--filter-platform", &env::var("TARGET")?])
+        .arg("--manifest-path")
+        .arg(package.join("Cargo.toml"))
         .output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into());
+    if !result.status.success() {
+        return Err(String::from_utf8_lossy(&result.stderr).into());
     }
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let metadata: Value = serde_json::from_slice(&result.stdout)?;
     let packages = metadata["packages"].as_array().into_iter().flatten();
     let manifest = packages
         .filter(|package| package["name"] == "envoy-types")

@@ -1,43 +1,30 @@
 //! From an encoded resource to JSON as people know it from Envoy's config dump: names as the protos spell them, nested
-//! messages readable, and nothing of a private key.
+//! messages readable, and nothing of what the protos mark as sensitive.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, sync::LazyLock};
 
-use prost::Message as _;
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, ReflectMessage as _, SerializeOptions, Value as Field,
-};
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::Value;
 
 use crate::Resource;
 
-static DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.binpb"));
+mod redact;
 
-static POOL: LazyLock<Result<DescriptorPool, Error>> = LazyLock::new(|| {
-    DescriptorPool::decode(DESCRIPTORS).map_err(|source| Error(format!("descriptors: {source}")))
-});
-
-const REDACTED: &str = "[redacted]";
+static TYPES: LazyLock<Result<Types, Error>> = LazyLock::new(Types::load);
 
 /// Why a resource cannot be shown.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("message cannot be shown as JSON: {0}")]
 pub struct Error(String);
 
-/// The resource as JSON.
+/// The resource as JSON, with `[redacted]` for keys, passwords and the like.
 ///
 /// # Errors
 /// Bytes that are no message of its type, or an embedded message whose type is not known here.
 pub fn to_json(resource: &Resource) -> Result<Value, Error> {
-    let type_url = resource.kind.type_url();
-    let name = type_url.rsplit('/').next().unwrap_or(type_url);
-    let pool = POOL.as_ref().map_err(Clone::clone)?;
-    let descriptor = pool
-        .get_message_by_name(name)
-        .ok_or_else(|| Error(format!("{name} is not known")))?;
-    let mut message = DynamicMessage::decode(descriptor, resource.body.clone())
-        .map_err(|source| Error(source.to_string()))?;
-    redact(&mut message);
+    let types = TYPES.as_ref().map_err(Clone::clone)?;
+    let mut message = types.decode(resource.kind.type_url(), &resource.body)?;
+    redact::redact(&mut message, types)?;
     let options = SerializeOptions::new()
         .use_proto_field_name(true)
         .stringify_64_bit_integers(false);
@@ -46,72 +33,272 @@ pub fn to_json(resource: &Resource) -> Result<Value, Error> {
         .map_err(|source| Error(source.to_string()))
 }
 
-/// Replaces what is secret: private keys and passwords are data sources under fields of these names.
-fn redact(message: &mut DynamicMessage) {
-    let fields: Vec<_> = message.fields().map(|(field, _)| field).collect();
-    for field in fields {
-        let secret = matches!(
-            field.name(),
-            "private_key" | "password" | "private_key_provider"
-        );
-        match message.get_field_mut(&field) {
-            Field::Message(inner) if secret => {
-                if let Some(text) = inner.descriptor().get_field_by_name("inline_string") {
-                    inner.clear();
-                    inner.set_field(&text, Field::String(REDACTED.to_owned()));
-                } else {
-                    inner.clear();
-                }
-            }
-            Field::Message(inner) => redact(inner),
-            Field::List(items) => items.iter_mut().for_each(redact_value),
-            Field::Map(entries) => entries.values_mut().for_each(redact_value),
-            _ => {}
-        }
-    }
+/// What is known of the messages that can be shown.
+struct Types {
+    pool: DescriptorPool,
+    sensitive: BTreeSet<String>,
 }
 
-fn redact_value(value: &mut Field) {
-    if let Field::Message(inner) = value {
-        redact(inner);
+impl Types {
+    fn load() -> Result<Self, Error> {
+        let descriptors = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.binpb"));
+        let pool = DescriptorPool::decode(&descriptors[..])
+            .map_err(|source| Error(format!("descriptors: {source}")))?;
+        let sensitive = redact::sensitive_fields(&pool)?;
+        Ok(Self { pool, sensitive })
+    }
+
+    /// The message that an `Any` of this type and value holds.
+    fn decode(&self, type_url: &str, value: &[u8]) -> Result<DynamicMessage, Error> {
+        let name = type_url.rsplit('/').next().unwrap_or(type_url);
+        let descriptor = self
+            .pool
+            .get_message_by_name(name)
+            .ok_or_else(|| Error(format!("{name} is not known")))?;
+        DynamicMessage::decode(descriptor, value)
+            .map_err(|source| Error(format!("{name}: {source}")))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use prost::{Message, Name};
+    use serde_json::json;
 
     use super::*;
-    use crate::{ResourceType, Unit, ir, render};
+    use crate::{
+        ResourceType,
+        pb::{
+            envoy::{
+                config::{
+                    cluster::v3::Cluster,
+                    core::v3::{
+                        DataSource, TransportSocket, data_source::Specifier,
+                        transport_socket::ConfigType,
+                    },
+                    listener::v3::{FilterChain, Listener},
+                },
+                extensions::transport_sockets::tls::v3::{
+                    CommonTlsContext, DownstreamTlsContext, GenericSecret, PrivateKeyProvider,
+                    Secret, TlsCertificate, TlsSessionTicketKeys, private_key_provider, secret,
+                },
+            },
+            google::protobuf::{Any, BoolValue, Duration},
+        },
+    };
 
     #[test]
-    fn keys_are_redacted_and_certificates_are_not() {
-        let name: Arc<str> = "default/a".into();
-        let mut gateway = ir::Ir::default();
-        gateway.secrets.insert(
-            name.clone(),
-            Arc::new(ir::Secret {
-                name: name.clone(),
-                certificate_chain: "the certificate".into(),
-                private_key: "the key".into(),
+    fn names_are_those_of_the_protos_and_durations_are_readable() {
+        let json = shown(
+            ResourceType::Cluster,
+            &Cluster {
+                name: "a".to_owned(),
+                alt_stat_name: "b".to_owned(),
+                connect_timeout: Some(Duration {
+                    seconds: 1,
+                    nanos: 500_000_000,
+                }),
+                ..Cluster::default()
+            },
+        );
+        assert_eq!(
+            json,
+            json!({"name": "a", "alt_stat_name": "b", "connect_timeout": "1.500s"})
+        );
+    }
+
+    #[test]
+    fn certificates_are_shown_and_their_keys_are_not() {
+        let json = shown(
+            ResourceType::Secret,
+            &secret_of(secret::Type::TlsCertificate(certificate())),
+        );
+        assert_eq!(
+            json["tls_certificate"],
+            json!({
+                "certificate_chain": {"inline_string": "the certificate"},
+                "private_key": {"inline_string": "[redacted]"},
+                "password": {"inline_string": "[redacted]"},
+            })
+        );
+    }
+
+    #[test]
+    fn keys_in_lists_are_not_shown() {
+        let keys = TlsSessionTicketKeys {
+            keys: vec![
+                DataSource {
+                    specifier: Some(Specifier::InlineBytes(b"confidential".to_vec())),
+                    ..DataSource::default()
+                },
+                text("confidential"),
+            ],
+        };
+        let json = shown(
+            ResourceType::Secret,
+            &secret_of(secret::Type::SessionTicketKeys(keys)),
+        );
+        assert_eq!(
+            json["session_ticket_keys"]["keys"],
+            json!([{"inline_string": "[redacted]"}, {"inline_string": "[redacted]"}])
+        );
+    }
+
+    #[test]
+    fn secrets_in_maps_are_not_shown() {
+        let secrets = GenericSecret {
+            secrets: [("name".to_owned(), text("confidential"))].into(),
+            ..GenericSecret::default()
+        };
+        let json = shown(
+            ResourceType::Secret,
+            &secret_of(secret::Type::GenericSecret(secrets)),
+        );
+        assert_eq!(
+            json["generic_secret"]["secrets"],
+            json!({"name": {"inline_string": "[redacted]"}})
+        );
+    }
+
+    #[test]
+    fn keys_in_embedded_messages_are_not_shown() {
+        let context = DownstreamTlsContext {
+            common_tls_context: Some(CommonTlsContext {
+                tls_certificates: vec![certificate()],
+                ..CommonTlsContext::default()
             }),
-        );
-        let resource = render(&Unit::Secret(name), &gateway).unwrap();
-        let json = to_json(&resource).unwrap();
+            require_client_certificate: Some(BoolValue { value: true }),
+            ..DownstreamTlsContext::default()
+        };
+        let listener = Listener {
+            filter_chains: vec![FilterChain {
+                transport_socket: Some(TransportSocket {
+                    name: "tls".to_owned(),
+                    config_type: Some(ConfigType::TypedConfig(any(&context))),
+                }),
+                ..FilterChain::default()
+            }],
+            ..Listener::default()
+        };
+        let json = shown(ResourceType::Listener, &listener);
         assert_eq!(
-            json["tls_certificate"]["certificate_chain"]["inline_string"],
-            "the certificate"
+            json["filter_chains"][0]["transport_socket"]["typed_config"],
+            json!({
+                "@type": DownstreamTlsContext::type_url(),
+                "require_client_certificate": true,
+                "common_tls_context": {"tls_certificates": [{
+                    "certificate_chain": {"inline_string": "the certificate"},
+                    "private_key": {"inline_string": "[redacted]"},
+                    "password": {"inline_string": "[redacted]"},
+                }]},
+            })
+        );
+    }
+
+    #[test]
+    fn an_embedded_message_that_is_sensitive_keeps_only_its_type() {
+        let provider = PrivateKeyProvider {
+            provider_name: "hardware".to_owned(),
+            config_type: Some(private_key_provider::ConfigType::TypedConfig(any(
+                &Cluster {
+                    name: "confidential".to_owned(),
+                    connect_timeout: Some(Duration {
+                        seconds: 5,
+                        nanos: 0,
+                    }),
+                    ignore_health_on_host_removal: true,
+                    ..Cluster::default()
+                },
+            ))),
+            ..PrivateKeyProvider::default()
+        };
+        let certificate = TlsCertificate {
+            private_key_provider: Some(provider),
+            ..certificate()
+        };
+        let json = shown(
+            ResourceType::Secret,
+            &secret_of(secret::Type::TlsCertificate(certificate)),
         );
         assert_eq!(
-            json["tls_certificate"]["private_key"]["inline_string"],
-            REDACTED
+            json["tls_certificate"]["private_key_provider"],
+            json!({
+                "provider_name": "hardware",
+                "typed_config": {"@type": Cluster::type_url(), "name": "[redacted]", "connect_timeout": "0s"},
+            })
         );
-        assert!(!json.to_string().contains("the key"));
     }
 
     #[test]
     fn bytes_that_are_no_message_are_an_error() {
         let resource = Resource::new(ResourceType::Cluster, "a", vec![0xff, 0xff].into());
-        assert!(to_json(&resource).is_err());
+        let error = to_json(&resource).unwrap_err().to_string();
+        assert!(
+            error.starts_with("message cannot be shown as JSON: envoy.config.cluster.v3.Cluster: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_embedded_message_of_an_unknown_type_is_an_error() {
+        let listener = Listener {
+            filter_chains: vec![FilterChain {
+                transport_socket: Some(TransportSocket {
+                    name: "odd".to_owned(),
+                    config_type: Some(ConfigType::TypedConfig(Any {
+                        type_url: "type.googleapis.com/no.such.Message".to_owned(),
+                        value: Vec::new(),
+                    })),
+                }),
+                ..FilterChain::default()
+            }],
+            ..Listener::default()
+        };
+        let resource = Resource::new(ResourceType::Listener, "a", listener.encode_to_vec().into());
+        assert_eq!(
+            to_json(&resource).unwrap_err().to_string(),
+            "message cannot be shown as JSON: no.such.Message is not known"
+        );
+    }
+
+    /// The message as JSON; nothing that a test calls confidential may be left in it.
+    fn shown(kind: ResourceType, message: &impl Message) -> Value {
+        let resource = Resource::new(kind, "a", message.encode_to_vec().into());
+        let json = to_json(&resource).unwrap();
+        assert!(!json.to_string().contains("confidential"), "{json}");
+        json
+    }
+
+    fn certificate() -> TlsCertificate {
+        TlsCertificate {
+            certificate_chain: Some(text("the certificate")),
+            private_key: Some(text("confidential")),
+            password: Some(DataSource {
+                specifier: Some(Specifier::Filename("/confidential".to_owned())),
+                ..DataSource::default()
+            }),
+            ..TlsCertificate::default()
+        }
+    }
+
+    fn secret_of(content: secret::Type) -> Secret {
+        Secret {
+            name: "a".to_owned(),
+            r#type: Some(content),
+        }
+    }
+
+    fn text(text: &str) -> DataSource {
+        DataSource {
+            specifier: Some(Specifier::InlineString(text.to_owned())),
+            ..DataSource::default()
+        }
+    }
+
+    fn any<M: Message + Name>(message: &M) -> Any {
+        Any {
+            type_url: M::type_url(),
+            value: message.encode_to_vec(),
+        }
     }
 }

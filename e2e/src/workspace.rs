@@ -50,12 +50,19 @@ pub fn nuncio() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Where the logs of a run go.
+/// Where the logs of a run go; each program has its own folder.
 ///
 /// # Errors
 /// The folder cannot be made.
 pub fn logs() -> Result<PathBuf> {
-    let path = root().join("target/e2e-logs");
+    let own = std::env::current_exe()?;
+    let name = own.file_stem().unwrap_or_default().to_string_lossy();
+    // Cargo puts a hash behind the names of tests
+    let name = match name.rsplit_once('-') {
+        Some((name, hash)) if hash.len() == 16 => name,
+        _ => &name,
+    };
+    let path = root().join("target/e2e-logs").join(name);
     std::fs::create_dir_all(&path)?;
     Ok(path)
 }

@@ -19,4 +19,4 @@ pub use route::{
     HashCookie, Keepalive, LoadBalancer, LoadBalancerPolicy, RegexMap, RetryOn, RetryPolicy,
     TextFormatSource, V2ExplicitTls,
 };
-pub(crate) use schema::{conditions, untyped};
+pub(crate) use schema::{conditions, undescribed, untyped};

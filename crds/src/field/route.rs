@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::undescribed;
+
 /// A pattern and what replaces it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RegexMap {
@@ -39,7 +41,7 @@ pub struct CircuitBreaker {
 /// Priority of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[schemars(inline)]
+#[schemars(inline, transform = undescribed)]
 pub enum BreakerPriority {
     /// Ordinary routes.
     Default,
@@ -93,7 +95,9 @@ pub struct Cors {
 /// When a request is tried again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RetryPolicy {
-    /// On which failure.
+    /// On which failure. `5xx`: status 500 to 599, or no answer; `gateway-error`: 502, 503 or 504; `connect-failure`: no
+    /// connection; `retriable-4xx`: 409; `refused-stream`: the upstream refused the stream; `retriable-status-codes`: those
+    /// that a request header lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_on: Option<RetryOn>,
     /// How often at most. Default: 1.
@@ -107,7 +111,7 @@ pub struct RetryPolicy {
 /// A failure on which a request is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
+#[schemars(inline, transform = undescribed)]
 pub enum RetryOn {
     /// Status 500 to 599, or no answer.
     #[serde(rename = "5xx")]
@@ -128,7 +132,8 @@ pub enum RetryOn {
 /// How one of several upstream addresses is chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoadBalancer {
-    /// By which rule.
+    /// `round_robin`: each in turn; `least_request`: the one of two with fewer requests under way; `ring_hash` and `maglev`: by
+    /// a hash of what the other fields name.
     pub policy: LoadBalancerPolicy,
     /// For hashing policies: a cookie that keeps a client with its upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,7 +149,7 @@ pub struct LoadBalancer {
 /// Rule by which an address is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(inline)]
+#[schemars(inline, transform = undescribed)]
 pub enum LoadBalancerPolicy {
     /// Each in turn.
     RoundRobin,

@@ -2,6 +2,11 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+/// Leaves the description to the field that has this type: of an optional field, the derive keeps that of the type.
+pub(crate) fn undescribed(schema: &mut Schema) {
+    schema.remove("description");
+}
+
 /// Any object; what is in it is kept.
 pub(crate) fn untyped(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})

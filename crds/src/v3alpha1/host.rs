@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::field::{LocalRef, SecretRef, Selector, conditions};
+use crate::field::{LocalRef, SecretRef, Selector, conditions, undescribed};
 
 /// A host name that is served, with its certificate and what becomes of insecure requests.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -141,7 +141,8 @@ pub struct RequestPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InsecureRequestPolicy {
-    /// What is done. Default: `Redirect`.
+    /// `Redirect` sends them to https, `Reject` has no route for them (404), `Route` routes them like secure ones.
+    /// Default: `Redirect`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<InsecureAction>,
     /// Without effect: use a Listener on that port.
@@ -151,11 +152,11 @@ pub struct InsecureRequestPolicy {
 
 /// What is done with an insecure request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
+#[schemars(inline, transform = undescribed)]
 pub enum InsecureAction {
     /// It is redirected to https.
     Redirect,
-    /// It is not answered.
+    /// There is no route for it.
     Reject,
     /// It is routed like a secure one.
     Route,
@@ -174,7 +175,7 @@ pub struct PreviewUrl {
 
 /// A feature of Emissary 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
+#[schemars(inline, transform = undescribed)]
 pub enum PreviewUrlType {
     /// Without effect.
     Path,
@@ -184,10 +185,10 @@ pub enum PreviewUrlType {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostStatus {
-    /// Where the certificate comes from.
+    /// Where the certificate comes from: `Other` is a Secret that somebody fills, `None` says that there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_certificate_source: Option<TlsCertificateSource>,
-    /// In one word.
+    /// `Initial`: not looked at yet; `Pending`: on its way to the Envoys; `Ready`: served; `Error`: see `errorReason`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<HostState>,
     /// Last phase of asking for a certificate that is done.
@@ -214,7 +215,7 @@ pub struct HostStatus {
 
 /// Where a certificate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
+#[schemars(inline, transform = undescribed)]
 pub enum TlsCertificateSource {
     /// Not known yet.
     Unknown,
@@ -229,7 +230,7 @@ pub enum TlsCertificateSource {
 
 /// State of a Host in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
+#[schemars(inline, transform = undescribed)]
 pub enum HostState {
     /// Not looked at yet.
     Initial,
@@ -243,7 +244,7 @@ pub enum HostState {
 
 /// A phase of asking for a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
+#[schemars(inline, transform = undescribed)]
 pub enum HostPhase {
     /// None.
     #[serde(rename = "NA")]

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::field::{Selector, conditions};
+use crate::field::{Selector, conditions, undescribed};
 
 /// A port that the gateway listens on, what is spoken there, and which Hosts are served.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,13 +42,14 @@ pub struct ListenerSpec {
     /// Port that Envoys listen on.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// What is spoken, as a name for an ordinary stack. Either this or `protocolStack` is set.
+    /// What is spoken, as a name for an ordinary stack. Either this or `protocolStack` is set; the latter wins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
     /// What is spoken, layer by layer, outermost first, such as `[PROXY, TLS, HTTP, TCP]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub protocol_stack: Vec<Layer>,
-    /// How requests are told to be secure.
+    /// How requests are told to be secure. `XFP`: by `x-forwarded-proto`, which is set from the connection unless a trusted
+    /// proxy is in front; `SECURE`: all are; `INSECURE`: none is.
     pub security_model: SecurityModel,
     /// First part of the names of its statistics. Default: `ingress_http` or `ingress_https`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,7 +71,7 @@ pub struct ListenerSpec {
 /// A name for an ordinary stack of protocols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
-#[schemars(inline)]
+#[schemars(inline, transform = undescribed)]
 pub enum Protocol {
     /// HTTP without TLS.
     Http,
@@ -91,7 +92,7 @@ pub enum Protocol {
 /// A layer of a stack of protocols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
-#[schemars(inline)]
+#[schemars(inline, transform = undescribed)]
 pub enum Layer {
     /// HTTP
     Http,
@@ -108,7 +109,7 @@ pub enum Layer {
 /// How requests are told to be secure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
-#[schemars(inline)]
+#[schemars(inline, transform = undescribed)]
 pub enum SecurityModel {
     /// By `x-forwarded-proto`, which is set from the connection unless a trusted proxy is in front.
     Xfp,
@@ -132,7 +133,7 @@ pub struct HostBinding {
 /// Namespaces of Hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NamespaceBinding {
-    /// Which namespaces.
+    /// `SELF`: that of the Listener; `ALL`: all; `SELECTOR`: not supported, the same as `SELF`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<NamespaceFrom>,
 }
@@ -140,14 +141,14 @@ pub struct NamespaceBinding {
 /// Which namespaces Hosts are taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
-#[schemars(inline)]
+#[schemars(inline, transform = undescribed)]
 pub enum NamespaceFrom {
     /// That of the Listener.
     #[serde(rename = "SELF")]
     Own,
     /// All.
     All,
-    /// Those that a selector selects.
+    /// Not supported: the same as `SELF`.
     Selector,
 }
 

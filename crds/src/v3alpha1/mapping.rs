@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::field::{
     AddedHeader, CircuitBreaker, Cors, Docs, ErrorResponseOverride, HealthCheck, Keepalive,
-    LabelGroup, LoadBalancer, RegexMap, RetryPolicy, V2ExplicitTls, conditions, untyped,
+    LabelGroup, LoadBalancer, RegexMap, RetryPolicy, V2ExplicitTls, conditions, undescribed,
+    untyped,
 };
 
 /// Which requests go where.
@@ -317,7 +318,7 @@ impl JsonSchema for RedirectCode {
 /// What has become of a Mapping.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MappingStatus {
-    /// In one word: whether it is served.
+    /// `Running`: it is served; `Inactive`: nothing of it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<MappingState>,
     /// Why it is not served, or not as it says.
@@ -331,7 +332,7 @@ pub struct MappingStatus {
 
 /// State of a Mapping in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
+#[schemars(inline, transform = undescribed)]
 pub enum MappingState {
     /// Not known.
     #[serde(rename = "")]

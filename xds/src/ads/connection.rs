@@ -99,7 +99,7 @@ impl Connection {
         (Some(kind), what)
     }
 
-    /// A state-of-the-world request. One that does not answer the last response is outdated as a whole; the client
+    /// A state-of-the-world request. If it does not answer the last response, the names in it are outdated; the client
     /// sends another when it has handled that response.
     pub(super) fn on_sotw(
         &mut self,
@@ -112,17 +112,17 @@ impl Connection {
         let mut what = RequestKind::Interest;
         // a first request may carry the nonce of a stream that is dead
         if subscription.is_started() && !request.response_nonce.is_empty() {
-            if subscription
+            let outdated = subscription
                 .last_nonce()
-                .is_some_and(|last| last.to_string() != request.response_nonce)
-            {
-                return (Some(kind), RequestKind::Stale);
-            }
+                .is_some_and(|last| last.to_string() != request.response_nonce);
             let error = request
                 .error_detail
                 .as_ref()
                 .map(|status| status.message.as_str());
             what = answer(subscription, &request.response_nonce, error);
+            if outdated {
+                return (Some(kind), what);
+            }
         }
         subscription.interest(Interest {
             names: request.resource_names,
@@ -198,10 +198,10 @@ impl Connection {
     }
 
     /// When to poll again although nothing has come.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         self.subscriptions
             .iter()
-            .filter_map(Subscription::deadline)
+            .filter_map(|subscription| subscription.deadline(now))
             .min()
     }
 

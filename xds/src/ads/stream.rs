@@ -257,7 +257,7 @@ impl<R: Discovery> AdsStream<R> {
     }
 
     async fn wait(&mut self) -> Event<R> {
-        let deadline = [self.connection.deadline(), self.ends]
+        let deadline = [self.connection.deadline(Instant::now()), self.ends]
             .into_iter()
             .flatten()
             .min();

@@ -211,7 +211,7 @@ impl Subscription {
             if name == "*" {
                 if !self.wildcard && !first {
                     // from now on everything: compare all of it
-                    self.first = Some(Interest::default());
+                    self.first.get_or_insert_default();
                 }
                 self.wildcard = true;
                 continue;
@@ -283,9 +283,15 @@ impl Subscription {
         let Some(sent) = self.answered(nonce) else {
             return false;
         };
+        // an answer that came meanwhile may have accepted a part of it
+        let accepted = |content: &Sent| {
+            let accepted = self.accepted.get(&content.name);
+            accepted.is_some_and(|accepted| Some(accepted.version) == content.version)
+        };
         let (removals, contents): (Vec<Sent>, Vec<Sent>) = sent
             .contents
             .into_iter()
+            .filter(|content| !accepted(content))
             .partition(|content| content.version.is_none());
         // nothing of the response may have been applied, removals included
         self.pending
@@ -305,14 +311,22 @@ impl Subscription {
             }
             return true;
         }
-        self.isolate
-            .extend(contents.into_iter().map(|content| content.name));
+        for content in contents {
+            if !self.isolate.contains(&content.name) {
+                self.isolate.push_back(content.name);
+            }
+        }
         true
     }
 
     fn answered(&mut self, nonce: u64) -> Option<InFlight> {
         let place = self.in_flight.iter().position(|sent| sent.nonce == nonce)?;
-        self.in_flight.remove(place)
+        let sent = self.in_flight.remove(place);
+        if self.protocol == Protocol::Sotw {
+            // answers come in order: what is older will never have one
+            self.in_flight.drain(..place);
+        }
+        sent
     }
 
     // === What there is to send ===
@@ -421,16 +435,18 @@ impl Subscription {
     }
 
     /// When to look again although nothing has come: a held removal, or a client that does not answer.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let removals = self
             .held_removals
             .values()
             .filter_map(|removal| removal.due);
+        let held_back = self.is_waiting() || self.owed;
         let silence = self
             .in_flight
-            .front()
-            .filter(|_| self.is_waiting() || self.owed)
-            .map(|sent| sent.sent + PATIENCE);
+            .iter()
+            .map(|sent| sent.sent + PATIENCE)
+            .filter(|patience| held_back && *patience > now)
+            .min();
         removals.chain(silence).min()
     }
 
@@ -558,8 +574,13 @@ impl Subscription {
         if changed.is_empty() && !self.owed {
             return None;
         }
+        // the client need not have taken what it has not answered yet, nor have dropped it
+        let unanswered = self.in_flight.back().and_then(|sent| sent.whole.as_ref());
         let mut content = Content::default();
         for entry in view.iter() {
+            let is_unanswered = unanswered
+                .and_then(|whole| whole.get(&entry.name))
+                .is_some_and(|sent| sent.version == entry.version);
             let accepted = self.accepted.get(&entry.name);
             let refused = self.refused.get(&entry.name);
             let instead = match refused.filter(|refused| refused.version == entry.version) {
@@ -567,7 +588,7 @@ impl Subscription {
                 None if accepted.is_some_and(|accepted| accepted.version == entry.version) => {
                     Some(entry)
                 }
-                None if self.owed || changed.contains(&entry.name) => {
+                None if self.owed || is_unanswered || changed.contains(&entry.name) => {
                     content.fresh.push(entry.clone());
                     Some(entry)
                 }

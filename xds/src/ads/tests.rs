@@ -40,6 +40,8 @@ enum Step {
     Receive,
     /// The server takes the next request.
     Request,
+    /// Longer than the server waits for an answer.
+    Wait,
     /// The stream ends, and the client connects again.
     Cut,
 }
@@ -64,6 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Poll),
         8 => Just(Step::Receive),
         8 => Just(Step::Request),
+        1 => Just(Step::Wait),
         1 => Just(Step::Cut),
     ]
 }
@@ -225,6 +228,11 @@ impl World {
     fn poll(&mut self) -> bool {
         let response = self.connection.poll(&self.snapshot, self.now).unwrap();
         let said = response.is_some();
+        let deadline = self.connection.deadline(self.now);
+        assert!(
+            said || deadline.is_none_or(|deadline| deadline > self.now),
+            "there is nothing to do, but it would be woken up at once"
+        );
         if let Some(response) = &response {
             let (received, ..) = self.decode(response);
             for found in received {
@@ -466,6 +474,7 @@ fn run(protocol: Protocol, steps: &[Step]) {
             Step::Poll => drop(world.poll()),
             Step::Receive => drop(world.receive()),
             Step::Request => drop(world.request()),
+            Step::Wait => world.now += Duration::from_secs(6),
             Step::Cut => world.connect(),
         }
     }

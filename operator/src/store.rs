@@ -147,14 +147,30 @@ struct Dirty {
     mappings: BTreeSet<ObjectRef>,
     groups: BTreeSet<Arc<GroupKey>>,
     sockets: BTreeSet<ListenerKey>,
-    /// Hosts whose routes differ.
-    routes: BTreeSet<ObjectRef>,
+    /// Hosts whose routes differ, and whether in what they match, or only in where they lead.
+    routes: BTreeMap<ObjectRef, Difference>,
     tables: BTreeSet<TableKey>,
     endpoints: BTreeSet<EndpointsKey>,
     units: BTreeSet<Unit>,
     reports: BTreeSet<ObjectRef>,
     /// Objects that were applied: their report is told even if it says the same as before.
     applied: BTreeSet<ObjectRef>,
+}
+
+/// In what the routes of a Host differ; the greater includes the lesser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Difference {
+    /// In where they lead, which a virtual host that redirects everything does not show.
+    Forward,
+    /// In what they match.
+    Match,
+}
+
+impl Dirty {
+    fn route(&mut self, host: &ObjectRef, difference: Difference) {
+        let known = self.routes.entry(host.clone()).or_insert(difference);
+        *known = difference.max(*known);
+    }
 }
 
 /// What a round of changes has made of the gateway.

@@ -15,6 +15,8 @@ mod listener;
 mod route;
 mod secret;
 
+pub use route::is_same_when_redirected;
+
 /// The resource of this unit; `None` if the gateway has no such thing (any more).
 #[must_use]
 pub fn render(unit: &Unit, ir: &Ir) -> Option<Resource> {

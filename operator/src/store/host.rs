@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, mem, sync::Arc};
 
 use nuncio_xds::ir::ServerTls;
 
-use super::{AttachedGroup, Group, GroupKey, HostState, RouteOrder, Store};
+use super::{AttachedGroup, Difference, Group, GroupKey, HostState, RouteOrder, Store};
 use crate::{
     glob,
     object::{Kind, ObjectRef},
@@ -182,7 +182,7 @@ impl Store {
                 }
             }
             if !gone.is_empty() || !new.is_empty() {
-                self.dirty.routes.insert(object);
+                self.dirty.route(&object, Difference::Match);
             }
         }
     }

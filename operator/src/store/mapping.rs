@@ -7,10 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use nuncio_xds::{Unit, ir::Route};
+use nuncio_xds::{Unit, ir::Route, render::is_same_when_redirected};
 
 use super::{
-    Group, GroupKey, MappingState, RouteOrder, Store,
+    Difference, Group, GroupKey, MappingState, RouteOrder, Store,
     group::{self, Member},
     upstream::{self, Known, Linked},
 };
@@ -236,7 +236,7 @@ impl Store {
         for host in group.hosts {
             if let Some(state) = self.hosts.get_mut(&host) {
                 state.routes.remove(&group.order);
-                self.dirty.routes.insert(host);
+                self.dirty.route(&host, Difference::Match);
             }
         }
     }
@@ -273,7 +273,7 @@ impl Store {
         let Some(group) = self.groups.get_mut(key) else {
             return;
         };
-        let rerouted = group.routes != routes;
+        let difference = difference(&group.routes, &routes);
         let old = mem::replace(&mut group.hosts, hosts);
         group.routes = routes;
         group.problems = problems;
@@ -281,19 +281,40 @@ impl Store {
         for host in old.difference(&group.hosts) {
             if let Some(state) = self.hosts.get_mut(host) {
                 state.routes.remove(&group.order);
-                self.dirty.routes.insert(host.clone());
+                self.dirty.route(host, Difference::Match);
             }
         }
         for host in &group.hosts {
-            if !rerouted && old.contains(host) {
-                continue;
-            }
-            if let Some(state) = self.hosts.get_mut(host) {
+            let difference = if old.contains(host) {
+                difference
+            } else {
+                Some(Difference::Match)
+            };
+            if let Some(difference) = difference
+                && let Some(state) = self.hosts.get_mut(host)
+            {
                 state.routes.insert(group.order.clone(), attached.clone());
-                self.dirty.routes.insert(host.clone());
+                self.dirty.route(host, difference);
             }
         }
     }
+}
+
+/// In what the routes of a group differ from before.
+fn difference(old: &[Arc<Route>], new: &[Arc<Route>]) -> Option<Difference> {
+    if old == new {
+        return None;
+    }
+    let same_match = old.len() == new.len()
+        && old
+            .iter()
+            .zip(new)
+            .all(|(old, new)| is_same_when_redirected(old, new));
+    Some(if same_match {
+        Difference::Forward
+    } else {
+        Difference::Match
+    })
 }
 
 /// Keeps the old value of each route that is still the same, and with it its encoded bytes.

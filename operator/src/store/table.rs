@@ -4,14 +4,17 @@ use std::{mem, sync::Arc};
 
 use nuncio_xds::{Unit, ir};
 
-use super::{HostState, Store};
+use super::{Difference, HostState, Store};
+use crate::object::ObjectRef;
 
 impl Store {
     pub(super) fn link_tables(&mut self) {
-        for host in mem::take(&mut self.dirty.routes) {
-            if let Some(tables) = self.tables_of_host.get(&host) {
-                self.dirty.tables.extend(tables.iter().cloned());
-            }
+        for (host, difference) in mem::take(&mut self.dirty.routes) {
+            let tables = self.tables_of_host.get(&host).into_iter().flatten();
+            let shown = tables
+                .filter(|key| difference == Difference::Match || self.shows_forwards(key, &host));
+            let shown: Vec<_> = shown.cloned().collect();
+            self.dirty.tables.extend(shown);
         }
         for key in mem::take(&mut self.dirty.tables) {
             let table = self
@@ -46,6 +49,24 @@ impl Store {
             }
             self.dirty.units.insert(Unit::RouteTable(key));
         }
+    }
+}
+
+impl Store {
+    /// Whether anything of where a Host's routes lead can be seen in a table.
+    fn shows_forwards(&self, key: &ir::TableKey, host: &ObjectRef) -> bool {
+        let table = self
+            .sockets
+            .get(&key.listener)
+            .and_then(|socket| socket.link.tables.get(key));
+        let mut virtual_hosts = table.into_iter().flat_map(|table| &table.virtual_hosts);
+        virtual_hosts.any(|virtual_host| {
+            let hidden = matches!(
+                virtual_host.insecure,
+                ir::Insecure::Redirect | ir::Insecure::Reject
+            );
+            virtual_host.host == *host && !hidden
+        })
     }
 }
 

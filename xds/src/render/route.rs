@@ -114,6 +114,23 @@ fn forms(insecure: Insecure, route: &ir::Route) -> &'static [Form] {
     }
 }
 
+/// Whether a virtual host that sends all requests away, or answers none, shows nothing of the difference between two
+/// routes: they match the same, and where they would go does not matter.
+#[must_use]
+pub fn is_same_when_redirected(one: &ir::Route, other: &ir::Route) -> bool {
+    let is_forwarded = forms(Insecure::Redirect, one)
+        .iter()
+        .any(|form| !matches!(form, Form::Redirect));
+    let same_match = one.name == other.name
+        && one.path == other.path
+        && one.case_sensitive == other.case_sensitive
+        && one.headers == other.headers
+        && one.authority == other.authority
+        && one.query == other.query
+        && one.percentage == other.percentage;
+    same_match && (!is_forwarded || one.forward == other.forward)
+}
+
 /// Whether every name that a virtual host takes also meets the route's condition on the name.
 fn implied(domain: &str, authority: Option<&StringMatch>) -> bool {
     match authority {

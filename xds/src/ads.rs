@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::watch, time::sleep};
 use tonic::{
     body::Body,
     server::{Grpc, NamedService},
@@ -67,6 +67,8 @@ pub struct Settings {
     pub max_stream_age: Option<Duration>,
     /// Size of a request that is accepted, in bytes. An Envoy that reconnects lists everything it has.
     pub max_request_bytes: usize,
+    /// How long clients have to take the end of their streams when the server stops.
+    pub drain: Duration,
 }
 
 impl Default for Settings {
@@ -76,6 +78,7 @@ impl Default for Settings {
             removal_grace: Duration::from_secs(10),
             max_stream_age: Some(Duration::from_secs(45 * 60)),
             max_request_bytes: 64 << 20,
+            drain: Duration::from_millis(500),
         }
     }
 }
@@ -122,7 +125,8 @@ impl Server {
         }
     }
 
-    /// Serves until `shutdown`; then streams are ended and Envoys go to another replica, keeping what they have.
+    /// Serves until `shutdown`; then streams are ended and Envoys go to another replica, keeping what they have. A client
+    /// that does not take the end of its stream is left behind after [`Settings::drain`].
     ///
     /// # Errors
     /// Certificates that cannot be used, or a transport that fails.
@@ -146,15 +150,24 @@ impl Server {
             builder = builder.tls_config(config).map_err(Error::Tls)?;
         }
         let shared = self.shared.clone();
+        let mut closed = shared.closing.subscribe();
+        let drain = shared.settings.drain;
         let closing = async move {
             shutdown.await;
             shared.closing.send_replace(true);
         };
-        builder
-            .add_service(self)
-            .serve_with_incoming_shutdown(incoming, closing)
-            .await
-            .map_err(Error::Transport)
+        let drained = async move {
+            if closed.wait_for(|closing| *closing).await.is_err() {
+                std::future::pending::<()>().await; // serving has come to its end by itself
+            }
+            sleep(drain).await;
+        };
+        tokio::select! {
+            served = builder
+                .add_service(self)
+                .serve_with_incoming_shutdown(incoming, closing) => served.map_err(Error::Transport),
+            () = drained => Ok(()),
+        }
     }
 }
 

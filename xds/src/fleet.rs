@@ -30,7 +30,7 @@ pub struct Envoy {
     /// The highest snapshot of which it has acknowledged everything that it subscribes to; 0 at first. What it refused
     /// counts as settled, and is listed among the rejections.
     pub acked: u64,
-    /// Digest of that snapshot.
+    /// Digest of that snapshot; unknown when there was a newer one before all of this was acknowledged.
     pub digest: Option<u128>,
 }
 
@@ -177,8 +177,10 @@ impl Membership {
         if member.envoy.acked == acked && member.rejections == rejections {
             return false;
         }
-        member.envoy.acked = acked;
-        member.envoy.digest = digest;
+        if member.envoy.acked != acked {
+            member.envoy.acked = acked;
+            member.envoy.digest = digest;
+        }
         member.rejections = rejections;
         drop(streams);
         self.fleet.changed();
@@ -220,6 +222,24 @@ mod tests {
         assert_eq!(fleet.state().envoys[0].acked, 7);
         drop(old);
         assert!(fleet.state().envoys.is_empty());
+    }
+
+    #[test]
+    fn a_rejection_of_something_newer_leaves_the_digest_of_what_is_acknowledged() {
+        let fleet = Fleet::new();
+        let member = fleet.join(envoy("a"));
+        member.update(1, Some(77), Vec::new());
+        let rejection = Rejection {
+            node: "a".to_owned(),
+            kind: ResourceType::Cluster,
+            name: "c".into(),
+            version: Version(1),
+            message: "no".into(),
+        };
+        member.update(1, None, vec![rejection]);
+        let state = fleet.state();
+        assert_eq!(state.envoys[0].digest, Some(77));
+        assert_eq!(state.rejections.len(), 1);
     }
 
     #[test]

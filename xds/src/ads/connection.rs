@@ -40,7 +40,10 @@ pub(super) enum RequestKind {
     /// The client says what it wants.
     Interest,
     /// The client accepts a response.
-    Ack,
+    Ack {
+        /// When that response was made.
+        sent: Instant,
+    },
     /// The client refuses a response.
     Nack,
     /// An answer to a response that has been overtaken, or that we never sent.
@@ -274,9 +277,11 @@ fn answer(subscription: &mut Subscription, nonce: &str, error: Option<&str>) -> 
     let Ok(nonce) = nonce.parse() else {
         return RequestKind::Stale;
     };
-    let (known, kind) = match error {
-        None => (subscription.ack(nonce), RequestKind::Ack),
-        Some(message) => (subscription.nack(nonce, message), RequestKind::Nack),
-    };
-    if known { kind } else { RequestKind::Stale }
+    match error {
+        None => subscription
+            .ack(nonce)
+            .map_or(RequestKind::Stale, |sent| RequestKind::Ack { sent }),
+        Some(message) if subscription.nack(nonce, message) => RequestKind::Nack,
+        Some(_) => RequestKind::Stale,
+    }
 }

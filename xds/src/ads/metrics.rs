@@ -22,6 +22,9 @@ pub struct Metrics {
     pushes: Family<TypeLabel, Counter>,
     push_bytes: Family<TypeLabel, Counter>,
     resources: Family<TypeLabel, Counter>,
+    nacks: Family<TypeLabel, Counter>,
+    rejected: Family<TypeLabel, Gauge>,
+    ack_time: Family<TypeLabel, Histogram>,
     convergence: Histogram,
 }
 
@@ -51,7 +54,10 @@ impl Metrics {
             pushes: Family::default(),
             push_bytes: Family::default(),
             resources: Family::default(),
-            convergence: Histogram::new(exponential_buckets(0.000_5, 2.0, 16)),
+            nacks: Family::default(),
+            rejected: Family::default(),
+            ack_time: Family::new_with_constructor(times),
+            convergence: times(),
         };
         registry.register(
             "xds_streams",
@@ -73,6 +79,21 @@ impl Metrics {
             "xds_response_resources",
             "Resources and removals in the responses sent",
             metrics.resources.clone(),
+        );
+        registry.register(
+            "xds_nacks",
+            "Responses that a client refused",
+            metrics.nacks.clone(),
+        );
+        registry.register(
+            "xds_rejected_resources",
+            "Resources whose newest version a connected client refuses, summed over clients",
+            metrics.rejected.clone(),
+        );
+        registry.register(
+            "xds_ack_seconds",
+            "Time from a response to its acknowledgement, in seconds",
+            metrics.ack_time.clone(),
         );
         registry.register(
             "xds_convergence_seconds",
@@ -100,13 +121,24 @@ impl Metrics {
             r#type: kind.map_or("unknown", name),
             kind: match what {
                 RequestKind::Interest => "interest",
-                RequestKind::Ack => "ack",
+                RequestKind::Ack { .. } => "ack",
                 RequestKind::Nack => "nack",
                 RequestKind::Stale => "stale",
                 RequestKind::Unknown => "unknown",
             },
         };
         self.requests.get_or_create(&labels).inc();
+        let label = TypeLabel {
+            r#type: labels.r#type,
+        };
+        match what {
+            RequestKind::Ack { sent } => {
+                let time = sent.elapsed().as_secs_f64();
+                self.ack_time.get_or_create(&label).observe(time);
+            }
+            RequestKind::Nack => drop(self.nacks.get_or_create(&label).inc()),
+            RequestKind::Interest | RequestKind::Stale | RequestKind::Unknown => {}
+        }
     }
 
     pub(super) fn push(&self, kind: ResourceType, resources: usize, bytes: usize) {
@@ -118,9 +150,22 @@ impl Metrics {
             .inc_by(resources as u64);
     }
 
+    /// A stream's count of refused resources changes from `before` to `after`.
+    pub(super) fn rejected(&self, kind: ResourceType, before: usize, after: usize) {
+        if before != after {
+            let difference = after as i64 - before as i64;
+            let label = TypeLabel { r#type: name(kind) };
+            self.rejected.get_or_create(&label).inc_by(difference);
+        }
+    }
+
     pub(super) fn converged(&self, seconds: f64) {
         self.convergence.observe(seconds);
     }
+}
+
+fn times() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_5, 2.0, 16))
 }
 
 const fn name(kind: ResourceType) -> &'static str {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     ResourceType,
-    fleet::{Envoy, Membership, Protocol},
+    fleet::{Envoy, Membership, Protocol, Rejection},
     pb::envoy::{
         config::core::v3::Node,
         service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest},
@@ -134,6 +134,8 @@ struct AdsStream<R> {
     connection: Connection,
     node: String,
     membership: Option<Membership>,
+    /// Number of refused resources by type, as the metrics have it.
+    rejected: [usize; ResourceType::ALL.len()],
     ends: Option<Instant>,
     /// Newest snapshot that was looked at, and when.
     looked: (u64, Instant),
@@ -149,6 +151,7 @@ impl<R: Discovery> AdsStream<R> {
             connection: Connection::new(R::PROTOCOL, shared.settings.removal_grace),
             node: String::new(),
             membership: None,
+            rejected: [0; ResourceType::ALL.len()],
             ends: shared
                 .settings
                 .max_stream_age
@@ -238,21 +241,30 @@ impl<R: Discovery> AdsStream<R> {
     }
 
     /// Tells the fleet how far this Envoy is.
-    fn tell(&self, snapshot: &Snapshot) {
+    fn tell(&mut self, snapshot: &Snapshot) {
+        let acked = self.connection.acked();
+        let current = acked == snapshot.seq;
+        let rejections = self.connection.rejections(snapshot, &self.node);
+        self.count_rejected(&rejections);
         let Some(membership) = &self.membership else {
             return;
         };
-        let acked = self.connection.acked();
-        let current = acked == snapshot.seq;
-        let changed = membership.update(
-            acked,
-            current.then(|| snapshot.digest()),
-            self.connection.rejections(snapshot, &self.node),
-        );
+        let changed = membership.update(acked, current.then(|| snapshot.digest()), rejections);
         if changed && current && self.looked.0 == acked {
             self.shared
                 .metrics
                 .converged(self.looked.1.elapsed().as_secs_f64());
+        }
+    }
+
+    fn count_rejected(&mut self, rejections: &[Rejection]) {
+        for kind in ResourceType::ALL {
+            let count = rejections
+                .iter()
+                .filter(|rejection| rejection.kind == kind)
+                .count();
+            let before = std::mem::replace(&mut self.rejected[kind.index()], count);
+            self.shared.metrics.rejected(kind, before, count);
         }
     }
 
@@ -285,6 +297,10 @@ impl<R: Discovery> AdsStream<R> {
 
 impl<R> Drop for AdsStream<R> {
     fn drop(&mut self) {
+        for kind in ResourceType::ALL {
+            let count = self.rejected[kind.index()];
+            self.shared.metrics.rejected(kind, count, 0);
+        }
         let protocol = self.connection.protocol();
         self.shared.metrics.stream(protocol, false);
     }

@@ -261,11 +261,9 @@ impl Subscription {
         }
     }
 
-    /// The client has accepted a response.
-    pub(super) fn ack(&mut self, nonce: u64) -> bool {
-        let Some(sent) = self.answered(nonce) else {
-            return false;
-        };
+    /// The client has accepted a response. Returns when that was made; `None` if it was none of ours.
+    pub(super) fn ack(&mut self, nonce: u64) -> Option<Instant> {
+        let sent = self.answered(nonce)?;
         for content in sent.contents {
             let same = |refused: &Refused| Some(refused.version) == content.version;
             if self.refused.get(&content.name).is_some_and(same) {
@@ -275,7 +273,7 @@ impl Subscription {
         if let Some(whole) = sent.whole {
             self.accepted = whole;
         }
-        true
+        Some(sent.sent)
     }
 
     /// The client refuses a response. What is refused alone is the culprit; of several, each is tried alone.

@@ -5,11 +5,15 @@
 
 pub mod ir;
 pub mod unit;
+
 pub mod render;
+
 pub mod resource;
 pub mod snapshot;
+
 pub mod cache;
 pub mod fleet;
+
 pub mod ads;
 pub mod bootstrap;
 pub mod config_dump;

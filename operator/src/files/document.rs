@@ -52,7 +52,14 @@ fn objects(place: &str, value: Value, settings: &Settings) -> Vec<Reconciled> {
         return items.into_iter().enumerate().flat_map(item).collect();
     }
     match identify(&value) {
-        Ok(kind) => vec![reconcile(kind, value, settings)],
+        Ok(kind) => {
+            let found = reconcile(kind, value, settings);
+            let elsewhere = settings
+                .single_namespace
+                .as_deref()
+                .is_some_and(|only| only != &*found.object.namespace);
+            if elsewhere { Vec::new() } else { vec![found] }
+        }
         Err(problem) => {
             let mut report = not_an_object(place, problem.reason, &problem.message);
             report.problems = vec![problem];

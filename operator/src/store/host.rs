@@ -92,6 +92,8 @@ impl Store {
             }
             None => {
                 if let Some(state) = self.hosts.remove(object) {
+                    // it may come back before anything is linked, and then look as if it had never had routes
+                    self.dirty.route(object, Difference::Match);
                     for attached in state.routes.values() {
                         self.detach(&attached.key, object);
                     }

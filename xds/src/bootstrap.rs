@@ -85,7 +85,13 @@ impl Bootstrap {
     pub fn to_json(&self) -> Value {
         let source =
             json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
-        let mut bootstrap = json!({
+        let mut clusters = vec![self.xds_cluster()];
+        let mut listeners = Vec::new();
+        if let Some(ready) = self.ready {
+            clusters.push(static_cluster(ADMIN_CLUSTER, self.admin));
+            listeners.push(ready_listener(ready));
+        }
+        json!({
             "node": {"id": self.node_id, "cluster": self.cluster},
             "admin": {"address": address(self.admin)},
             "deferred_stat_options": {"enable_deferred_creation_stats": true},
@@ -112,15 +118,9 @@ impl Bootstrap {
                 "cds_config": source,
                 "lds_config": source
             },
-            "static_resources": {"clusters": [self.xds_cluster()], "listeners": []},
+            "static_resources": {"clusters": clusters, "listeners": listeners},
             "overload_manager": self.overload_manager()
-        });
-        if let Some(ready) = self.ready {
-            bootstrap["static_resources"]["clusters"][1] =
-                static_cluster(ADMIN_CLUSTER, self.admin);
-            bootstrap["static_resources"]["listeners"][0] = ready_listener(ready);
-        }
-        bootstrap
+        })
     }
 
     fn xds_cluster(&self) -> Value {

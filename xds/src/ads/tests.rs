@@ -482,8 +482,19 @@ fn run(protocol: Protocol, steps: &[Step]) {
     world.check();
 }
 
+/// As many schedules as `PROPTEST_CASES` says.
+fn schedules() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let is_chosen = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig {
+        failure_persistence: None,
+        cases: if is_chosen { default.cases } else { 2000 },
+        ..default
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(schedules())]
 
     #[test]
     fn an_incremental_client_ends_with_what_it_asked_for(steps in vec(step(), 0..80)) {

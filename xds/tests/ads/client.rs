@@ -1,0 +1,130 @@
+//! A gRPC client that says exactly what a test wants it to say.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use nuncio_xds::{
+    ResourceType,
+    pb::envoy::{
+        config::core::v3::Node,
+        service::discovery::v3::{
+            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+            aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+        },
+    },
+};
+use tokio::time::timeout;
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use crate::server::PATIENCE;
+
+/// How long nothing has to come for a test to take it that nothing will.
+const SILENCE: Duration = Duration::from_millis(200);
+
+/// A stream: requests of type `Q`, responses of type `R`.
+pub(crate) struct Client<Q, R> {
+    requests: UnboundedSender<Q>,
+    responses: Streaming<R>,
+}
+
+pub(crate) type Delta = Client<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
+pub(crate) type Sotw = Client<DiscoveryRequest, DiscoveryResponse>;
+
+/// A connection without TLS.
+pub(crate) async fn channel(address: SocketAddr) -> Result<Channel> {
+    Ok(Endpoint::from_shared(format!("http://{address}"))?
+        .connect()
+        .await?)
+}
+
+pub(crate) fn node() -> Node {
+    Node {
+        id: "client".to_owned(),
+        cluster: "test".to_owned(),
+        ..Node::default()
+    }
+}
+
+impl Delta {
+    /// Opens a stream and asks for all of a type.
+    pub(crate) async fn open(channel: Channel, kind: ResourceType) -> Result<Self> {
+        let (requests, receiver) = unbounded();
+        requests.unbounded_send(DeltaDiscoveryRequest {
+            node: Some(node()),
+            type_url: kind.type_url().to_owned(),
+            ..DeltaDiscoveryRequest::default()
+        })?;
+        let mut client = AggregatedDiscoveryServiceClient::new(channel);
+        let responses = timeout(PATIENCE, client.delta_aggregated_resources(receiver)).await??;
+        Ok(Self {
+            requests,
+            responses: responses.into_inner(),
+        })
+    }
+
+    /// Accepts a response.
+    pub(crate) fn ack(&self, response: &DeltaDiscoveryResponse) -> Result<()> {
+        self.send(DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            ..DeltaDiscoveryRequest::default()
+        })
+    }
+}
+
+impl Sotw {
+    /// Opens a stream and asks for all of a type.
+    pub(crate) async fn open(channel: Channel, kind: ResourceType) -> Result<Self> {
+        let (requests, receiver) = unbounded();
+        requests.unbounded_send(DiscoveryRequest {
+            node: Some(node()),
+            type_url: kind.type_url().to_owned(),
+            ..DiscoveryRequest::default()
+        })?;
+        let mut client = AggregatedDiscoveryServiceClient::new(channel);
+        let responses = timeout(PATIENCE, client.stream_aggregated_resources(receiver)).await??;
+        Ok(Self {
+            requests,
+            responses: responses.into_inner(),
+        })
+    }
+
+    /// Accepts a response.
+    pub(crate) fn ack(&self, response: &DiscoveryResponse) -> Result<()> {
+        self.send(DiscoveryRequest {
+            type_url: response.type_url.clone(),
+            version_info: response.version_info.clone(),
+            response_nonce: response.nonce.clone(),
+            ..DiscoveryRequest::default()
+        })
+    }
+}
+
+impl<Q, R> Client<Q, R> {
+    pub(crate) fn send(&self, request: Q) -> Result<()> {
+        if self.requests.unbounded_send(request).is_err() {
+            bail!("the stream is over");
+        }
+        Ok(())
+    }
+
+    /// The next response; `None` when the server has ended the stream in good order.
+    pub(crate) async fn next(&mut self) -> Result<Option<R>> {
+        let response = timeout(PATIENCE, self.responses.message()).await;
+        Ok(response.context("nothing comes")??)
+    }
+
+    /// The next response, which must come.
+    pub(crate) async fn response(&mut self) -> Result<R> {
+        self.next().await?.context("the stream has ended")
+    }
+
+    /// Nothing comes.
+    pub(crate) async fn is_silent(&mut self) -> bool {
+        timeout(SILENCE, self.responses.message()).await.is_err()
+    }
+}

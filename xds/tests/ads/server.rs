@@ -1,0 +1,125 @@
+//! A control plane without a cluster: what is to be served is written into its cache by hand.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use nuncio_xds::{
+    ads::{self, Metrics, Settings},
+    cache::{self, SnapshotCache, Update, Writer},
+    fleet::{Fleet, FleetState},
+};
+use prometheus_client::registry::Registry;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
+
+/// Longest wait for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Server {
+    pub(crate) writer: Writer,
+    pub(crate) cache: SnapshotCache,
+    pub(crate) fleet: Fleet,
+    pub(crate) address: SocketAddr,
+    registry: Registry,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), ads::Error>>,
+}
+
+/// Removals are not put off, so that no test has to wait for them.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        removal_grace: Duration::ZERO,
+        ..Settings::default()
+    }
+}
+
+impl Server {
+    /// Serves on a free port, with a cache that is not ready yet.
+    pub(crate) async fn start(settings: Settings) -> Result<Self> {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), settings).await
+    }
+
+    pub(crate) async fn start_at(address: SocketAddr, settings: Settings) -> Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let (writer, cache) = cache::channel();
+        let fleet = Fleet::new();
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let server = ads::Server::new(cache.clone(), fleet.clone(), settings, metrics);
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(server.serve(listener, async {
+            let _ = stopped.await; // either way it is over
+        }));
+        Ok(Self {
+            writer,
+            cache,
+            fleet,
+            address,
+            registry,
+            stop,
+            task,
+        })
+    }
+
+    /// Publishes, and returns the number of the snapshot.
+    pub(crate) fn apply(&mut self, update: Update) -> u64 {
+        self.writer.apply(update)
+    }
+
+    /// Waits until the fleet is in such a state.
+    pub(crate) async fn fleet_is(
+        &self,
+        what: &str,
+        mut is: impl FnMut(&FleetState) -> bool,
+    ) -> Result<()> {
+        let mut changes = self.fleet.subscribe();
+        let wait = async {
+            while !is(&self.fleet.state()) {
+                changes.changed().await?;
+            }
+            Ok(())
+        };
+        timeout(PATIENCE, wait).await.with_context(|| {
+            format!(
+                "{what}, within {PATIENCE:?}; now it is {:?}",
+                self.fleet.state()
+            )
+        })?
+    }
+
+    /// Waits until the only client has acknowledged this snapshot.
+    pub(crate) async fn is_acknowledged(&self, seq: u64) -> Result<()> {
+        let what = format!("an Envoy has all of snapshot {seq}");
+        self.fleet_is(
+            &what,
+            |state| matches!(state.envoys.as_slice(), [envoy] if envoy.acked == seq),
+        )
+        .await
+    }
+
+    /// Sum over all labels of a metric.
+    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        let lines = text.lines().filter(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with([' ', '{']))
+        });
+        lines
+            .map(|line| {
+                let value = line.rsplit(' ').next().unwrap_or_default();
+                value
+                    .parse::<f64>()
+                    .with_context(|| format!("{line} has no number"))
+            })
+            .sum()
+    }
+
+    /// Stops serving; it must come to its end soon, whatever the clients do.
+    pub(crate) async fn stop(self) -> Result<()> {
+        ensure!(self.stop.send(()).is_ok(), "the server has ended by itself");
+        let ended = timeout(Duration::from_secs(2), self.task).await;
+        ended.context("the server does not stop")???;
+        Ok(())
+    }
+}

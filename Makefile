@@ -42,7 +42,7 @@ golden: ## Store what the golden inputs come to now; then read the diff
 test: tools lint ## Run everything: lints, unit, golden, property, and end-to-end tests
 	cargo build --package nuncio
 	cargo test --workspace --exclude nuncio-e2e
-	cargo test --package nuncio-e2e
+	cargo test --package nuncio-e2e --tests
 
 .PHONY: bench
 bench: tools ## Measure latency, CPU, memory and bytes at 100, 1,000 and 10,000 Mappings on a real apiserver

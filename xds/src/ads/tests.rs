@@ -611,6 +611,46 @@ fn a_cluster_is_removed_only_after_the_routes_that_used_it() {
 }
 
 #[test]
+fn routes_wait_until_all_clusters_have_been_sent() {
+    let large = vec![1; 1 << 20];
+    let mut first: Vec<Resource> = ["a", "b", "c", "d", "e"]
+        .map(|name| resource(ResourceType::Cluster, name, &large))
+        .into();
+    first.push(resource(ResourceType::RouteTable, "a", b"1"));
+    let mut world = World::new(Protocol::Delta);
+    world.snapshot = Arc::new(world.snapshot.next(&first, &[]).unwrap());
+    world.subscribe(ResourceType::RouteTable, "a");
+    while world.request() {}
+    while world.poll() {}
+    let sent = |world: &World| -> Vec<ResourceType> {
+        let kinds = world.responses.iter();
+        kinds.map(|response| response.kind).collect()
+    };
+    assert_eq!(
+        sent(&world),
+        [ResourceType::Cluster; 4],
+        "as many as may be unanswered"
+    );
+    // the client takes one, so that the last cluster can go, and then the routes
+    let answered = world.responses.pop_front().unwrap();
+    let (_, _, nonce, _) = world.decode(&answered);
+    world.connection.on_delta(DeltaDiscoveryRequest {
+        type_url: ResourceType::Cluster.type_url().to_owned(),
+        response_nonce: nonce,
+        ..Default::default()
+    });
+    while world.poll() {}
+    assert_eq!(
+        sent(&world)[3..],
+        [
+            ResourceType::Cluster,
+            ResourceType::Listener,
+            ResourceType::RouteTable
+        ]
+    );
+}
+
+#[test]
 fn what_is_not_ours_is_ignored() {
     let mut connection = Connection::new(Protocol::Delta, Duration::ZERO);
     let unknown = DeltaDiscoveryRequest {

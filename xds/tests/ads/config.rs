@@ -49,10 +49,11 @@ fn seconds(seconds: i64) -> Duration {
     Duration { seconds, nanos: 0 }
 }
 
+/// Without a time after which Envoy would go on by itself: whatever is not sent is missed.
 fn ads() -> ConfigSource {
     ConfigSource {
         resource_api_version: ApiVersion::V3.into(),
-        initial_fetch_timeout: Some(seconds(5)),
+        initial_fetch_timeout: Some(seconds(0)),
         config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
         ..ConfigSource::default()
     }

@@ -18,6 +18,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 use crate::{
     client::{self, Delta, Sotw},
+    envoy::until,
     server::{Server, settings},
 };
 
@@ -208,6 +209,23 @@ async fn streams_end_in_good_order_when_the_server_stops() -> Result<()> {
     assert!(client.next().await?.is_none());
     assert!(fleet.state().envoys.is_empty());
     Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_left_behind_when_the_server_stops() -> Result<()> {
+    let mut server = Server::start(settings()).await?;
+    let large = Bytes::from(vec![b'x'; 64 << 20]); // more than the transport takes for a client that does not read
+    server.apply(Update {
+        upserts: vec![Resource::new(KIND, "large", large)],
+        ..Update::default()
+    });
+    let _client = Delta::open(client::channel(server.address).await?, KIND).await?;
+    until("the response is under way", async || {
+        ensure!(server.metric("xds_pushes_total")? > 0.5);
+        Ok(())
+    })
+    .await?;
+    server.stop().await
 }
 
 #[tokio::test]

@@ -137,6 +137,8 @@ struct AdsStream<R> {
     /// Number of refused resources by type, as the metrics have it.
     rejected: [usize; ResourceType::ALL.len()],
     ends: Option<Instant>,
+    /// When the state machine was asked last: what was due then has been done.
+    polled: Instant,
     /// Newest snapshot that was looked at, and when.
     looked: (u64, Instant),
 }
@@ -156,6 +158,7 @@ impl<R: Discovery> AdsStream<R> {
                 .settings
                 .max_stream_age
                 .map(|age| now + jittered(age, now)),
+            polled: now,
             looked: (0, now),
             shared,
             requests,
@@ -228,6 +231,7 @@ impl<R: Discovery> AdsStream<R> {
         if self.looked.0 != snapshot.seq {
             self.looked = (snapshot.seq, now);
         }
+        self.polled = now;
         let response = self.connection.poll(&snapshot, now).map_err(|_behind| {
             Status::aborted("too many changes since the last response: connect again")
         })?;
@@ -269,7 +273,7 @@ impl<R: Discovery> AdsStream<R> {
     }
 
     async fn wait(&mut self) -> Event<R> {
-        let deadline = [self.connection.deadline(Instant::now()), self.ends]
+        let deadline = [self.connection.deadline(self.polled), self.ends]
             .into_iter()
             .flatten()
             .min();

@@ -14,7 +14,7 @@ use protox::Compiler;
 use serde_json::Value;
 
 /// Files with the messages that we emit; what they import comes along.
-const FILES: [&str; 19] = [
+const FILES: [&str; 22] = [
     "envoy/config/bootstrap/v3/bootstrap.proto",
     "envoy/config/cluster/v3/cluster.proto",
     "envoy/config/endpoint/v3/endpoint.proto",
@@ -23,6 +23,7 @@ const FILES: [&str; 19] = [
     "envoy/extensions/access_loggers/stream/v3/stream.proto",
     "envoy/extensions/clusters/dns/v3/dns_cluster.proto",
     "envoy/extensions/filters/http/cors/v3/cors.proto",
+    "envoy/extensions/filters/http/custom_response/v3/custom_response.proto",
     "envoy/extensions/filters/http/ext_authz/v3/ext_authz.proto",
     "envoy/extensions/filters/http/health_check/v3/health_check.proto",
     "envoy/extensions/filters/http/router/v3/router.proto",
@@ -30,10 +31,12 @@ const FILES: [&str; 19] = [
     "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto",
     "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
     "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
+    "envoy/extensions/http/custom_response/local_response_policy/v3/local_response_policy.proto",
     "envoy/extensions/transport_sockets/tls/v3/secret.proto",
     "envoy/extensions/transport_sockets/tls/v3/tls.proto",
     "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
     "envoy/service/discovery/v3/ads.proto",
+    "envoy/type/matcher/v3/http_inputs.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -15,8 +15,12 @@ pub const GROUP: &str = "getambassador.io";
 pub fn all() -> Vec<CustomResourceDefinition> {
     [
         v3alpha1::Host::crd(),
+        v3alpha1::KubernetesEndpointResolver::crd(),
+        v3alpha1::KubernetesServiceResolver::crd(),
         v3alpha1::Listener::crd(),
         v3alpha1::Mapping::crd(),
+        v3alpha1::TCPMapping::crd(),
+        v3alpha1::TLSContext::crd(),
     ]
     .map(definition::finished)
     .into()

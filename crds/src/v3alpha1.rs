@@ -6,6 +6,9 @@
 mod host;
 mod listener;
 mod mapping;
+mod resolver;
+mod tcp_mapping;
+mod tls_context;
 
 pub use host::{
     AcmeProvider, Host, HostPhase, HostSpec, HostState, HostStatus, HostTls, InsecureAction,
@@ -16,3 +19,9 @@ pub use listener::{
     Protocol, SecurityModel,
 };
 pub use mapping::{Mapping, MappingSpec, MappingState, MappingStatus, RedirectCode};
+pub use resolver::{
+    KubernetesEndpointResolver, KubernetesEndpointResolverSpec, KubernetesServiceResolver,
+    KubernetesServiceResolverSpec,
+};
+pub use tcp_mapping::{TCPMapping, TcpMappingSpec, TcpMappingStatus};
+pub use tls_context::{TLSContext, TlsContextSpec, TlsContextStatus, TlsVersion};

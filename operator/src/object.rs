@@ -5,12 +5,20 @@ use std::{fmt, sync::Arc};
 /// A kind of object that configures the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
+    /// `getambassador.io` KubernetesServiceResolver
+    KubernetesServiceResolver,
+    /// `getambassador.io` KubernetesEndpointResolver
+    KubernetesEndpointResolver,
+    /// `getambassador.io` TLSContext
+    TlsContext,
     /// `getambassador.io` Listener
     Listener,
     /// `getambassador.io` Host
     Host,
     /// `getambassador.io` Mapping
     Mapping,
+    /// `getambassador.io` TCPMapping
+    TcpMapping,
     /// core Service
     Service,
     /// `discovery.k8s.io` EndpointSlice
@@ -24,22 +32,30 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that is watched in a cluster.
-    pub const WATCHED: [Self; 6] = [
+    pub const WATCHED: [Self; 10] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Secret,
+        Self::KubernetesServiceResolver,
+        Self::KubernetesEndpointResolver,
+        Self::TlsContext,
         Self::Listener,
         Self::Host,
         Self::Mapping,
+        Self::TcpMapping,
     ];
 
     /// As `kind:` spells it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::KubernetesServiceResolver => "KubernetesServiceResolver",
+            Self::KubernetesEndpointResolver => "KubernetesEndpointResolver",
+            Self::TlsContext => "TLSContext",
             Self::Listener => "Listener",
             Self::Host => "Host",
             Self::Mapping => "Mapping",
+            Self::TcpMapping => "TCPMapping",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Secret => "Secret",
@@ -51,7 +67,13 @@ impl Kind {
     #[must_use]
     pub const fn group(self) -> &'static str {
         match self {
-            Self::Listener | Self::Host | Self::Mapping => nuncio_crds::GROUP,
+            Self::KubernetesServiceResolver
+            | Self::KubernetesEndpointResolver
+            | Self::TlsContext
+            | Self::Listener
+            | Self::Host
+            | Self::Mapping
+            | Self::TcpMapping => nuncio_crds::GROUP,
             Self::EndpointSlice => "discovery.k8s.io",
             Self::Service | Self::Secret | Self::Document => "",
         }
@@ -61,7 +83,13 @@ impl Kind {
     #[must_use]
     pub const fn version(self) -> &'static str {
         match self {
-            Self::Listener | Self::Host | Self::Mapping => "v3alpha1",
+            Self::KubernetesServiceResolver
+            | Self::KubernetesEndpointResolver
+            | Self::TlsContext
+            | Self::Listener
+            | Self::Host
+            | Self::Mapping
+            | Self::TcpMapping => "v3alpha1",
             Self::Service | Self::EndpointSlice | Self::Secret | Self::Document => "v1",
         }
     }
@@ -70,9 +98,13 @@ impl Kind {
     #[must_use]
     pub const fn plural(self) -> &'static str {
         match self {
+            Self::KubernetesServiceResolver => "kubernetesserviceresolvers",
+            Self::KubernetesEndpointResolver => "kubernetesendpointresolvers",
+            Self::TlsContext => "tlscontexts",
             Self::Listener => "listeners",
             Self::Host => "hosts",
             Self::Mapping => "mappings",
+            Self::TcpMapping => "tcpmappings",
             Self::Service => "services",
             Self::EndpointSlice => "endpointslices",
             Self::Secret => "secrets",
@@ -83,7 +115,10 @@ impl Kind {
     /// Whether we own its status.
     #[must_use]
     pub const fn has_status(self) -> bool {
-        matches!(self, Self::Listener | Self::Host | Self::Mapping)
+        matches!(
+            self,
+            Self::TlsContext | Self::Listener | Self::Host | Self::Mapping | Self::TcpMapping
+        )
     }
 }
 

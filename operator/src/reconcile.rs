@@ -10,20 +10,26 @@ use crate::{
     settings::Settings,
 };
 
+mod duration;
 mod endpoint_slice;
+mod format;
 mod fragment;
 mod host;
 mod listener;
 mod mapping;
 mod parse;
 mod regex;
+mod resolver;
 mod secret;
 mod service;
+mod tcp_mapping;
+mod tls_context;
 mod upstream;
 
 pub use fragment::{
-    Certificate, EndpointSlice, Fragment, Host, HostMatch, HostTls, InsecureAction, Listener,
-    Mapping, Name, Secret, SecurityModel, Service, Upstream,
+    Certificate, ClusterSettings, EndpointSlice, Fragment, Host, HostMatch, HostTls,
+    InsecureAction, Listener, Mapping, Name, Origination, Resolver, ResolverKind, Role, Secret,
+    SecurityModel, Service, Shared, TcpMapping, TlsContext, Upstream,
 };
 
 /// What a reconciler has found.
@@ -43,6 +49,10 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
             .into(),
     };
     let (fragment, problems) = match kind {
+        Kind::KubernetesServiceResolver => resolver::service(value),
+        Kind::KubernetesEndpointResolver => resolver::endpoints(value),
+        Kind::TlsContext => tls_context::reconcile(value, &object),
+        Kind::TcpMapping => tcp_mapping::reconcile(value, &object, settings),
         Kind::Listener => listener::reconcile(value),
         Kind::Host => host::reconcile(value, &object, &metadata.labels),
         Kind::Mapping => mapping::reconcile(value, &object, &metadata.labels, settings),
@@ -51,8 +61,7 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
         Kind::Secret => secret::reconcile(value),
         Kind::Document => (None, Vec::new()),
     };
-    let ours = !matches!(kind, Kind::Listener | Kind::Host | Kind::Mapping)
-        || metadata.is_for(&settings.ambassador_id);
+    let ours = kind.group() != nuncio_crds::GROUP || metadata.is_for(&settings.ambassador_id);
     let (fragment, problems) = if ours {
         (fragment, problems)
     } else {
@@ -162,4 +171,10 @@ fn notice(reason: &'static str, path: &str, message: String) -> Problem {
         severity: Severity::Notice,
         ..error(reason, path, message)
     }
+}
+
+/// Whether this can be the name of a header (RFC 9110, 5.1).
+fn is_header_name(text: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(token)
 }

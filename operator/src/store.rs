@@ -4,7 +4,8 @@
 //! marks level by level, each level deriving its results from the ones before and stopping where nothing differs:
 //!
 //! ```text
-//! Services, Secrets ─► Hosts ─► Mappings ─► groups ─► sockets ─► tables, clusters, endpoints ─► reports
+//! Services, Secrets, resolvers ─► TLSContexts ─► Hosts ─► Mappings, TCPMappings ─► groups ─► sockets
+//!     ─► tables, clusters, endpoints ─► reports
 //! ```
 //!
 //! What a level derives depends on the present objects only, never on the order in which they came: a property test
@@ -26,29 +27,37 @@ use nuncio_xds::{
 };
 
 use self::{
+    context::ContextState,
     group::{Group, GroupKey, RouteOrder},
+    resolver::NameUsers,
+    tcp::TcpState,
     upstream::{EndpointsKey, Users},
 };
 use crate::{
     change::{Change, Reconciled},
     object::{Kind, ObjectRef},
     reconcile::{
-        EndpointSlice, Fragment, Host, HostMatch, Listener, Mapping, Name, Secret, Service,
+        EndpointSlice, Fragment, Host, HostMatch, Listener, Mapping, Name, ResolverKind, Secret,
+        Service,
     },
     report::{Problem, Report},
     selector::Selector,
     settings::Settings,
 };
 
+mod cluster;
+mod context;
 mod group;
 mod host;
 mod listener;
 mod mapping;
 mod owner;
 mod report;
+mod resolver;
 mod service;
 mod socket;
 mod table;
+mod tcp;
 mod upstream;
 
 /// The shared state of the gateway. One task owns it.
@@ -75,6 +84,14 @@ pub struct Store {
     groups: BTreeMap<Arc<GroupKey>, Group>,
     groups_by_host: BTreeMap<HostMatch, BTreeSet<Arc<GroupKey>>>,
 
+    tcp_mappings: BTreeMap<ObjectRef, TcpState>,
+
+    contexts: BTreeMap<ObjectRef, ContextState>,
+    context_users: NameUsers,
+
+    resolvers: BTreeMap<Arc<str>, BTreeMap<ObjectRef, ResolverKind>>,
+    resolver_users: NameUsers,
+
     clusters: BTreeMap<Arc<str>, ClusterState>,
     /// Clusters that use a set of endpoints.
     endpoint_users: BTreeMap<EndpointsKey, BTreeSet<Arc<str>>>,
@@ -99,10 +116,12 @@ struct Object {
     problems: Vec<Problem>,
 }
 
-/// A socket that at least one Listener asks for.
+/// A socket that at least one Listener or TCPMapping asks for.
 #[derive(Debug, Default)]
 struct Socket {
     claims: BTreeSet<ObjectRef>,
+    /// TCPMappings, by server name.
+    tcp: BTreeMap<Option<Arc<str>>, BTreeSet<ObjectRef>>,
     link: listener::Link,
 }
 
@@ -143,8 +162,11 @@ struct Dirty {
     services: BTreeSet<Name>,
     slices: BTreeSet<Name>,
     secrets: BTreeSet<Name>,
+    resolvers: BTreeSet<Arc<str>>,
+    contexts: BTreeSet<ObjectRef>,
     hosts: BTreeSet<ObjectRef>,
     mappings: BTreeSet<ObjectRef>,
+    tcp_mappings: BTreeSet<ObjectRef>,
     groups: BTreeSet<Arc<GroupKey>>,
     sockets: BTreeSet<ListenerKey>,
     /// Hosts whose routes differ, and whether in what they match, or only in where they lead.
@@ -201,6 +223,11 @@ impl Store {
             hostless: BTreeSet::new(),
             groups: BTreeMap::new(),
             groups_by_host: BTreeMap::new(),
+            tcp_mappings: BTreeMap::new(),
+            contexts: BTreeMap::new(),
+            context_users: NameUsers::default(),
+            resolvers: BTreeMap::new(),
+            resolver_users: NameUsers::default(),
             clusters: BTreeMap::new(),
             endpoint_users: BTreeMap::new(),
             services: BTreeMap::new(),
@@ -245,8 +272,11 @@ impl Store {
         self.link_default_host();
         self.link_services();
         self.link_secrets();
+        self.link_resolvers();
+        self.link_contexts();
         self.link_hosts();
         self.link_mappings();
+        self.link_tcp_mappings();
         self.link_groups();
         self.link_sockets();
         self.link_tables();
@@ -374,6 +404,21 @@ impl Store {
                 self.set_mapping(object, Some(mapping));
             }
             (Kind::Mapping, _) => self.set_mapping(object, None),
+            (Kind::TcpMapping, Some(Fragment::TcpMapping(mapping))) => {
+                self.set_tcp_mapping(object, Some(mapping));
+            }
+            (Kind::TcpMapping, _) => self.set_tcp_mapping(object, None),
+            (Kind::TlsContext, Some(Fragment::TlsContext(context))) => {
+                self.set_context(object, Some(context));
+            }
+            (Kind::TlsContext, _) => self.set_context(object, None),
+            (
+                Kind::KubernetesServiceResolver | Kind::KubernetesEndpointResolver,
+                Some(Fragment::Resolver(kind)),
+            ) => self.set_resolver(object, Some(kind)),
+            (Kind::KubernetesServiceResolver | Kind::KubernetesEndpointResolver, _) => {
+                self.set_resolver(object, None);
+            }
             (Kind::Service, Some(Fragment::Service(service))) => {
                 self.set_service(object, Some(service));
             }

@@ -168,12 +168,17 @@ fn mapping() -> impl Strategy<Value = Step> {
             "a:b:c",
             "o0.default.svc.cluster.local",
         ]),
-        option::of(select(vec!["endpoint", "kubernetes-service", "consul"])),
+        option::of(select(vec![
+            "endpoint",
+            "kubernetes-service",
+            "consul",
+            "o0",
+        ])),
         option::of(select(vec![0, 10, 60, 100, 150])),
         option::of(select(vec!["/x/", ""])),
         option::of(select(vec![0, 500])),
     );
-    let body = (matcher, target).prop_map(|((hostname, prefix, flag, method, headers, precedence), (service, resolver, weight, rewrite, timeout))| {
+    let body = (matcher, target, mapping_settings()).prop_map(|((hostname, prefix, flag, method, headers, precedence), (service, resolver, weight, rewrite, timeout), settings)| {
         let mut spec = json!({"hostname": hostname, "prefix": prefix, "method": method, "headers": headers, "precedence": precedence,
             "service": service, "resolver": resolver, "weight": weight, "rewrite": rewrite, "timeout_ms": timeout, "connect_timeout_ms": timeout});
         if let Some(flag) = flag {
@@ -182,10 +187,101 @@ fn mapping() -> impl Strategy<Value = Step> {
                 spec["host"] = spec["hostname"].take();
             }
         }
+        spec.as_object_mut().unwrap().extend(settings);
         spec.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         json!({"spec": spec})
     });
     object(Kind::Mapping, body, 8)
+}
+
+/// Some of what else a Mapping says, alone and of its group.
+fn mapping_settings() -> impl Strategy<Value = serde_json::Map<String, Value>> {
+    let settings = json!([
+        {"shadow": true},
+        {"host_redirect": true},
+        {"host_redirect": true, "path_redirect": "/p", "redirect_response_code": 308},
+        {"retry_policy": {"retry_on": "5xx"}},
+        {"retry_policy": {"retry_on": "gateway-error", "num_retries": 3}},
+        {"cors": {"origins": ["http://a.example"]}},
+        {"add_request_headers": {"x-a": {"value": "1"}}},
+        {"add_request_headers": {"x-a": {"value": "2", "append": false}, "x-b": {"value": "%NOTHING%"}}},
+        {"remove_response_headers": ["server"]},
+        {"regex_rewrite": {"pattern": "/(.*)", "substitution": "/\\1"}},
+        {"tls": "o0"},
+        {"tls": "o1"},
+        {"grpc": true},
+        {"load_balancer": {"policy": "ring_hash", "header": "x-a"}},
+        {"circuit_breakers": [{"max_connections": 5}]},
+        {"allow_upgrade": ["websocket"]},
+        {"priority": "high"},
+        {"auth_context_extensions": {"b": "1", "a": "2", "c": "3"}},
+        {"error_response_overrides": [{"on_status_code": 404, "body": {"json_format": {"b": "1", "a": "2"}}}]},
+        {"case_sensitive": false},
+    ]);
+    let settings = settings.as_array().unwrap().clone();
+    vec(select(settings), 0..3).prop_map(|found| {
+        found
+            .into_iter()
+            .flat_map(|settings| settings.as_object().unwrap().clone())
+            .collect()
+    })
+}
+
+fn tcp_mapping() -> impl Strategy<Value = Step> {
+    let spec = (
+        select(vec![8080, 8443, 5432]),
+        option::of(select(vec!["a.example", "*", "*.example", "a.*"])),
+        option::of(select(vec!["127.0.0.1", "0.0.0.0", "nowhere"])),
+        select(vec!["o0", "o1:8080", "https://o1"]),
+        option::of(select(vec![0, 10, 60, 100, 150])),
+        option::of(select(vec!["o0", "o1"])),
+        option::of(select(vec!["1000", "soon"])),
+        option::of(select(vec!["endpoint", "o0"])),
+    );
+    let body = spec.prop_map(
+        |(port, host, address, service, weight, tls, idle, resolver)| {
+            let mut spec = json!({"port": port, "host": host, "address": address, "service": service,
+                "weight": weight, "tls": tls, "idle_timeout_ms": idle, "resolver": resolver});
+            spec.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+            json!({"spec": spec})
+        },
+    );
+    object(Kind::TcpMapping, body, 4)
+}
+
+fn tls_context() -> impl Strategy<Value = Step> {
+    let spec = (
+        select(vec![json!({}), json!({"hosts": ["a.example"]})]),
+        option::of(select(vec!["o0", "o1.other"])),
+        option::of(select(vec!["o0", "o1"])),
+        select(vec![
+            json!({}),
+            json!({"cert_required": true, "sni": "b.example"}),
+            json!({"min_tls_version": "v1.3", "max_tls_version": "v1.2"}),
+            json!({"alpn_protocols": "h2"}),
+        ]),
+    );
+    let body = spec.prop_map(|(hosts, secret, trusted, more)| {
+        let mut spec = json!({"secret": secret, "ca_secret": trusted});
+        for fields in [hosts, more] {
+            spec.as_object_mut()
+                .unwrap()
+                .extend(fields.as_object().unwrap().clone());
+        }
+        spec.as_object_mut()
+            .unwrap()
+            .retain(|_, value| !value.is_null());
+        json!({"spec": spec})
+    });
+    object(Kind::TlsContext, body, 2)
+}
+
+fn resolver() -> impl Strategy<Value = Step> {
+    let kind = prop_oneof![
+        Just(Kind::KubernetesServiceResolver),
+        Just(Kind::KubernetesEndpointResolver),
+    ];
+    kind.prop_flat_map(|kind| object(kind, Just(json!({"spec": {}})), 2))
 }
 
 fn service() -> impl Strategy<Value = Step> {
@@ -250,6 +346,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => listener(),
         3 => host(),
         6 => mapping(),
+        2 => tcp_mapping(),
+        2 => tls_context(),
+        1 => resolver(),
         2 => service(),
         2 => endpoint_slice(),
         2 => secret(),

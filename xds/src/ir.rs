@@ -5,20 +5,30 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub mod action;
 pub mod cluster;
 pub mod endpoint;
 pub mod listener;
 pub mod route;
 pub mod secret;
 
-pub use cluster::{Cluster, Discovery, DnsFamily};
-pub use endpoint::Endpoints;
-pub use listener::{FilterChain, Listener, ListenerKey, ServerTls, Transport};
-pub use route::{
-    Forward, HeaderMatch, Insecure, PathMatch, QueryMatch, Rewrite, Route, RouteTable, StringMatch,
-    TableKey, VirtualHost,
+pub use action::{
+    Action, AddedHeader, Authorization, BodyFormat, Cors, ErrorBody, Forward, HashPolicy,
+    HeaderChanges, Mirror, RateLimit, RateLimitPart, Redirect, RetryPolicy, Rewrite,
 };
-pub use secret::Secret;
+pub use cluster::{
+    Balancer, CircuitBreaker, ClientTls, Cluster, Discovery, DnsFamily, HealthCheck, HealthChecker,
+    Keepalive, OutlierDetection, TlsParameters, TlsVersion,
+};
+pub use endpoint::Endpoints;
+pub use listener::{
+    ChainAction, FilterChain, Listener, ListenerKey, ServerTls, TcpProxy, Transport,
+};
+pub use route::{
+    HeaderMatch, Insecure, PathMatch, QueryMatch, Route, RouteTable, StringMatch, TableKey,
+    VirtualHost,
+};
+pub use secret::{Secret, SecretContent};
 
 /// Everything that Envoys are told, keyed like the resources that it becomes.
 #[derive(Clone, Debug, Default)]

@@ -1,19 +1,27 @@
 //! From the gateway model to Envoy's messages: [`render`] turns one unit into one resource. Pure, so that the same
 //! function serves a change of one unit and a build from scratch.
 //!
-//! Bytes are deterministic: no message that we emit has a map with more than one entry, and the tests render
+//! Bytes are deterministic: maps with more than one entry are written by hand ([`wire`]), and the tests render
 //! everything twice. Fields that Envoy 1.40 deprecates are not used.
 
 use prost::{Message, Name};
 
 use crate::{Resource, ir::Ir, pb, unit::Unit};
 
+mod action;
 mod cluster;
 mod endpoint;
+mod error_body;
+mod filter_config;
+mod header;
 mod http_connection_manager;
 mod listener;
 mod route;
+mod route_tree;
 mod secret;
+mod tcp_proxy;
+mod tls;
+mod wire;
 
 pub use route::is_same_when_redirected;
 
@@ -83,6 +91,14 @@ fn boolean(value: bool) -> pb::google::protobuf::BoolValue {
 
 fn uint32(value: u32) -> pb::google::protobuf::UInt32Value {
     pb::google::protobuf::UInt32Value { value }
+}
+
+fn percentage(percentage: u32) -> pb::envoy::r#type::v3::FractionalPercent {
+    use pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
+    FractionalPercent {
+        numerator: percentage,
+        denominator: DenominatorType::Hundred.into(),
+    }
 }
 
 /// "Ask the same ADS stream", with a bound on the wait for what never comes: without one a missing table or

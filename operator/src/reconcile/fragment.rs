@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::Duration};
 
-use nuncio_xds::ir::{DnsFamily, HeaderMatch, ListenerKey, PathMatch, QueryMatch, Rewrite};
+use nuncio_xds::ir::{
+    AddedHeader, Balancer, CircuitBreaker, Cors, DnsFamily, Forward, HeaderMatch, HealthCheck,
+    Keepalive, ListenerKey, OutlierDetection, PathMatch, QueryMatch, Redirect, RetryPolicy,
+    Rewrite, TlsParameters,
+};
 
 use crate::selector::{Labels, Selector};
 
@@ -15,6 +19,12 @@ pub enum Fragment {
     Host(Arc<Host>),
     /// Requests that go somewhere.
     Mapping(Arc<Mapping>),
+    /// Connections that go somewhere.
+    TcpMapping(Arc<TcpMapping>),
+    /// How TLS is spoken.
+    TlsContext(Arc<TlsContext>),
+    /// How the addresses of upstreams are found.
+    Resolver(ResolverKind),
     /// Where a Service is found.
     Service(Arc<Service>),
     /// Where some of a Service's pods are found.
@@ -132,14 +142,96 @@ pub struct Mapping {
     pub precedence: i64,
     /// Percentage of the requests of its group; `None`: a share of what the others leave.
     pub weight: Option<u32>,
+    /// What it is in its group.
+    pub role: Role,
     /// Where requests go.
     pub upstream: Upstream,
-    /// Change of the path.
-    pub rewrite: Rewrite,
-    /// Time for the whole response; zero: no limit.
-    pub timeout: Duration,
-    /// Time without traffic on a stream.
+    /// Change of the path, when the Mapping says one.
+    pub rewrite: Option<Rewrite>,
+    /// What becomes of its own share of requests. What the group decides is blank: the cluster, the change of the path,
+    /// copies, and all of [`Shared`].
+    pub forward: Forward,
+    /// What holds for the whole group.
+    pub shared: Shared,
+}
+
+/// What a Mapping is in its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It gets a share of the requests.
+    Forward,
+    /// It sends clients elsewhere.
+    Redirect(Redirect),
+    /// It gets copies of requests.
+    Shadow,
+}
+
+/// Settings that hold for every Mapping of a group, whichever of them says so; `None`: it says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shared {
+    /// When a request is tried again.
+    pub retry_policy: Option<RetryPolicy>,
+    /// Cross-origin resource sharing.
+    pub cors: Option<Cors>,
+    /// Protocols that a connection may be upgraded to.
+    pub allow_upgrade: Option<Vec<String>>,
+    /// Whether the circuit breakers for high priority count.
+    pub high_priority: Option<bool>,
+    /// Change of the path, for Mappings that say none of their own.
+    pub regex_rewrite: Option<Rewrite>,
+    /// Headers removed from requests.
+    pub remove_request_headers: Option<Vec<String>>,
+    /// Headers removed from responses.
+    pub remove_response_headers: Option<Vec<String>>,
+    /// Headers added to requests; those of all Mappings of the group together.
+    pub add_request_headers: BTreeMap<String, AddedHeader>,
+    /// Headers added to responses; those of all Mappings of the group together.
+    pub add_response_headers: BTreeMap<String, AddedHeader>,
+}
+
+/// Connections that go somewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TcpMapping {
+    /// The socket.
+    pub key: ListenerKey,
+    /// TLS server name, lower case; `None`: every connection, without TLS.
+    pub server_name: Option<Arc<str>>,
+    /// Share of the connections; `None`: a share of what the others leave.
+    pub weight: Option<u32>,
+    /// Where they go.
+    pub upstream: Upstream,
+    /// Time without traffic after which a connection is closed.
     pub idle_timeout: Option<Duration>,
+}
+
+/// How TLS is spoken, for whoever refers to it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TlsContext {
+    /// Server names that it is for, lower case.
+    pub hosts: Vec<Arc<str>>,
+    /// Secret with certificate and key.
+    pub certificate: Option<Name>,
+    /// Secret with the certificates of authorities that are trusted.
+    pub trusted: Option<Name>,
+    /// Secret with lists of revoked certificates.
+    pub revoked: Option<Name>,
+    /// Whether clients have to show a certificate.
+    pub require_client_certificate: bool,
+    /// Protocols offered by ALPN.
+    pub alpn: Vec<String>,
+    /// Name in the TLS hello to upstreams.
+    pub server_name: Option<String>,
+    /// Versions, ciphers and curves.
+    pub parameters: TlsParameters,
+}
+
+/// What the name of a resolver means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResolverKind {
+    /// The address of the Service.
+    Service,
+    /// The addresses of its pods.
+    Endpoints,
 }
 
 /// Which host names a Mapping is for.
@@ -166,22 +258,87 @@ pub struct Upstream {
     pub service: Option<Name>,
     /// Whether the host can only mean a Service in the cluster.
     pub only_service: bool,
-    /// Whether TLS is originated.
-    pub tls: bool,
-    /// Whether requests go to the Service's endpoints and not to its address.
-    pub endpoints: bool,
+    /// How TLS is originated.
+    pub tls: Origination,
+    /// How addresses are found.
+    pub resolver: Resolver,
     /// Whether HTTP/2 is spoken.
     pub http2: bool,
+    /// How connections are made and shared.
+    pub settings: ClusterSettings,
+}
+
+/// How TLS is originated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origination {
+    /// It is not.
+    None,
+    /// Without a certificate of our own, trusting any server.
+    Plain,
+    /// As the TLSContext of this name says; it is looked for in this namespace first.
+    Context(Name),
+}
+
+/// How the addresses of an upstream are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolver {
+    /// By the address of the Service.
+    Service,
+    /// By the addresses of its pods.
+    Endpoints,
+    /// As the resolver of this name says, in whichever namespace it is.
+    Named(Arc<str>),
+}
+
+/// How connections to an upstream are made and shared; see [`nuncio_xds::ir::Cluster`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterSettings {
     /// Time to establish a connection.
     pub connect_timeout: Duration,
     /// Which addresses are asked of DNS.
     pub dns_family: DnsFamily,
     /// `LOGICAL_DNS`
     pub logical_dns: bool,
+    /// Whether DNS is asked again when its answer expires.
+    pub respect_dns_ttl: bool,
+    /// Time without requests after which a connection is closed.
+    pub idle_timeout: Option<Duration>,
+    /// Time after which a connection is closed.
+    pub max_connection_lifetime: Option<Duration>,
+    /// How one of several addresses is chosen; `None`: each in turn.
+    pub balancer: Option<Balancer>,
+    /// Limits of what it is given at a time.
+    pub circuit_breakers: Vec<CircuitBreaker>,
+    /// TCP keepalive.
+    pub keepalive: Option<Keepalive>,
+    /// How addresses are asked whether they are healthy.
+    pub health_checks: Vec<HealthCheck>,
+    /// When an address that fails is left out for a while.
+    pub outlier_detection: Option<OutlierDetection>,
     /// Name in statistics, when the user gives one.
     pub stat_name: Option<String>,
     /// Keeps its cluster apart from others with equal settings.
     pub tag: Option<String>,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(3),
+            dns_family: DnsFamily::V4,
+            logical_dns: false,
+            respect_dns_ttl: false,
+            idle_timeout: None,
+            max_connection_lifetime: None,
+            balancer: None,
+            circuit_breakers: Vec::new(),
+            keepalive: None,
+            health_checks: Vec::new(),
+            outlier_detection: None,
+            stat_name: None,
+            tag: None,
+        }
+    }
 }
 
 /// Where a Service is found.
@@ -208,11 +365,15 @@ pub struct EndpointSlice {
     pub terminating: Vec<IpAddr>,
 }
 
-/// A certificate with its key, or why it is none.
+/// What a Secret holds, each part or why it is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secret {
-    /// PEM of both, checked: they parse and belong together.
+    /// PEM of certificate and key, checked: they parse and belong together.
     pub certificate: Result<Certificate, String>,
+    /// PEM of the certificates of authorities, checked: they parse.
+    pub trusted: Result<Arc<str>, String>,
+    /// PEM of lists of revoked certificates, checked: they parse.
+    pub revoked: Result<Arc<str>, String>,
 }
 
 /// A certificate chain with its private key. Never printed.

@@ -141,11 +141,7 @@ fn tls(
         .unwrap_or_default();
     Some(HostTls {
         secret,
-        alpn: alpn
-            .split(',')
-            .map(|protocol| protocol.trim().to_owned())
-            .filter(|protocol| !protocol.is_empty())
-            .collect(),
+        alpn: super::tls_context::alpn(alpn),
         refused: !not_enforced.is_empty(),
     })
 }

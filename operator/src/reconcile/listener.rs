@@ -44,9 +44,6 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
             ));
         }
     }
-    if !has(Layer::Http) {
-        problems.push(warning("NotSupported", "spec.protocol", "only TCPMappings can be served without HTTP, and they are not supported yet; the port is not opened".to_owned()));
-    }
     let security_model = match spec.security_model {
         crd::SecurityModel::Xfp => SecurityModel::Xfp,
         crd::SecurityModel::Secure => SecurityModel::Secure,
@@ -65,6 +62,7 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
         key: ListenerKey {
             port,
             transport: Transport::Tcp,
+            address: None,
         },
         http: has(Layer::Http),
         tls: has(Layer::Tls),

@@ -1,10 +1,15 @@
 //! A Secret with a certificate. Certificate and key are parsed and matched here, so that Envoy never gets one that it
 //! would refuse. What is wrong is kept as text and told where the Secret is used; the key itself is in no message.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Secret as Object;
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::Value;
-use x509_parser::prelude::{FromDer, Pem, X509Certificate};
+use x509_parser::{
+    prelude::{FromDer, Pem, X509Certificate},
+    revocation_list::CertificateRevocationList,
+};
 
 use super::{Certificate, Found, Fragment, Secret, error, parse};
 
@@ -20,24 +25,63 @@ pub(super) fn reconcile(value: Value) -> Found {
             return (None, vec![error("Invalid", &problem.path, message)]);
         }
     };
-    let certificate = certificate(&secret);
-    let problems = match &certificate {
-        Ok(_) => Vec::new(),
-        Err(reason) => vec![super::warning("InvalidSecret", "data", reason.clone())],
+    let content = Secret {
+        certificate: certificate(&secret),
+        trusted: trusted(&secret),
+        revoked: revoked(&secret),
     };
-    (
-        Some(Fragment::Secret(Secret { certificate }.into())),
-        problems,
-    )
+    // what it is for is known where it is used; here it is enough that it is for something
+    let problems = match (&content.certificate, &content.trusted, &content.revoked) {
+        (Err(reason), Err(_), Err(_)) => {
+            vec![super::warning("InvalidSecret", "data", reason.clone())]
+        }
+        _ => Vec::new(),
+    };
+    (Some(Fragment::Secret(content.into())), problems)
+}
+
+/// Certificates of authorities.
+fn trusted(secret: &Object) -> Result<Arc<str>, String> {
+    check_type(secret)?;
+    let chain = text(
+        secret,
+        &["tls.crt", "cert-chain.pem", "ca.crt", "root-cert.pem"],
+    )?;
+    public_key(&chain)?;
+    Ok(chain.into())
+}
+
+/// Lists of revoked certificates.
+fn revoked(secret: &Object) -> Result<Arc<str>, String> {
+    check_type(secret)?;
+    let lists = text(secret, &["crl.pem", "user.key"])?;
+    let mut any = false;
+    for pem in Pem::iter_from_buffer(lists.as_bytes()) {
+        let pem = pem.map_err(|_source| "crl.pem is not PEM".to_owned())?;
+        CertificateRevocationList::from_der(&pem.contents).map_err(|_source| {
+            "crl.pem holds something that is no list of revoked certificates".to_owned()
+        })?;
+        any = true;
+    }
+    if any {
+        Ok(lists.into())
+    } else {
+        Err("crl.pem holds no list of revoked certificates in PEM form".to_owned())
+    }
+}
+
+fn check_type(secret: &Object) -> Result<(), String> {
+    let kind = secret.type_.as_deref().unwrap_or("Opaque");
+    if TYPES.contains(&kind) {
+        return Ok(());
+    }
+    Err(format!(
+        "a Secret of type {kind:?} holds no certificate; use kubernetes.io/tls"
+    ))
 }
 
 fn certificate(secret: &Object) -> Result<Certificate, String> {
-    let kind = secret.type_.as_deref().unwrap_or("Opaque");
-    if !TYPES.contains(&kind) {
-        return Err(format!(
-            "a Secret of type {kind:?} holds no certificate; use kubernetes.io/tls"
-        ));
-    }
+    check_type(secret)?;
     let chain = text(secret, &["tls.crt", "cert-chain.pem"])?;
     let key = text(secret, &["tls.key", "key.pem"])?;
     let public = public_key(&chain)?;

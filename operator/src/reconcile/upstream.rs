@@ -4,6 +4,12 @@ use std::net::IpAddr;
 
 use super::Name;
 
+mod asked;
+mod health_check;
+mod outlier;
+
+pub(super) use asked::{Asked, upstream};
+
 /// A service text, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServiceText {
@@ -11,21 +17,41 @@ pub(super) struct ServiceText {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) address: Option<IpAddr>,
-    pub(super) tls: bool,
+    /// `http` or `https`, if it says one.
+    pub(super) scheme: Option<&'static str>,
+    /// Whether it says a port.
+    has_port: bool,
 }
 
-/// Takes a service text apart. User, path, query and fragment are dropped, as Emissary does it.
+impl ServiceText {
+    /// `host[:port]`, as it was written.
+    pub(super) fn authority(&self) -> String {
+        let host = match self.address {
+            Some(IpAddr::V6(address)) => format!("[{address}]"),
+            Some(IpAddr::V4(_)) | None => self.host.clone(),
+        };
+        if self.has_port {
+            format!("{host}:{}", self.port)
+        } else {
+            host
+        }
+    }
+}
+
+/// Takes a service text apart. User, path, query and fragment are dropped, as Emissary does it. `tls` says that there is
+/// another reason than the scheme to originate TLS, which changes the port that is meant when none is written.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn parse(text: &str) -> Result<ServiceText, String> {
+pub(super) fn parse(text: &str, tls: bool) -> Result<ServiceText, String> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
         None => (None, text.strip_prefix("//").unwrap_or(text)),
     };
-    let tls = match scheme.as_deref() {
-        None | Some("http") => false,
-        Some("https") => true,
+    let scheme = match scheme.as_deref() {
+        None => None,
+        Some("http") => Some("http"),
+        Some("https") => Some("https"),
         Some(other) => {
             return Err(format!(
                 "has the scheme {other:?}; only http and https can be served"
@@ -37,7 +63,12 @@ pub(super) fn parse(text: &str) -> Result<ServiceText, String> {
         .rsplit_once('@')
         .map_or(authority, |(_user, host)| host);
     let (host, port) = split_port(authority)?;
-    let default_port = if tls { 443 } else { 80 };
+    let default_port = if tls || scheme == Some("https") {
+        443
+    } else {
+        80
+    };
+    let written = port;
     let port = match port {
         None => default_port,
         Some(port) => match port.parse::<u16>() {
@@ -68,7 +99,8 @@ pub(super) fn parse(text: &str) -> Result<ServiceText, String> {
         host,
         port,
         address,
-        tls,
+        scheme,
+        has_port: written.is_some_and(|port| !port.trim_start_matches('0').is_empty()),
     })
 }
 
@@ -145,9 +177,13 @@ mod tests {
             ("[::1]:81", "::1", 81, false),
             ("10.1.2.3", "10.1.2.3", 80, false),
         ] {
-            let parsed = parse(text).unwrap();
+            let parsed = parse(text, false).unwrap();
             assert_eq!(
-                (parsed.host.as_str(), parsed.port, parsed.tls),
+                (
+                    parsed.host.as_str(),
+                    parsed.port,
+                    parsed.scheme == Some("https")
+                ),
                 (host, port, tls),
                 "{text}"
             );
@@ -170,7 +206,7 @@ mod tests {
             "a..b",
             "https://",
         ] {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(parse(text, false).is_err(), "{text}");
         }
     }
 

@@ -74,7 +74,15 @@ pub(crate) fn status(kind: Kind, facts: Facts<'_>, now: Timestamp) -> Value {
     match kind {
         Kind::Mapping => mapping(&mut status, facts),
         Kind::Host => host(&mut status, facts, is_programmed, now),
-        Kind::Listener | Kind::Service | Kind::EndpointSlice | Kind::Secret | Kind::Document => {}
+        Kind::KubernetesServiceResolver
+        | Kind::KubernetesEndpointResolver
+        | Kind::TlsContext
+        | Kind::Listener
+        | Kind::TcpMapping
+        | Kind::Service
+        | Kind::EndpointSlice
+        | Kind::Secret
+        | Kind::Document => {}
     }
     status.insert("conditions".to_owned(), Value::Array(conditions));
     Value::Object(status)

@@ -118,7 +118,15 @@ fn owned(kind: Kind, status: &Value) -> Value {
             "errorTimestamp",
             "tlsCertificateSource",
         ],
-        Kind::Listener | Kind::Service | Kind::EndpointSlice | Kind::Secret | Kind::Document => &[],
+        Kind::KubernetesServiceResolver
+        | Kind::KubernetesEndpointResolver
+        | Kind::TlsContext
+        | Kind::Listener
+        | Kind::TcpMapping
+        | Kind::Service
+        | Kind::EndpointSlice
+        | Kind::Secret
+        | Kind::Document => &[],
     };
     let mut kept = Map::new();
     for field in fields {

@@ -1,16 +1,22 @@
 //! Groups: Mappings with the same match share their requests by weight. And the order in which groups are tried.
 
-use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use nuncio_xds::ir::{Forward, HeaderMatch, PathMatch, QueryMatch, Route, StringMatch};
+use nuncio_xds::ir::{Action, HeaderMatch, Mirror, PathMatch, QueryMatch, Route, StringMatch};
 
 use crate::{
     glob,
     object::ObjectRef,
-    reconcile::{HostMatch, Mapping},
+    reconcile::{HostMatch, Mapping, Role},
     report::{ConditionType, Problem, Severity},
     selector::Selector,
 };
+
+mod combine;
 
 /// What the members of a group have in common.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,58 +172,205 @@ pub(super) struct Group {
     pub(super) routes: Arc<[Arc<Route>]>,
     /// Hosts that it is attached to.
     pub(super) hosts: BTreeSet<ObjectRef>,
-    /// What is wrong with the group as a whole.
-    pub(super) problems: Vec<Problem>,
+    /// What is wrong with members in this company.
+    pub(super) problems: BTreeMap<ObjectRef, Vec<Problem>>,
+    /// Members that get nothing.
+    pub(super) idle: BTreeSet<ObjectRef>,
 }
 
 /// A member with the cluster that its upstream has become.
 pub(super) struct Member<'a> {
     pub(super) object: &'a ObjectRef,
     pub(super) mapping: &'a Mapping,
-    pub(super) cluster: Arc<str>,
+    /// None for a redirect.
+    pub(super) cluster: Option<Arc<str>>,
 }
 
-/// The routes of a group, in order, and what is wrong with it.
-pub(super) fn routes(key: &GroupKey, members: &[Member<'_>]) -> (Vec<Arc<Route>>, Vec<Problem>) {
+/// What becomes of the members of a group.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// In order.
+    pub(super) routes: Vec<Arc<Route>>,
+    pub(super) problems: BTreeMap<ObjectRef, Vec<Problem>>,
+    pub(super) idle: BTreeSet<ObjectRef>,
+}
+
+impl Shared {
+    fn say(
+        &mut self,
+        member: &Member<'_>,
+        severity: Severity,
+        reason: &'static str,
+        path: &str,
+        message: String,
+    ) {
+        self.problems
+            .entry(member.object.clone())
+            .or_default()
+            .push(Problem {
+                severity,
+                condition: ConditionType::Accepted,
+                reason,
+                path: path.to_owned(),
+                message,
+            });
+    }
+
+    /// A member of which nothing is served, because another comes first.
+    fn refuse(&mut self, member: &Member<'_>, path: &str, message: &str) {
+        self.say(
+            member,
+            Severity::Warning,
+            "GroupConflict",
+            path,
+            format!("{message}; nothing of this Mapping is served"),
+        );
+        self.idle.insert(member.object.clone());
+    }
+}
+
+/// The routes of a group, in order, and what is wrong with its members. The first that is no shadow decides whether the
+/// group redirects.
+pub(super) fn share(key: &GroupKey, members: &[Member<'_>]) -> Shared {
+    let mut shared = Shared::default();
+    let is_shadow = |member: &&Member<'_>| member.mapping.role == Role::Shadow;
+    let shadow = shadow(members.iter().filter(is_shadow), &mut shared);
+    let mut others = members
+        .iter()
+        .filter(|member| !is_shadow(member))
+        .peekable();
+    if others.peek().is_none() {
+        for member in members.iter().filter(is_shadow) {
+            shared.idle.insert(member.object.clone());
+            shared.say(
+                member,
+                Severity::Warning,
+                "NothingToShadow",
+                "spec.shadow",
+                "no other Mapping has this match, so there are no requests to copy".to_owned(),
+            );
+        }
+        return shared;
+    }
+    if let Some(first) = others.peek().copied()
+        && let Role::Redirect(redirect) = &first.mapping.role
+    {
+        let name = route_name(first);
+        let mut route = Route::new(name, key.path.clone(), Action::Redirect(redirect.clone()));
+        condition(&mut route, key, first.mapping);
+        shared.routes.push(Arc::new(route));
+        for member in others.skip(1) {
+            let message = format!(
+                "{} has the same match, comes first by name and redirects",
+                first.object
+            );
+            shared.refuse(member, "spec.prefix", &message);
+        }
+        if let Some(shadow) = shadow {
+            shared.refuse(
+                shadow,
+                "spec.shadow",
+                &format!(
+                    "{} redirects, so there are no requests to copy",
+                    first.object
+                ),
+            );
+        }
+        return shared;
+    }
+    let mut forwarding = Vec::new();
+    for member in others {
+        if matches!(member.mapping.role, Role::Redirect(_)) {
+            let message =
+                "other Mappings with the same match come first by name and forward requests";
+            shared.refuse(member, "spec.host_redirect", message);
+        } else {
+            forwarding.push(member);
+        }
+    }
+    forward(key, &forwarding, shadow, &mut shared);
+    shared
+}
+
+/// The shadow of a group: the first by name.
+fn shadow<'a, 'b: 'a>(
+    mut shadows: impl Iterator<Item = &'a Member<'b>>,
+    shared: &mut Shared,
+) -> Option<&'a Member<'b>> {
+    let first = shadows.next()?;
+    for member in shadows {
+        let message = format!(
+            "{} is a shadow with the same match and comes first by name",
+            first.object
+        );
+        shared.refuse(member, "spec.shadow", &message);
+    }
+    Some(first)
+}
+
+fn forward(
+    key: &GroupKey,
+    members: &[&Member<'_>],
+    shadow: Option<&Member<'_>>,
+    shared: &mut Shared,
+) {
     let weights: Vec<Option<u32>> = members.iter().map(|member| member.mapping.weight).collect();
     let shares = shares(&weights);
-    let routes = shares
-        .percentages
-        .into_iter()
-        .map(|(index, percentage)| {
-            let member = &members[index];
-            let mapping = member.mapping;
-            let forward = Forward {
-                cluster: member.cluster.clone(),
-                rewrite: mapping.rewrite.clone(),
-                timeout: mapping.timeout,
-                idle_timeout: mapping.idle_timeout,
-            };
-            let name = format!("{}/{}", member.object.namespace, member.object.name);
-            let mut route = Route::new(name, key.path.clone(), forward);
-            route.case_sensitive = mapping.case_sensitive;
-            route.headers.clone_from(&key.headers);
-            route.authority = key.authority();
-            route.query.clone_from(&key.query);
-            route.percentage = (percentage < 100).then_some(percentage);
-            Arc::new(route)
-        })
-        .collect();
-    let problems = shares
-        .over
-        .map(|sum| Problem {
-            severity: Severity::Warning,
-            condition: ConditionType::Accepted,
-            reason: "WeightsExceedHundred",
-            path: "spec.weight".to_owned(),
-            message: format!(
-                "the weights of the {} Mappings with this match add up to {sum}; requests are shared in proportion to them",
-                members.len()
-            ),
+    let common = combine::combine(members, &mut |member, path, message| {
+        shared.say(member, Severity::Warning, "GroupConflict", path, message);
+    });
+    let mirrors: Vec<Mirror> = shadow
+        .and_then(|shadow| {
+            Some(Mirror {
+                cluster: shadow.cluster.clone()?,
+                percentage: shadow.mapping.weight.unwrap_or(100).min(100),
+            })
         })
         .into_iter()
         .collect();
-    (routes, problems)
+    if let Some(sum) = shares.over {
+        for member in members {
+            shared.say(member, Severity::Warning, "WeightsExceedHundred", "spec.weight", format!("the weights of the {} Mappings with this match add up to {sum}; requests are shared in proportion to them", members.len()));
+        }
+    }
+    for (index, member) in members.iter().enumerate() {
+        let gets_something = shares.percentages.iter().any(|(found, _)| *found == index);
+        if !gets_something {
+            shared.idle.insert(member.object.clone());
+            shared.say(
+                member,
+                Severity::Notice,
+                "NoShare",
+                "spec.weight",
+                "it gets no requests: its weight is zero, or others have all of it".to_owned(),
+            );
+        }
+    }
+    for (index, percentage) in shares.percentages {
+        let member = members[index];
+        let Some(cluster) = member.cluster.clone() else {
+            continue;
+        };
+        let mut forward = common.forward(member.mapping);
+        forward.cluster = cluster;
+        forward.mirrors.clone_from(&mirrors);
+        let action = Action::Forward(forward.into());
+        let mut route = Route::new(route_name(member), key.path.clone(), action);
+        condition(&mut route, key, member.mapping);
+        route.percentage = (percentage < 100).then_some(percentage);
+        shared.routes.push(Arc::new(route));
+    }
+}
+
+fn route_name(member: &Member<'_>) -> String {
+    format!("{}/{}", member.object.namespace, member.object.name)
+}
+
+fn condition(route: &mut Route, key: &GroupKey, mapping: &Mapping) {
+    route.case_sensitive = mapping.case_sensitive;
+    route.headers.clone_from(&key.headers);
+    route.authority = key.authority();
+    route.query.clone_from(&key.query);
 }
 
 /// How the requests of a group are shared.

@@ -276,6 +276,7 @@ impl Store {
         let tls = ServerTls {
             secret: name.to_string().into(),
             alpn: tls.alpn.clone(),
+            ..ServerTls::default()
         };
         (Some(tls), Vec::new())
     }

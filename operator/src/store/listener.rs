@@ -6,8 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use nuncio_xds::ir::{self, Insecure, ListenerKey, ServerTls, TableKey};
+use nuncio_xds::ir::{self, ChainAction, Insecure, ListenerKey, ServerTls, TableKey};
 
+use super::tcp::TcpGroup;
 use crate::{
     glob,
     object::ObjectRef,
@@ -33,6 +34,8 @@ pub(super) struct Link {
     pub(super) tables: BTreeMap<TableKey, Table>,
     /// Hosts that are served here.
     pub(super) hosts: BTreeSet<ObjectRef>,
+    /// TCPMappings that are served here.
+    pub(super) tcp_mappings: BTreeSet<ObjectRef>,
     /// What there is to say about the Listeners and Hosts concerned.
     pub(super) problems: BTreeMap<ObjectRef, Vec<Problem>>,
 }
@@ -52,17 +55,41 @@ pub(super) struct VirtualHost {
     pub(super) insecure: Insecure,
 }
 
-/// Links a socket. `claims` are the Listeners that ask for it, `hosts` all Hosts; both in their order: the first
-/// claim owns the socket, the first Host of a name owns the name.
-pub(super) fn link(
-    key: ListenerKey,
-    claims: &[(&ObjectRef, &Listener)],
-    hosts: &[Candidate<'_>],
-    address: IpAddr,
-    loose: bool,
-) -> Link {
+/// What asks for a socket, and what could be served on it.
+pub(super) struct Demand<'a> {
+    /// Listeners, in their order: the first owns the socket.
+    pub(super) claims: Vec<(&'a ObjectRef, &'a Listener)>,
+    /// TCPMappings, by server name.
+    pub(super) tcp: Vec<TcpGroup<'a>>,
+    /// All Hosts, in their order: the first of a name owns the name.
+    pub(super) hosts: Vec<Candidate<'a>>,
+    /// Where sockets without an address of their own bind.
+    pub(super) address: IpAddr,
+    /// Whether one label of a selector is enough.
+    pub(super) loose: bool,
+}
+
+/// Links a socket. TCPMappings come before Hosts, and need no Listener.
+pub(super) fn link(key: ListenerKey, demand: &Demand<'_>) -> Link {
     let mut link = Link::default();
-    let Some(((owner, listener), losers)) = claims.split_first() else {
+    let address = key.address.unwrap_or(demand.address);
+    let mut chains = link.tcp_chains(&demand.tcp);
+    let with_names = demand.tcp.iter().any(|group| group.server_name.is_some());
+    let Some(((owner, listener), losers)) = demand.claims.split_first() else {
+        link.listener = (!chains.is_empty()).then(|| ir::Listener {
+            key,
+            address,
+            stat_prefix: if with_names {
+                format!("ingress_tls_{}", key.port)
+            } else {
+                format!("ingress_tcp_{}", key.port)
+            },
+            proxy_protocol: false,
+            tls: with_names,
+            l7_depth: 0,
+            max_concurrent_streams: None,
+            chains,
+        });
         return link;
     };
     for (loser, _) in losers {
@@ -78,21 +105,30 @@ pub(super) fn link(
         );
         link.say(loser, Severity::Error, "PortConflict", "spec.port", format!("port {} belongs to {owner}, which comes first by name; nothing of this Listener is served", key.port));
     }
-    if !listener.http {
-        return link;
+    if listener.http {
+        let bound: Vec<&Candidate<'_>> = demand
+            .hosts
+            .iter()
+            .filter(|host| takes(owner, listener, host, demand.loose))
+            .collect();
+        if listener.tls {
+            chains.extend(link.tls_chains(key, listener, &bound, &demand.tcp));
+        }
+        chains.extend(link.cleartext_chain(key, owner, listener, &bound, &demand.tcp));
     }
-    let bound: Vec<&Candidate<'_>> = hosts
-        .iter()
-        .filter(|host| takes(owner, listener, host, loose))
-        .collect();
-    let mut chains = if listener.tls {
-        link.tls_chains(key, listener, &bound)
-    } else {
-        Vec::new()
-    };
-    chains.extend(link.cleartext_chain(key, listener, &bound));
     if chains.is_empty() {
-        link.say(owner, Severity::Warning, "NoHosts", "spec.hostBinding", "no Host is served on this Listener, so the port is not opened; check the namespace and labels of Hosts against hostBinding, and their TLS".to_owned());
+        let (reason, message) = if listener.http {
+            (
+                "NoHosts",
+                "no Host is served on this Listener, so the port is not opened; check the namespace and labels of Hosts against hostBinding, and their TLS",
+            )
+        } else {
+            (
+                "NoTCPMappings",
+                "no TCPMapping is for this port, and without HTTP in its stack nothing else can be served, so the port is not opened",
+            )
+        };
+        link.say(owner, Severity::Warning, reason, "spec", message.to_owned());
         return link;
     }
     link.listener = Some(ir::Listener {
@@ -100,7 +136,7 @@ pub(super) fn link(
         address,
         stat_prefix: listener.stat_prefix.clone(),
         proxy_protocol: listener.proxy,
-        tls: listener.tls,
+        tls: listener.tls || with_names,
         l7_depth: listener.l7_depth,
         max_concurrent_streams: listener.max_concurrent_streams,
         chains,
@@ -137,6 +173,45 @@ impl Link {
             });
     }
 
+    /// One chain for each server name of TCPMappings, and one for those without.
+    fn tcp_chains(&mut self, groups: &[TcpGroup<'_>]) -> Vec<ir::FilterChain> {
+        let mut chains = Vec::new();
+        for group in groups {
+            let Some(proxy) = group.proxy() else { continue };
+            let tls = match &group.tls {
+                None => None,
+                Some(Ok(tls)) => Some(tls.clone()),
+                Some(Err(reason)) => {
+                    for member in &group.members {
+                        self.say(member.object, Severity::Warning, "NoCertificate", "spec.host", format!("{reason}, and without a certificate TLS cannot be ended; nothing of this TCPMapping is served"));
+                    }
+                    continue;
+                }
+            };
+            for member in &group.members {
+                if proxy
+                    .clusters
+                    .iter()
+                    .any(|(cluster, _)| *cluster == member.cluster)
+                {
+                    self.tcp_mappings.insert(member.object.clone());
+                }
+                let own = member.mapping.idle_timeout;
+                if own.is_some() && own != proxy.idle_timeout {
+                    self.say(member.object, Severity::Warning, "GroupConflict", "spec.idle_timeout_ms", "it holds for all TCPMappings of this port and host, and another says something else; what the last by name says is served".to_owned());
+                }
+            }
+            let server_name = group.server_name.as_deref();
+            chains.push(ir::FilterChain {
+                name: server_name.map_or_else(|| "tcp".to_owned(), |name| format!("tcp-{name}")),
+                server_names: server_names(server_name),
+                tls,
+                action: ChainAction::Tcp(proxy),
+            });
+        }
+        chains
+    }
+
     /// One chain per server name. Hosts that differ only in the port share the chain of their name, if they also
     /// share their certificate: a chain has one.
     fn tls_chains(
@@ -144,6 +219,7 @@ impl Link {
         key: ListenerKey,
         listener: &Listener,
         bound: &[&Candidate<'_>],
+        tcp: &[TcpGroup<'_>],
     ) -> Vec<ir::FilterChain> {
         let mut by_name: BTreeMap<&Arc<str>, Vec<(&Candidate<'_>, &ServerTls)>> = BTreeMap::new();
         for host in bound {
@@ -159,6 +235,12 @@ impl Link {
         }
         let mut chains = Vec::new();
         for (server_name, hosts) in by_name {
+            if let Some(taken) = taken(tcp, Some(server_name)) {
+                for (host, _) in hosts {
+                    self.say(host.object, Severity::Warning, "PortConflict", "spec.hostname", format!("TLS for {server_name:?} on port {} belongs to {taken}, since TCPMappings come first", key.port));
+                }
+                continue;
+            }
             let (first, tls) = hosts[0];
             let table = TableKey {
                 listener: key,
@@ -179,13 +261,9 @@ impl Link {
             }
             chains.push(ir::FilterChain {
                 name: format!("tls-{server_name}"),
-                server_names: if &**server_name == "*" {
-                    Vec::new()
-                } else {
-                    vec![server_name.to_string()]
-                },
+                server_names: server_names(Some(server_name)),
                 tls: Some(tls.clone()),
-                table: table.clone(),
+                action: ChainAction::Http(table.clone()),
             });
             self.tables.insert(table, entry);
         }
@@ -197,9 +275,15 @@ impl Link {
     fn cleartext_chain(
         &mut self,
         key: ListenerKey,
+        owner: &ObjectRef,
         listener: &Listener,
         bound: &[&Candidate<'_>],
+        tcp: &[TcpGroup<'_>],
     ) -> Option<ir::FilterChain> {
+        if let Some(taken) = taken(tcp, None) {
+            self.say(owner, Severity::Warning, "PortConflict", "spec.port", format!("connections without TLS belong to {taken}, which has no host and comes first; no Host is served to them"));
+            return None;
+        }
         if listener.tls && listener.security_model == SecurityModel::Secure {
             return None;
         }
@@ -222,7 +306,7 @@ impl Link {
             name: "cleartext".to_owned(),
             server_names: Vec::new(),
             tls: None,
-            table,
+            action: ChainAction::Http(table),
         })
     }
 
@@ -251,6 +335,25 @@ impl Link {
             }
         }
     }
+}
+
+/// The TCPMapping that has the connections of this server name.
+fn taken<'a>(tcp: &'a [TcpGroup<'_>], server_name: Option<&Arc<str>>) -> Option<&'a ObjectRef> {
+    let group = tcp
+        .iter()
+        .find(|group| group.server_name.as_ref() == server_name)?;
+    let is_served = !matches!(group.tls, Some(Err(_))) && group.proxy().is_some();
+    group
+        .members
+        .first()
+        .filter(|_| is_served)
+        .map(|member| member.object)
+}
+
+/// As a filter chain has them: none for any.
+fn server_names(server_name: Option<&str>) -> Vec<String> {
+    let name = server_name.filter(|name| *name != "*");
+    name.map(str::to_owned).into_iter().collect()
 }
 
 /// What becomes of insecure requests on a chain. With no proxy in front Envoy overwrites `x-forwarded-proto` with

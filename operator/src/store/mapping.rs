@@ -7,16 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use nuncio_xds::{Unit, ir::Route, render::is_same_when_redirected};
+use nuncio_xds::{ir::Route, render::is_same_when_redirected};
 
 use super::{
     Difference, Group, GroupKey, MappingState, RouteOrder, Store,
     group::{self, Member},
-    upstream::{self, Known, Linked},
 };
 use crate::{
     object::ObjectRef,
-    reconcile::{HostMatch, Mapping},
+    reconcile::{HostMatch, Mapping, Role},
     selector::{LabelSet, Selector},
 };
 
@@ -29,17 +28,13 @@ impl Store {
     pub(super) fn set_mapping(&mut self, object: &ObjectRef, mapping: Option<Arc<Mapping>>) {
         if let Some(old) = self.mapping(object).cloned() {
             self.hostless.remove(object);
-            if let Some(service) = &old.upstream.service {
-                self.service_users.remove(service, object);
-            }
+            self.unfile_upstream(object, &old.upstream);
         }
         if let Some(mapping) = &mapping {
             if mapping.host == HostMatch::Unset {
                 self.hostless.insert(object.clone());
             }
-            if let Some(service) = &mapping.upstream.service {
-                self.service_users.add(service, object);
-            }
+            self.file_upstream(object, &mapping.upstream);
         }
         self.mappings.entry(object.clone()).or_default().mapping = mapping;
         self.dirty.mappings.insert(object.clone());
@@ -59,19 +54,14 @@ impl Store {
                 continue;
             };
             let key = GroupKey::new(&mapping, self.selecting(&mapping));
-            let linked = upstream::link(
-                &mapping.upstream,
-                &Known {
-                    services: &self.services,
-                    has_services: &|namespace| self.namespaces.contains_key(namespace),
-                    complete: self.settings.in_cluster,
-                },
-            );
-            let problems = linked.problems.clone();
-            let cluster = self.use_cluster(&object, linked);
-            if old_cluster.as_ref() != Some(&cluster) {
+            let (cluster, problems) = if matches!(mapping.role, Role::Redirect(_)) {
                 self.release_cluster(&object, old_cluster.as_ref());
-            }
+                (None, Vec::new())
+            } else {
+                let (cluster, problems) =
+                    self.link_upstream(&object, &mapping.upstream, old_cluster.as_ref());
+                (Some(cluster), problems)
+            };
             let group = if old_group.as_deref() == Some(&key) {
                 old_group
             } else {
@@ -84,7 +74,7 @@ impl Store {
                 MappingState {
                     mapping: Some(mapping),
                     group,
-                    cluster: Some(cluster),
+                    cluster,
                     problems,
                 },
             );
@@ -126,7 +116,8 @@ impl Store {
                 members: BTreeSet::from([object.clone()]),
                 routes: Arc::default(),
                 hosts: BTreeSet::new(),
-                problems: Vec::new(),
+                problems: BTreeMap::new(),
+                idle: BTreeSet::new(),
             },
         );
         key
@@ -139,59 +130,6 @@ impl Store {
             group.members.remove(object);
             self.dirty.groups.insert(key);
         }
-    }
-
-    /// Files the cluster that a Mapping uses. The name says all that distinguishes it, so whoever asks for this name
-    /// asks for this cluster.
-    fn use_cluster(&mut self, object: &ObjectRef, linked: Linked) -> Arc<str> {
-        let name = linked.cluster.name.clone();
-        if self.ir.clusters.get(&name).map(AsRef::as_ref) != Some(&linked.cluster) {
-            self.ir
-                .clusters
-                .insert(name.clone(), Arc::new(linked.cluster));
-            self.dirty.units.insert(Unit::Cluster(name.clone()));
-        }
-        let state = self.clusters.entry(name.clone()).or_default();
-        state.users.insert(object.clone());
-        if state.endpoints != linked.endpoints {
-            let old = mem::replace(&mut state.endpoints, linked.endpoints.clone());
-            self.release_endpoints(&name, old);
-            if let Some(key) = linked.endpoints {
-                self.endpoint_users
-                    .entry(key.clone())
-                    .or_default()
-                    .insert(name.clone());
-                self.dirty.endpoints.insert(key);
-            }
-        }
-        name
-    }
-
-    fn release_cluster(&mut self, object: &ObjectRef, name: Option<&Arc<str>>) {
-        let Some(name) = name else { return };
-        let Some(state) = self.clusters.get_mut(name) else {
-            return;
-        };
-        state.users.remove(object);
-        if !state.users.is_empty() {
-            return;
-        }
-        let endpoints = state.endpoints.take();
-        self.clusters.remove(name);
-        self.release_endpoints(name, endpoints);
-        self.ir.clusters.remove(name);
-        self.dirty.units.insert(Unit::Cluster(name.clone()));
-    }
-
-    fn release_endpoints(&mut self, cluster: &Arc<str>, key: Option<upstream::EndpointsKey>) {
-        let Some(key) = key else { return };
-        if let Some(users) = self.endpoint_users.get_mut(&key) {
-            users.remove(cluster);
-            if users.is_empty() {
-                self.endpoint_users.remove(&key);
-            }
-        }
-        self.dirty.endpoints.insert(key);
     }
 
     pub(super) fn link_groups(&mut self) {
@@ -212,14 +150,14 @@ impl Store {
                     Some(Member {
                         object,
                         mapping: state.mapping.as_deref()?,
-                        cluster: state.cluster.clone()?,
+                        cluster: state.cluster.clone(),
                     })
                 })
                 .collect();
-            let (routes, problems) = group::routes(&key, &members);
-            let routes = reuse(&group.routes, routes);
+            let mut shared = group::share(&key, &members);
+            let routes = reuse(&group.routes, mem::take(&mut shared.routes));
             let hosts = self.hosts_of(&key, group);
-            self.attach(&key, routes, hosts, problems);
+            self.attach(&key, routes, hosts, shared);
         }
     }
 
@@ -268,7 +206,7 @@ impl Store {
         key: &Arc<GroupKey>,
         routes: Arc<[Arc<Route>]>,
         hosts: BTreeSet<ObjectRef>,
-        problems: Vec<crate::report::Problem>,
+        shared: group::Shared,
     ) {
         let Some(group) = self.groups.get_mut(key) else {
             return;
@@ -276,7 +214,8 @@ impl Store {
         let difference = difference(&group.routes, &routes);
         let old = mem::replace(&mut group.hosts, hosts);
         group.routes = routes;
-        group.problems = problems;
+        group.problems = shared.problems;
+        group.idle = shared.idle;
         let attached = group.attached(key);
         for host in old.difference(&group.hosts) {
             if let Some(state) = self.hosts.get_mut(host) {

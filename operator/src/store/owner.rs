@@ -20,20 +20,17 @@ impl Store {
                 .flat_map(|(_, clusters)| clusters)
                 .flat_map(|cluster| self.users_of_cluster(cluster))
                 .collect(),
-            Unit::Secret(name) => self
-                .hosts
-                .iter()
-                .filter(|(_, state)| state.tls.as_ref().is_some_and(|tls| tls.secret == *name))
-                .map(|(object, _)| object.clone())
-                .collect(),
+            Unit::Secret(name) => self.users_of_secret(name),
             Unit::Listener(key) => self.sockets.get(key).map_or_else(BTreeSet::new, |socket| {
                 let hosts = socket.link.hosts.iter().cloned();
+                let tcp_mappings = socket.link.tcp_mappings.iter().cloned();
                 socket
                     .claims
                     .first()
                     .cloned()
                     .into_iter()
                     .chain(hosts)
+                    .chain(tcp_mappings)
                     .collect()
             }),
             Unit::RouteTable(key) => self
@@ -52,6 +49,25 @@ impl Store {
             .get(name)
             .map(|state| state.users.clone())
             .unwrap_or_default()
+    }
+
+    fn users_of_secret(&self, name: &str) -> BTreeSet<ObjectRef> {
+        let hosts = self
+            .hosts
+            .iter()
+            .filter(|(_, state)| state.tls.as_ref().is_some_and(|tls| *tls.secret == *name))
+            .map(|(object, _)| object);
+        let contexts = self.contexts.iter().filter(|(_, state)| {
+            let client = state.client.as_ref().ok();
+            client.is_some_and(|tls| {
+                let named = [tls.certificate.as_deref(), tls.trusted.as_deref()];
+                named.contains(&Some(name))
+            })
+        });
+        hosts
+            .chain(contexts.map(|(object, _)| object))
+            .cloned()
+            .collect()
     }
 
     fn host_and_mappings(&self, host: &ObjectRef) -> BTreeSet<ObjectRef> {

@@ -48,7 +48,14 @@ impl Store {
             Kind::Listener => self.report_listener(object, &mut report),
             Kind::Host => self.report_host(object, &mut report),
             Kind::Mapping => self.report_mapping(object, &mut report),
-            Kind::Service | Kind::EndpointSlice | Kind::Secret | Kind::Document => {
+            Kind::TcpMapping => self.report_tcp_mapping(object, &mut report),
+            Kind::TlsContext => self.report_context(object, &mut report),
+            Kind::KubernetesServiceResolver
+            | Kind::KubernetesEndpointResolver
+            | Kind::Service
+            | Kind::EndpointSlice
+            | Kind::Secret
+            | Kind::Document => {
                 report.in_service = known.fragment.is_some();
             }
         }
@@ -128,13 +135,15 @@ impl Store {
         let Some(group) = state.group.as_ref().and_then(|key| self.groups.get(key)) else {
             return;
         };
-        report.problems.extend(group.problems.iter().cloned());
+        report
+            .problems
+            .extend(group.problems.get(object).into_iter().flatten().cloned());
         let served = group
             .hosts
             .iter()
             .filter(|host| self.tables_of_host.contains_key(host))
             .count();
-        report.in_service = served > 0;
+        report.in_service = served > 0 && !group.idle.contains(object);
         if group.hosts.is_empty() {
             report.problems.push(problem(
                 "NoMatchingHost",

@@ -34,9 +34,14 @@ impl Store {
             self.namespaces.remove(namespace);
         }
         if flipped {
-            self.dirty
-                .mappings
-                .extend(self.service_users.of_namespace(namespace).cloned());
+            let users: Vec<_> = self
+                .service_users
+                .of_namespace(namespace)
+                .cloned()
+                .collect();
+            for user in users {
+                self.look_again(&user);
+            }
         }
     }
 
@@ -80,9 +85,10 @@ impl Store {
     /// A Service decides what the clusters of its users are, and which ports its endpoints have.
     pub(super) fn link_services(&mut self) {
         for name in mem::take(&mut self.dirty.services) {
-            self.dirty
-                .mappings
-                .extend(self.service_users.of(&name).cloned());
+            let users: Vec<_> = self.service_users.of(&name).cloned().collect();
+            for user in users {
+                self.look_again(&user);
+            }
             self.dirty.slices.insert(name);
         }
         for name in mem::take(&mut self.dirty.slices) {
@@ -105,9 +111,10 @@ impl Store {
     /// A certificate is a resource of its own: only Hosts that could not use it before, or cannot any more, change.
     pub(super) fn link_secrets(&mut self) {
         for name in mem::take(&mut self.dirty.secrets) {
-            self.dirty
-                .hosts
-                .extend(self.secret_users.of(&name).cloned());
+            let users: Vec<_> = self.secret_users.of(&name).cloned().collect();
+            for user in users {
+                self.look_again(&user);
+            }
             let resource: Arc<str> = name.to_string().into();
             let used = self.secret_users.of(&name).next().is_some();
             let certificate = self
@@ -117,8 +124,10 @@ impl Store {
             let secret = certificate.filter(|_| used).map(|certificate| {
                 Arc::new(ir::Secret {
                     name: resource.clone(),
-                    certificate_chain: certificate.chain.clone(),
-                    private_key: certificate.key.clone(),
+                    content: ir::SecretContent::Certificate {
+                        chain: certificate.chain.clone(),
+                        private_key: certificate.key.clone(),
+                    },
                 })
             });
             let changed = match secret {

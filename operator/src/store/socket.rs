@@ -10,7 +10,7 @@ use nuncio_xds::{Unit, ir::ListenerKey};
 
 use super::{
     Store,
-    listener::{self, Candidate, Link},
+    listener::{self, Candidate, Demand, Link},
 };
 use crate::{object::ObjectRef, reconcile::Listener};
 
@@ -54,13 +54,16 @@ impl Store {
                     tls: state.tls.clone(),
                 })
                 .collect();
-            let link = listener::link(
-                key,
-                &claims,
-                &hosts,
-                self.settings.bind_address,
-                self.settings.loose_label_selectors,
-            );
+            let demand = Demand {
+                claims,
+                tcp: self.tcp_groups(socket),
+                hosts,
+                address: self.settings.bind_address,
+                loose: self.settings.loose_label_selectors,
+            };
+            let link = listener::link(key, &demand);
+            let tcp_mappings: Vec<ObjectRef> = socket.tcp.values().flatten().cloned().collect();
+            self.dirty.reports.extend(tcp_mappings);
             self.dirty.reports.extend(socket.claims.iter().cloned());
             self.replace_link(key, link);
         }
@@ -72,7 +75,7 @@ impl Store {
             return;
         };
         let old = mem::replace(&mut socket.link, link);
-        if socket.claims.is_empty() {
+        if socket.claims.is_empty() && socket.tcp.is_empty() {
             self.sockets.remove(&key);
         }
         let none = Link::default();

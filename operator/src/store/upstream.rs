@@ -2,17 +2,17 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use nuncio_xds::ir::{Cluster, Discovery, DnsFamily, Endpoints};
+use nuncio_xds::ir::{ClientTls, Cluster, Discovery, Endpoints};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     object::ObjectRef,
-    reconcile::{EndpointSlice, Name, Service, Upstream},
+    reconcile::{
+        ClusterSettings, EndpointSlice, Name, Origination, Resolver, ResolverKind, Service,
+        Upstream,
+    },
     report::{ConditionType, Problem, Severity},
 };
-
-/// A connection to the outside that takes longer has failed; upstream's default.
-const CONNECT_TIMEOUT_MS: u128 = 3000;
 
 /// Identity of a set of endpoints: a Service and the port of it that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,13 +32,17 @@ impl EndpointsKey {
     }
 }
 
-/// What is known of Services.
+/// What is known of what an upstream refers to.
 pub(super) struct Known<'a> {
     pub(super) services: &'a BTreeMap<Name, Arc<Service>>,
     /// Whether a namespace has any Service at all: then `a.b` with `b` that namespace can only mean a Service.
     pub(super) has_services: &'a dyn Fn(&str) -> bool,
     /// Whether every Service there is is known.
     pub(super) complete: bool,
+    /// What a resolver's name means.
+    pub(super) resolver: &'a dyn Fn(&str) -> Option<ResolverKind>,
+    /// TLS to upstreams as a TLSContext says, or why there is none; `None`: there is no such TLSContext.
+    pub(super) context: &'a dyn Fn(&Name) -> Option<Result<ClientTls, String>>,
 }
 
 /// The cluster of an upstream, with the endpoints that it needs and what is wrong with it.
@@ -51,84 +55,175 @@ pub(super) struct Linked {
 /// Links an upstream. Equal results for equal settings, whoever asks: clusters are shared.
 pub(super) fn link(upstream: &Upstream, known: &Known<'_>) -> Linked {
     let mut problems = Vec::new();
-    let found = upstream
-        .service
-        .as_ref()
-        .and_then(|name| known.services.get(name).map(|service| (name, service)));
+    let resolver = match &upstream.resolver {
+        Resolver::Service => Some(ResolverKind::Service),
+        Resolver::Endpoints => Some(ResolverKind::Endpoints),
+        Resolver::Named(name) => (known.resolver)(name),
+    };
+    let mut found = find(upstream, known, resolver, &mut problems);
+    let tls = tls(upstream, known, &mut problems);
+    let has_flaw = tls.is_err() || resolver.is_none();
+    if let (Resolver::Named(name), None) = (&upstream.resolver, resolver) {
+        problems.push(unresolved("ResolverNotFound", "spec.resolver", format!("there is no resolver {name:?}; kubernetes-service, endpoint and kubernetes-endpoint are built in; requests are answered with 503")));
+    }
+    let name: Arc<str> = cluster_name(upstream, &found.target, found.endpoints.is_some()).into();
+    if has_flaw {
+        // anything else would lead somewhere that was not meant, or there without the TLS that was
+        found.discovery = Discovery::Nowhere;
+        found.endpoints = None;
+    }
+    let settings = &upstream.settings;
+    let several = !matches!(found.discovery, Discovery::Static { .. });
+    let by_endpoints = matches!(found.discovery, Discovery::Endpoints(_));
+    if settings.balancer.is_some() && !several {
+        problems.push(without_endpoints(
+            "spec.load_balancer",
+            "there is one address to choose from",
+        ));
+    }
+    if !settings.health_checks.is_empty() && !by_endpoints && !has_flaw {
+        problems.push(without_endpoints(
+            "spec.health_checks",
+            "addresses are not checked",
+        ));
+    }
+    let stat_name = settings.stat_name.clone();
+    let stat_name = stat_name.unwrap_or_else(|| format!("{}_{}", found.target, upstream.port));
+    Linked {
+        cluster: Cluster {
+            name,
+            stat_name: self::stat_name(&stat_name),
+            discovery: found.discovery,
+            tls: tls.ok().flatten(),
+            http2: upstream.http2,
+            connect_timeout: settings.connect_timeout,
+            idle_timeout: settings.idle_timeout,
+            max_connection_lifetime: settings.max_connection_lifetime,
+            balancer: settings.balancer.filter(|_| several).unwrap_or_default(),
+            circuit_breakers: settings.circuit_breakers.clone(),
+            keepalive: settings.keepalive,
+            health_checks: if by_endpoints {
+                settings.health_checks.clone()
+            } else {
+                Vec::new()
+            },
+            outlier_detection: settings.outlier_detection,
+        },
+        endpoints: found.endpoints,
+        problems,
+    }
+}
+
+/// Where an upstream is found.
+struct Location {
+    discovery: Discovery,
+    endpoints: Option<EndpointsKey>,
+    /// What it is called.
+    target: String,
+}
+
+fn find(
+    upstream: &Upstream,
+    known: &Known<'_>,
+    resolver: Option<ResolverKind>,
+    problems: &mut Vec<Problem>,
+) -> Location {
+    let by_endpoints = resolver == Some(ResolverKind::Endpoints);
+    let settings = &upstream.settings;
+    let at = |target: String, discovery| Location {
+        discovery,
+        endpoints: None,
+        target,
+    };
     let dns = |host: &str| Discovery::Dns {
         host: host.to_owned(),
         port: upstream.port,
-        family: upstream.dns_family,
-        logical: upstream.logical_dns,
+        family: settings.dns_family,
+        logical: settings.logical_dns,
+        respect_ttl: settings.respect_dns_ttl,
     };
-    let mut endpoints = None;
-    let mut target = upstream.host.clone();
-    let discovery = if let Some(address) = upstream.address {
-        Discovery::Static {
-            address,
-            port: upstream.port,
-        }
-    } else if let Some((name, service)) = found {
-        target = format!("{}.{}", name.name, name.namespace);
-        check_port(name, service, upstream.port, &mut problems);
-        match (&service.external_name, service.cluster_ip) {
-            (Some(external), _) => dns(external),
-            (None, Some(address)) if !upstream.endpoints => Discovery::Static {
-                address,
-                port: upstream.port,
-            },
-            // a headless Service has no address but those of its pods
-            (None, _) => {
-                let key = EndpointsKey {
-                    service: name.clone(),
-                    port: upstream.port,
-                };
-                let discovery = Discovery::Endpoints(key.resource());
-                endpoints = Some(key);
-                discovery
-            }
-        }
-    } else if let Some(name) = upstream.service.as_ref().filter(|_| upstream.endpoints) {
-        target = format!("{}.{}", name.name, name.namespace);
-        problems.push(not_found(
-            name,
-            "no endpoints are known, so requests are answered with 503",
-        ));
+    let endpoints = |name: &Name| {
         let key = EndpointsKey {
             service: name.clone(),
             port: upstream.port,
         };
-        let discovery = Discovery::Endpoints(key.resource());
-        endpoints = Some(key);
-        discovery
-    } else {
-        if let Some(name) = &upstream.service
-            && known.complete
-            && (upstream.only_service || (known.has_services)(&name.namespace))
-        {
-            problems.push(not_found(
-                name,
-                "requests go to whatever DNS says, and are answered with 503 if it says nothing",
-            ));
+        Location {
+            discovery: Discovery::Endpoints(key.resource()),
+            endpoints: Some(key),
+            target: format!("{}.{}", name.name, name.namespace),
         }
-        dns(&upstream.host)
     };
-    let name: Arc<str> = cluster_name(upstream, &target, endpoints.is_some()).into();
-    let stat_name = upstream
-        .stat_name
-        .clone()
-        .unwrap_or_else(|| stat_name(&format!("{target}_{}", upstream.port)));
-    Linked {
-        cluster: Cluster {
+    if let Some(address) = upstream.address {
+        let discovery = Discovery::Static {
+            address,
+            port: upstream.port,
+        };
+        return at(upstream.host.clone(), discovery);
+    }
+    if let Some(name) = &upstream.service
+        && let Some(service) = known.services.get(name)
+    {
+        let target = format!("{}.{}", name.name, name.namespace);
+        check_port(name, service, upstream.port, problems);
+        return match (&service.external_name, service.cluster_ip) {
+            (Some(external), _) => at(target, dns(external)),
+            (None, Some(address)) if !by_endpoints => {
+                let port = upstream.port;
+                at(target, Discovery::Static { address, port })
+            }
+            // a headless Service has no address but those of its pods
+            (None, _) => endpoints(name),
+        };
+    }
+    if let Some(name) = upstream.service.as_ref().filter(|_| by_endpoints) {
+        problems.push(not_found(
             name,
-            stat_name,
-            discovery,
-            tls: upstream.tls,
-            http2: upstream.http2,
-            connect_timeout: upstream.connect_timeout,
-        },
-        endpoints,
-        problems,
+            "no endpoints are known, so requests are answered with 503",
+        ));
+        return endpoints(name);
+    }
+    if let Some(name) = &upstream.service
+        && known.complete
+        && (upstream.only_service || (known.has_services)(&name.namespace))
+    {
+        problems.push(not_found(
+            name,
+            "requests go to whatever DNS says, and are answered with 503 if it says nothing",
+        ));
+    }
+    at(upstream.host.clone(), dns(&upstream.host))
+}
+
+/// How TLS is originated; an error when it cannot be as it was asked for.
+fn tls(
+    upstream: &Upstream,
+    known: &Known<'_>,
+    problems: &mut Vec<Problem>,
+) -> Result<Option<ClientTls>, ()> {
+    let name = match &upstream.tls {
+        Origination::None => return Ok(None),
+        Origination::Plain => return Ok(Some(ClientTls::default())),
+        Origination::Context(name) => name,
+    };
+    match (known.context)(name) {
+        Some(Ok(tls)) => Ok(Some(tls)),
+        // as version v2 could have it
+        None if &*name.name == "true" => Ok(Some(ClientTls::default())),
+        None => {
+            problems.push(unresolved(
+                "TLSContextNotFound",
+                "spec.tls",
+                format!(
+                    "there is no TLSContext {:?}; requests are answered with 503 until it exists",
+                    name.name
+                ),
+            ));
+            Err(())
+        }
+        Some(Err(reason)) => {
+            problems.push(unresolved("InvalidTLSContext", "spec.tls", format!("TLSContext {:?} cannot be used: {reason}; requests are answered with 503 until it is mended", name.name)));
+            Err(())
+        }
     }
 }
 
@@ -139,35 +234,94 @@ fn cluster_name(upstream: &Upstream, target: &str, endpoints: bool) -> String {
     } else {
         format!("{target}:{}", upstream.port)
     };
-    for (set, suffix) in [
-        (endpoints, "/endpoints"),
-        (upstream.tls, "/tls"),
-        (upstream.http2, "/h2"),
-    ] {
-        if set {
-            name.push_str(suffix);
+    if endpoints {
+        name.push_str("/endpoints");
+    }
+    match &upstream.tls {
+        Origination::None => {}
+        Origination::Plain => name.push_str("/tls"),
+        Origination::Context(context) => {
+            name.push_str(&format!("/tls/{}/{}", context.namespace, context.name));
         }
     }
-    let mut other = String::new();
-    if upstream.connect_timeout.as_millis() != CONNECT_TIMEOUT_MS {
-        other.push_str(&format!("connect={:?};", upstream.connect_timeout));
+    if upstream.http2 {
+        name.push_str("/h2");
     }
-    if upstream.dns_family != DnsFamily::V4 || upstream.logical_dns {
-        other.push_str(&format!(
-            "dns={:?},{};",
-            upstream.dns_family, upstream.logical_dns
-        ));
-    }
-    if let Some(stat_name) = &upstream.stat_name {
-        other.push_str(&format!("stat={stat_name};"));
-    }
-    if let Some(tag) = &upstream.tag {
-        other.push_str(&format!("tag={tag};"));
+    let mut other = described(&upstream.settings);
+    if let Resolver::Named(resolver) = &upstream.resolver
+        && !["kubernetes-service", "endpoint", "kubernetes-endpoint"].contains(&&**resolver)
+    {
+        other.push_str(&format!("resolver={resolver};"));
     }
     if !other.is_empty() {
         name.push_str(&format!("/{:08x}", xxh3_64(other.as_bytes()) >> 32));
     }
     name
+}
+
+/// What differs from the default, as text that is the same for the same settings in every release.
+fn described(settings: &ClusterSettings) -> String {
+    let default = ClusterSettings::default();
+    let mut text = String::new();
+    let mut add = |name: &str, value: &dyn std::fmt::Debug, differs: bool| {
+        if differs {
+            text.push_str(&format!("{name}={value:?};"));
+        }
+    };
+    let s = settings;
+    add(
+        "connect",
+        &s.connect_timeout,
+        s.connect_timeout != default.connect_timeout,
+    );
+    let has_dns = (s.dns_family, s.logical_dns) != (default.dns_family, default.logical_dns);
+    add("dns", &(s.dns_family, s.logical_dns), has_dns);
+    add("ttl", &s.respect_dns_ttl, s.respect_dns_ttl);
+    add("idle", &s.idle_timeout, s.idle_timeout.is_some());
+    add(
+        "lifetime",
+        &s.max_connection_lifetime,
+        s.max_connection_lifetime.is_some(),
+    );
+    add("lb", &s.balancer, s.balancer.is_some());
+    add(
+        "breakers",
+        &s.circuit_breakers,
+        !s.circuit_breakers.is_empty(),
+    );
+    add("keepalive", &s.keepalive, s.keepalive.is_some());
+    add("health", &s.health_checks, !s.health_checks.is_empty());
+    add(
+        "outlier",
+        &s.outlier_detection,
+        s.outlier_detection.is_some(),
+    );
+    add("stat", &s.stat_name, s.stat_name.is_some());
+    add("tag", &s.tag, s.tag.is_some());
+    text
+}
+
+fn without_endpoints(path: &str, why: &str) -> Problem {
+    Problem {
+        condition: ConditionType::Accepted,
+        ..unresolved(
+            "NeedsEndpoints",
+            path,
+            format!(
+                "{why}: requests go to the address of the Service; set resolver: endpoint to have them go to its pods; it is left out"
+            ),
+        )
+    }
+}
+
+fn unresolved(reason: &'static str, path: &str, message: String) -> Problem {
+    Problem {
+        severity: Severity::Warning,
+        condition: ConditionType::ResolvedRefs,
+        reason,
+        path: path.to_owned(),
+        message,
+    }
 }
 
 /// Dots and colons separate the parts of a statistic's name, so they cannot be part of one.

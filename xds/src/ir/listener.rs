@@ -5,9 +5,10 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
-use super::TableKey;
+use super::{TableKey, TlsParameters};
 
 /// Transport protocol of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,19 +28,25 @@ impl fmt::Display for Transport {
     }
 }
 
-/// Identity of a listener: one socket. Its name does not depend on the object that asked for it, so that a
-/// listener which changes hands is updated in place.
+/// Identity of a listener: one socket. Its name does not depend on the object that asked for it, so that a listener
+/// which changes hands is updated in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerKey {
     /// Port number, 1 to 65535.
     pub port: u16,
     /// Transport protocol.
     pub transport: Transport,
+    /// Address to bind, if it is not the usual one.
+    pub address: Option<IpAddr>,
 }
 
 impl fmt::Display for ListenerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.transport, self.port)
+        write!(f, "{}-", self.transport)?;
+        if let Some(address) = self.address {
+            write!(f, "{address}-")?;
+        }
+        write!(f, "{}", self.port)
     }
 }
 
@@ -82,15 +89,39 @@ pub struct FilterChain {
     pub server_names: Vec<String>,
     /// TLS termination; `None` for the chain of cleartext connections.
     pub tls: Option<ServerTls>,
-    /// The routes.
-    pub table: TableKey,
+    /// What is done with what it carries.
+    pub action: ChainAction,
+}
+
+/// What is done with the connections of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainAction {
+    /// They carry HTTP, and these are the routes.
+    Http(TableKey),
+    /// Their bytes are passed on.
+    Tcp(TcpProxy),
+}
+
+/// Passes bytes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpProxy {
+    /// Names of [`super::Cluster`]s, with the share of connections that each gets; no share is zero.
+    pub clusters: Vec<(Arc<str>, u32)>,
+    /// Time without traffic after which a connection is closed; zero: never; `None`: Envoy's default of an hour.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// How TLS is terminated.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerTls {
     /// Name of the [`super::Secret`] with certificate and key.
     pub secret: Arc<str>,
+    /// Name of the [`super::Secret`] that says which clients are trusted; `None`: they are asked for no certificate.
+    pub trusted: Option<Arc<str>>,
+    /// Whether a client without a certificate is refused.
+    pub require_client_certificate: bool,
     /// Protocols offered by ALPN, preferred first; empty: none is offered.
     pub alpn: Vec<String>,
+    /// Versions, ciphers and curves.
+    pub parameters: TlsParameters,
 }

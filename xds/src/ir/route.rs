@@ -3,12 +3,11 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use bytes::Bytes;
 
-use super::ListenerKey;
+use super::{Action, ListenerKey};
 
 /// Identity of a route table: one per chain of a listener, so that a change of one host's routes is a change of
 /// one small table.
@@ -127,8 +126,8 @@ pub struct Route {
     pub query: Vec<QueryMatch>,
     /// Percentage of matching requests that take this route, 0 to 100; the others try the next one. `None`: all.
     pub percentage: Option<u32>,
-    /// Where requests go.
-    pub forward: Forward,
+    /// What is done with them.
+    pub action: Action,
     /// The encoded forms, each made once: see [`crate::render`]. Part of the value's identity it is not.
     pub(crate) encoded: EncodedRoute,
 }
@@ -142,7 +141,7 @@ pub(crate) struct EncodedRoute {
 impl Route {
     /// A route that has not been encoded yet.
     #[must_use]
-    pub fn new(name: String, path: PathMatch, forward: Forward) -> Self {
+    pub fn new(name: String, path: PathMatch, action: Action) -> Self {
         Self {
             name,
             path,
@@ -151,7 +150,7 @@ impl Route {
             authority: None,
             query: Vec::new(),
             percentage: None,
-            forward,
+            action,
             encoded: EncodedRoute::default(),
         }
     }
@@ -167,37 +166,8 @@ impl PartialEq for Route {
             && self.authority == other.authority
             && self.query == other.query
             && self.percentage == other.percentage
-            && self.forward == other.forward
+            && self.action == other.action
     }
 }
 
 impl Eq for Route {}
-
-/// Where a request goes, and how it is changed on the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
-    /// Name of the [`super::Cluster`].
-    pub cluster: Arc<str>,
-    /// Change of the path.
-    pub rewrite: Rewrite,
-    /// Time for the whole response; zero: no limit.
-    pub timeout: Duration,
-    /// Time without any traffic on a stream; `None`: the default of the listener.
-    pub idle_timeout: Option<Duration>,
-}
-
-/// Change of a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rewrite {
-    /// None.
-    Keep,
-    /// What the path condition matched (all of it for exact and regex conditions) is replaced by this text.
-    Prefix(String),
-    /// What the pattern (RE2) matches is replaced by the substitution.
-    Regex {
-        /// RE2 pattern.
-        pattern: String,
-        /// Replacement; `\1` to `\9` are groups.
-        substitution: String,
-    },
-}

@@ -4,29 +4,34 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::endpoint::load_assignment;
 use crate::{
-    ir::{self, Discovery, DnsFamily},
+    ir::{self, Balancer, Discovery, DnsFamily},
     pb::{
         envoy::{
             config::{
                 cluster::v3::{
-                    Cluster,
+                    CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions,
+                    circuit_breakers::Thresholds,
                     cluster::{
                         ClusterDiscoveryType, CustomClusterType, DiscoveryType, EdsClusterConfig,
+                        LbPolicy,
                     },
                 },
-                core::v3::{Http2ProtocolOptions, TransportSocket, transport_socket::ConfigType},
+                core::v3::{
+                    HealthCheck, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions,
+                    RoutingPriority, TcpKeepalive, health_check,
+                },
             },
             extensions::{
                 clusters::{common::dns::v3::DnsLookupFamily, dns::v3::DnsCluster},
-                transport_sockets::tls::v3::{CommonTlsContext, UpstreamTlsContext},
                 upstreams::http::v3::{
-                    HttpProtocolOptions,
+                    self as upstream,
                     http_protocol_options::{
                         ExplicitHttpConfig, UpstreamProtocolOptions,
                         explicit_http_config::ProtocolConfig,
                     },
                 },
             },
+            r#type::v3::Int64Range,
         },
         google::protobuf::Any,
     },
@@ -39,8 +44,13 @@ pub(super) fn cluster(cluster: &ir::Cluster) -> Cluster {
         name: name.clone(),
         alt_stat_name: cluster.stat_name.clone(),
         connect_timeout: Some(super::duration(cluster.connect_timeout)),
-        transport_socket: cluster.tls.then(upstream_tls),
+        lb_policy: lb_policy(cluster.balancer).into(),
+        transport_socket: cluster.tls.as_ref().map(super::tls::upstream),
         typed_extension_protocol_options: http_protocol_options(cluster),
+        circuit_breakers: circuit_breakers(&cluster.circuit_breakers),
+        upstream_connection_options: cluster.keepalive.as_ref().map(keepalive),
+        health_checks: cluster.health_checks.iter().map(health_check).collect(),
+        outlier_detection: cluster.outlier_detection.as_ref().map(outlier_detection),
         ..Cluster::default()
     };
     match &cluster.discovery {
@@ -50,17 +60,23 @@ pub(super) fn cluster(cluster: &ir::Cluster) -> Cluster {
                 Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
             message.load_assignment = Some(load_assignment(name, std::iter::once(address)));
         }
+        Discovery::Nowhere => {
+            message.cluster_discovery_type =
+                Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
+            message.load_assignment = Some(load_assignment(name, std::iter::empty()));
+        }
         Discovery::Dns {
             host,
             port,
             family,
             logical,
+            respect_ttl,
         } => {
             let address = super::host_address(host.clone(), *port);
             message.cluster_discovery_type =
                 Some(ClusterDiscoveryType::ClusterType(CustomClusterType {
                     name: "envoy.cluster.dns".to_owned(),
-                    typed_config: Some(dns_cluster(*family, *logical)),
+                    typed_config: Some(dns_cluster(*family, *logical, *respect_ttl)),
                 }));
             message.load_assignment = Some(load_assignment(name, std::iter::once(address)));
         }
@@ -76,15 +92,112 @@ pub(super) fn cluster(cluster: &ir::Cluster) -> Cluster {
     message
 }
 
+fn lb_policy(balancer: Balancer) -> LbPolicy {
+    match balancer {
+        Balancer::RoundRobin => LbPolicy::RoundRobin,
+        Balancer::LeastRequest => LbPolicy::LeastRequest,
+        Balancer::RingHash => LbPolicy::RingHash,
+        Balancer::Maglev => LbPolicy::Maglev,
+    }
+}
+
+fn circuit_breakers(breakers: &[ir::CircuitBreaker]) -> Option<CircuitBreakers> {
+    let thresholds: Vec<Thresholds> = breakers
+        .iter()
+        .map(|breaker| Thresholds {
+            priority: if breaker.high_priority {
+                RoutingPriority::High.into()
+            } else {
+                RoutingPriority::Default.into()
+            },
+            max_connections: breaker.max_connections.map(super::uint32),
+            max_pending_requests: breaker.max_pending_requests.map(super::uint32),
+            max_requests: breaker.max_requests.map(super::uint32),
+            max_retries: breaker.max_retries.map(super::uint32),
+            ..Thresholds::default()
+        })
+        .collect();
+    (!thresholds.is_empty()).then(|| CircuitBreakers {
+        thresholds,
+        ..CircuitBreakers::default()
+    })
+}
+
+fn keepalive(keepalive: &ir::Keepalive) -> UpstreamConnectionOptions {
+    UpstreamConnectionOptions {
+        tcp_keepalive: Some(TcpKeepalive {
+            keepalive_probes: keepalive.probes.map(super::uint32),
+            keepalive_time: keepalive.idle_seconds.map(super::uint32),
+            keepalive_interval: keepalive.interval_seconds.map(super::uint32),
+        }),
+        ..UpstreamConnectionOptions::default()
+    }
+}
+
+fn outlier_detection(detection: &ir::OutlierDetection) -> OutlierDetection {
+    OutlierDetection {
+        consecutive_5xx: detection.consecutive_5xx.map(super::uint32),
+        consecutive_gateway_failure: detection.consecutive_gateway_failure.map(super::uint32),
+        // counted, but not acted upon, unless it is asked for
+        enforcing_consecutive_gateway_failure: detection
+            .consecutive_gateway_failure
+            .map(|_| super::uint32(100)),
+        interval: detection.interval.map(super::duration),
+        base_ejection_time: detection.base_ejection_time.map(super::duration),
+        max_ejection_percent: detection.max_ejection_percent.map(super::uint32),
+        ..OutlierDetection::default()
+    }
+}
+
+fn health_check(check: &ir::HealthCheck) -> HealthCheck {
+    use health_check::{GrpcHealthCheck, HealthChecker, HttpHealthCheck};
+    HealthCheck {
+        timeout: Some(super::duration(check.timeout)),
+        interval: Some(super::duration(check.interval)),
+        unhealthy_threshold: Some(super::uint32(check.unhealthy_threshold)),
+        healthy_threshold: Some(super::uint32(check.healthy_threshold)),
+        health_checker: Some(match &check.checker {
+            ir::HealthChecker::Http {
+                path,
+                host,
+                add_headers,
+                remove_headers,
+                expected,
+            } => HealthChecker::HttpHealthCheck(HttpHealthCheck {
+                path: path.clone(),
+                host: host.clone(),
+                request_headers_to_add: super::header::added(add_headers),
+                request_headers_to_remove: remove_headers.clone(),
+                expected_statuses: expected
+                    .iter()
+                    .map(|(start, end)| Int64Range {
+                        start: i64::from(*start),
+                        end: i64::from(*end),
+                    })
+                    .collect(),
+                ..HttpHealthCheck::default()
+            }),
+            ir::HealthChecker::Grpc { service, authority } => {
+                HealthChecker::GrpcHealthCheck(GrpcHealthCheck {
+                    service_name: service.clone(),
+                    authority: authority.clone(),
+                    ..GrpcHealthCheck::default()
+                })
+            }
+        }),
+        ..HealthCheck::default()
+    }
+}
+
 /// The endpoints resource that has to follow this cluster.
 pub(super) fn endpoints_name(cluster: &ir::Cluster) -> Option<Arc<str>> {
     match &cluster.discovery {
         Discovery::Endpoints(name) => Some(name.clone()),
-        Discovery::Static { .. } | Discovery::Dns { .. } => None,
+        Discovery::Static { .. } | Discovery::Dns { .. } | Discovery::Nowhere => None,
     }
 }
 
-fn dns_cluster(family: DnsFamily, logical: bool) -> Any {
+fn dns_cluster(family: DnsFamily, logical: bool, respect_ttl: bool) -> Any {
     let family = match family {
         DnsFamily::V4 => DnsLookupFamily::V4Only,
         DnsFamily::V6 => DnsLookupFamily::V6Only,
@@ -93,34 +206,35 @@ fn dns_cluster(family: DnsFamily, logical: bool) -> Any {
     super::any(&DnsCluster {
         dns_lookup_family: family.into(),
         all_addresses_in_single_endpoint: logical,
+        respect_dns_ttl: respect_ttl,
         ..DnsCluster::default()
     })
 }
 
-fn upstream_tls() -> TransportSocket {
-    TransportSocket {
-        name: "envoy.transport_sockets.tls".to_owned(),
-        config_type: Some(ConfigType::TypedConfig(super::any(&UpstreamTlsContext {
-            common_tls_context: Some(CommonTlsContext::default()),
-            ..UpstreamTlsContext::default()
-        }))),
-    }
-}
-
 /// One entry at most: more would be encoded in random order.
 fn http_protocol_options(cluster: &ir::Cluster) -> HashMap<String, Any> {
-    if !cluster.http2 {
+    let common = HttpProtocolOptions {
+        idle_timeout: cluster.idle_timeout.map(super::duration),
+        max_connection_duration: cluster.max_connection_lifetime.map(super::duration),
+        ..HttpProtocolOptions::default()
+    };
+    let has_common = common != HttpProtocolOptions::default();
+    if !cluster.http2 && !has_common {
         return HashMap::new();
     }
-    let options = HttpProtocolOptions {
+    let protocol = if cluster.http2 {
+        ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())
+    } else {
+        ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())
+    };
+    let options = upstream::HttpProtocolOptions {
+        common_http_protocol_options: has_common.then_some(common),
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(
             ExplicitHttpConfig {
-                protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(
-                    Http2ProtocolOptions::default(),
-                )),
+                protocol_config: Some(protocol),
             },
         )),
-        ..HttpProtocolOptions::default()
+        ..upstream::HttpProtocolOptions::default()
     };
     HashMap::from([(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),

@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
+use super::filter_config;
 use crate::{
     ir,
-    pb::envoy::{
-        config::core::v3::Http2ProtocolOptions,
-        extensions::filters::{
-            http::router::v3::Router,
-            network::http_connection_manager::v3::{
-                HttpConnectionManager, HttpFilter, Rds,
-                http_connection_manager::{CodecType, RouteSpecifier},
-                http_filter::ConfigType,
+    pb::{
+        envoy::{
+            config::core::v3::Http2ProtocolOptions,
+            extensions::filters::{
+                http::{cors::v3::Cors, custom_response::v3::CustomResponse, router::v3::Router},
+                network::http_connection_manager::v3::{
+                    HttpConnectionManager, HttpFilter, Rds,
+                    http_connection_manager::{CodecType, RouteSpecifier},
+                    http_filter::ConfigType,
+                },
             },
         },
+        google::protobuf::Any,
     },
 };
 
@@ -35,11 +39,7 @@ pub(super) fn http_connection_manager(
             config_source: Some(super::ads()),
             route_config_name: table.to_string(),
         })),
-        http_filters: vec![HttpFilter {
-            name: "envoy.filters.http.router".to_owned(),
-            config_type: Some(ConfigType::TypedConfig(super::any(&Router::default()))),
-            ..HttpFilter::default()
-        }],
+        http_filters: http_filters(),
         http2_protocol_options: Some(Http2ProtocolOptions {
             max_concurrent_streams: Some(super::uint32(
                 listener
@@ -57,4 +57,27 @@ pub(super) fn http_connection_manager(
         normalize_path: Some(super::boolean(true)),
         ..HttpConnectionManager::default()
     }
+}
+
+/// The filters, in the order in which requests go through them. All but the last do nothing until a route says so.
+fn http_filters() -> Vec<HttpFilter> {
+    let filter = |name: &str, config: Any, disabled| HttpFilter {
+        name: name.to_owned(),
+        disabled,
+        config_type: Some(ConfigType::TypedConfig(config)),
+        ..HttpFilter::default()
+    };
+    vec![
+        filter(
+            filter_config::CUSTOM_RESPONSE,
+            super::any(&CustomResponse::default()),
+            true,
+        ),
+        filter(filter_config::CORS, super::any(&Cors {}), true),
+        filter(
+            "envoy.filters.http.router",
+            super::any(&Router::default()),
+            false,
+        ),
+    ]
 }

@@ -1,27 +1,19 @@
 //! `envoy.config.listener.v3.Listener`
 
-use super::http_connection_manager::http_connection_manager;
+use super::{http_connection_manager::http_connection_manager, tcp_proxy::tcp_proxy};
 use crate::{
-    ir::{self, Transport},
+    ir::{self, ChainAction, Transport},
     pb::{
         envoy::{
             config::{
-                core::v3::{
-                    Address, SocketAddress, TransportSocket, address, socket_address,
-                    transport_socket,
-                },
+                core::v3::{Address, SocketAddress, address, socket_address},
                 listener::v3::{
                     Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter,
                     listener_filter,
                 },
             },
-            extensions::{
-                filters::listener::{
-                    proxy_protocol::v3::ProxyProtocol, tls_inspector::v3::TlsInspector,
-                },
-                transport_sockets::tls::v3::{
-                    CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
-                },
+            extensions::filters::listener::{
+                proxy_protocol::v3::ProxyProtocol, tls_inspector::v3::TlsInspector,
             },
         },
         google::protobuf::Any,
@@ -100,34 +92,25 @@ fn filter_chain(listener: &ir::Listener, chain: &ir::FilterChain) -> FilterChain
             },
             ..FilterChainMatch::default()
         }),
-        filters: vec![Filter {
-            name: "envoy.filters.network.http_connection_manager".to_owned(),
-            config_type: Some(filter::ConfigType::TypedConfig(super::any(
-                &http_connection_manager(listener, &chain.table),
-            ))),
-        }],
-        transport_socket: chain.tls.as_ref().map(downstream_tls),
+        filters: vec![filter(listener, &chain.action)],
+        transport_socket: chain.tls.as_ref().map(super::tls::downstream),
         ..FilterChain::default()
     }
 }
 
-fn downstream_tls(tls: &ir::ServerTls) -> TransportSocket {
-    let context = DownstreamTlsContext {
-        common_tls_context: Some(CommonTlsContext {
-            tls_certificate_sds_secret_configs: vec![SdsSecretConfig {
-                name: tls.secret.to_string(),
-                sds_config: Some(super::ads()),
-            }],
-            alpn_protocols: tls.alpn.clone(),
-            ..CommonTlsContext::default()
-        }),
-        require_client_certificate: Some(super::boolean(false)),
-        ..DownstreamTlsContext::default()
+fn filter(listener: &ir::Listener, action: &ChainAction) -> Filter {
+    let (name, config) = match action {
+        ChainAction::Http(table) => (
+            "envoy.filters.network.http_connection_manager",
+            super::any(&http_connection_manager(listener, table)),
+        ),
+        ChainAction::Tcp(proxy) => (
+            "envoy.filters.network.tcp_proxy",
+            super::any(&tcp_proxy(&listener.stat_prefix, proxy)),
+        ),
     };
-    TransportSocket {
-        name: "envoy.transport_sockets.tls".to_owned(),
-        config_type: Some(transport_socket::ConfigType::TypedConfig(super::any(
-            &context,
-        ))),
+    Filter {
+        name: name.to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(config)),
     }
 }

@@ -3,35 +3,55 @@
 //! A table is put together from the encoded bytes of its routes, which each route keeps: when one of ten thousand
 //! changes, one is encoded and the rest is copied.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use prost::{
-    Message,
-    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
-};
+use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use prost::{Message, Name};
+
+use super::{
+    action, filter_config, header,
+    route_tree::{self, Tree},
+    wire::{self, Writer},
+};
 use crate::{
-    ir::{self, Insecure, PathMatch, Rewrite, StringMatch},
+    ir::{self, Action, Insecure, PathMatch, StringMatch},
     pb::envoy::{
         config::{
             core::v3::RuntimeFractionalPercent,
             route::v3::{
-                DirectResponseAction, HeaderMatcher, QueryParameterMatcher, RedirectAction, Route,
-                RouteAction, RouteConfiguration, RouteMatch, VirtualHost, header_matcher,
-                query_parameter_matcher, redirect_action, route, route_action, route_match,
+                DirectResponseAction, HeaderMatcher, QueryParameterMatcher, Route,
+                RouteConfiguration, RouteList, RouteMatch, VirtualHost, header_matcher,
+                query_parameter_matcher, route, route_match,
             },
         },
-        r#type::{
-            matcher::v3::{RegexMatchAndSubstitute, RegexMatcher, StringMatcher, string_matcher},
-            v3::{FractionalPercent, fractional_percent::DenominatorType},
+        r#type::matcher::v3::{
+            HttpRequestHeaderMatchInput, RegexMatcher, StringMatcher, string_matcher,
         },
     },
 };
 
-const VIRTUAL_HOSTS: u32 = 2; // field of RouteConfiguration
-const ROUTES: u32 = 3; // field of VirtualHost
+// Numbers of fields, by message.
+const VIRTUAL_HOSTS: u32 = 2;
+const VIRTUAL_HOST_ROUTES: u32 = 3;
+const VIRTUAL_HOST_MATCHER: u32 = 21;
+const FILTER_CONFIG: u32 = 13;
+const LIST_ROUTES: u32 = 1;
+const MATCHER_TREE: u32 = 2;
+const MATCHER_NO_MATCH: u32 = 3;
+const TREE_INPUT: u32 = 1;
+const TREE_PREFIXES: u32 = 3;
+const MAP_ENTRIES: u32 = 1;
+const ENTRY_KEY: u32 = 1;
+const ENTRY_VALUE: u32 = 2;
+const ON_MATCH_ACTION: u32 = 2;
+const EXTENSION_NAME: u32 = 1;
+const EXTENSION_CONFIG: u32 = 2;
 
 /// Prefix of the paths by which ACME servers check that a name is ours; they ask by http and must not be sent away.
 const ACME_CHALLENGE: &str = "/.well-known/acme-challenge/";
+
+/// The header by which proxies tell how a request came to them.
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// A form of a route: the same match in different company.
 #[derive(Clone, Copy)]
@@ -61,23 +81,82 @@ pub(super) fn route_configuration(table: &ir::RouteTable) -> Bytes {
     with_fields(&head, VIRTUAL_HOSTS, &virtual_hosts)
 }
 
+/// A virtual host with its routes: as a list, or behind a tree where they are many.
 fn virtual_host(table: &ir::TableKey, host: &ir::VirtualHost) -> Bytes {
     let head = VirtualHost {
         name: format!("{}-{}", table.listener, host.domain),
         domains: vec![host.domain.to_string()],
         ..VirtualHost::default()
     };
-    let routes: Vec<Bytes> = host
+    let routes: Vec<Vec<Bytes>> = host
         .routes
         .iter()
-        .flat_map(|route| {
+        .map(|route| {
             let with_authority = !implied(&host.domain, route.authority.as_ref());
             forms(host.insecure, route)
                 .iter()
                 .map(move |form| encoded(route, *form, with_authority))
+                .collect()
         })
         .collect();
-    with_fields(&head, ROUTES, &routes)
+    let sizes: Vec<usize> = routes
+        .iter()
+        .map(|forms| forms.iter().map(Bytes::len).sum())
+        .collect();
+    match route_tree::plan(host.routes.iter().map(AsRef::as_ref), &sizes) {
+        None => with_fields(&head, VIRTUAL_HOST_ROUTES, &routes.concat()),
+        Some(tree) => Writer::default()
+            .message(&head)
+            .field(VIRTUAL_HOST_MATCHER, &matcher(&tree, &routes))
+            .finish(),
+    }
+}
+
+/// The generic matcher that leads to few routes by the prefix of the path (`xds.type.matcher.v3.Matcher`).
+fn matcher(tree: &Tree<'_>, routes: &[Vec<Bytes>]) -> Bytes {
+    let input = super::any(&HttpRequestHeaderMatchInput {
+        header_name: ":path".to_owned(),
+    });
+    let leaves: Vec<Bytes> = tree
+        .leaves
+        .iter()
+        .map(|(key, places)| {
+            Writer::default()
+                .field(ENTRY_KEY, key.as_bytes())
+                .field(ENTRY_VALUE, &leaf(places, routes))
+                .finish()
+        })
+        .collect();
+    let prefixes = with_fields(&(), MAP_ENTRIES, &leaves);
+    let tree_field = Writer::with_capacity(prefixes.len() + 128)
+        .field(TREE_INPUT, &extension("path", &input.encode_to_vec()))
+        .field(TREE_PREFIXES, &prefixes)
+        .finish();
+    let mut matcher =
+        Writer::with_capacity(tree_field.len() + 128).field(MATCHER_TREE, &tree_field);
+    if !tree.rest.is_empty() {
+        matcher = matcher.field(MATCHER_NO_MATCH, &leaf(&tree.rest, routes));
+    }
+    matcher.finish()
+}
+
+/// `OnMatch` with a list of routes.
+fn leaf(places: &[usize], routes: &[Vec<Bytes>]) -> Bytes {
+    let routes: Vec<Bytes> = places
+        .iter()
+        .flat_map(|place| routes[*place].iter().cloned())
+        .collect();
+    let list = with_fields(&(), LIST_ROUTES, &routes);
+    let action = extension("routes", &wire::any(&RouteList::type_url(), &list));
+    Writer::default().field(ON_MATCH_ACTION, &action).finish()
+}
+
+/// `xds.core.v3.TypedExtensionConfig`
+fn extension(name: &str, config: &[u8]) -> Bytes {
+    Writer::with_capacity(name.len() + config.len() + 16)
+        .field(EXTENSION_NAME, name.as_bytes())
+        .field(EXTENSION_CONFIG, config)
+        .finish()
 }
 
 /// Answers what belongs to another connection.
@@ -118,7 +197,7 @@ fn forms(insecure: Insecure, route: &ir::Route) -> &'static [Form] {
 /// routes: they match the same, and where they would go does not matter.
 #[must_use]
 pub fn is_same_when_redirected(one: &ir::Route, other: &ir::Route) -> bool {
-    let is_forwarded = forms(Insecure::Redirect, one)
+    let is_shown = forms(Insecure::Redirect, one)
         .iter()
         .any(|form| !matches!(form, Form::Redirect));
     let same_match = one.name == other.name
@@ -128,7 +207,7 @@ pub fn is_same_when_redirected(one: &ir::Route, other: &ir::Route) -> bool {
         && one.authority == other.authority
         && one.query == other.query
         && one.percentage == other.percentage;
-    same_match && (!is_forwarded || one.forward == other.forward)
+    same_match && (!is_shown || one.action == other.action)
 }
 
 /// Whether every name that a virtual host takes also meets the route's condition on the name.
@@ -153,11 +232,7 @@ fn implied(domain: &str, authority: Option<&StringMatch>) -> bool {
 fn encoded(route: &ir::Route, form: Form, with_authority: bool) -> Bytes {
     let slot = form as usize * 2 + usize::from(with_authority);
     route.encoded.forms[slot]
-        .get_or_init(|| {
-            self::route(route, form, with_authority)
-                .encode_to_vec()
-                .into()
-        })
+        .get_or_init(|| self::route(route, form, with_authority))
         .clone()
 }
 
@@ -165,40 +240,63 @@ fn encoded(route: &ir::Route, form: Form, with_authority: bool) -> Bytes {
 fn with_fields(head: &impl Message, field: u32, values: &[Bytes]) -> Bytes {
     let size: usize = values
         .iter()
-        .map(|value| key_len(field) + encoded_len_varint(value.len() as u64) + value.len())
+        .map(|value| wire::field_len(field, value.len()))
         .sum();
-    let mut buffer = BytesMut::with_capacity(head.encoded_len() + size);
-    buffer.put_slice(&head.encode_to_vec());
-    for value in values {
-        encode_key(field, WireType::LengthDelimited, &mut buffer);
-        encode_varint(value.len() as u64, &mut buffer);
-        buffer.put_slice(value);
-    }
-    buffer.freeze()
+    Writer::with_capacity(head.encoded_len() + size)
+        .message(head)
+        .fields(field, values)
+        .finish()
 }
 
-fn route(route: &ir::Route, form: Form, with_authority: bool) -> Route {
+fn route(route: &ir::Route, form: Form, with_authority: bool) -> Bytes {
     let mut matcher = route_match(route);
     if with_authority && let Some(authority) = &route.authority {
-        matcher.headers.push(header(":authority", authority));
+        matcher
+            .headers
+            .push(header_matcher(":authority", authority));
     }
-    if matches!(form, Form::Secure) {
-        let https = StringMatch::Exact("https".to_owned());
-        matcher.headers.push(header("x-forwarded-proto", &https));
-    }
-    Route {
+    let mut message = Route {
         name: route.name.clone(),
-        r#match: Some(matcher),
-        action: Some(match form {
-            Form::Plain | Form::Secure => route::Action::Route(route_action(&route.forward)),
-            Form::Redirect => route::Action::Redirect(RedirectAction {
-                scheme_rewrite_specifier: Some(
-                    redirect_action::SchemeRewriteSpecifier::HttpsRedirect(true),
-                ),
-                ..RedirectAction::default()
-            }),
-        }),
         ..Route::default()
+    };
+    let mut filters = BTreeMap::new();
+    match form {
+        Form::Plain | Form::Secure => {
+            if matches!(form, Form::Secure) {
+                let https = StringMatch::Exact("https".to_owned());
+                // what the route itself says of it is overruled: secure requests are those with https
+                matcher
+                    .headers
+                    .retain(|header| header.name != FORWARDED_PROTO);
+                matcher
+                    .headers
+                    .push(header_matcher(FORWARDED_PROTO, &https));
+            }
+            filters = filter_config::of_action(&route.action);
+            act(&mut message, &route.action);
+        }
+        Form::Redirect => message.action = Some(route::Action::Redirect(action::https())),
+    }
+    message.r#match = Some(matcher);
+    Writer::default()
+        .message(&message)
+        .map(FILTER_CONFIG, &filters)
+        .finish()
+}
+
+/// What is done with a request.
+fn act(message: &mut Route, action: &Action) {
+    match action {
+        Action::Forward(forward) => {
+            message.action = Some(route::Action::Route(action::forward(forward)));
+            message.request_headers_to_add = header::added(&forward.request_headers.add);
+            message.request_headers_to_remove = forward.request_headers.remove.clone();
+            message.response_headers_to_add = header::added(&forward.response_headers.add);
+            message.response_headers_to_remove = forward.response_headers.remove.clone();
+        }
+        Action::Redirect(redirect) => {
+            message.action = Some(route::Action::Redirect(action::redirect(redirect)));
+        }
     }
 }
 
@@ -216,7 +314,7 @@ fn route_match(route: &ir::Route) -> RouteMatch {
         headers: route
             .headers
             .iter()
-            .map(|matcher| header(&matcher.name, &matcher.value))
+            .map(|matcher| header_matcher(&matcher.name, &matcher.value))
             .collect(),
         query_parameters: route
             .query
@@ -231,17 +329,14 @@ fn route_match(route: &ir::Route) -> RouteMatch {
             })
             .collect(),
         runtime_fraction: route.percentage.map(|percentage| RuntimeFractionalPercent {
-            default_value: Some(FractionalPercent {
-                numerator: percentage,
-                denominator: DenominatorType::Hundred.into(),
-            }),
+            default_value: Some(super::percentage(percentage)),
             ..RuntimeFractionalPercent::default()
         }),
         ..RouteMatch::default()
     }
 }
 
-fn header(name: &str, value: &StringMatch) -> HeaderMatcher {
+fn header_matcher(name: &str, value: &StringMatch) -> HeaderMatcher {
     HeaderMatcher {
         name: name.to_owned(),
         header_match_specifier: Some(header_matcher::HeaderMatchSpecifier::StringMatch(string(
@@ -269,29 +364,4 @@ fn regex(pattern: &str) -> RegexMatcher {
         regex: pattern.to_owned(),
         ..RegexMatcher::default()
     }
-}
-
-fn route_action(forward: &ir::Forward) -> RouteAction {
-    let mut action = RouteAction {
-        cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(
-            forward.cluster.to_string(),
-        )),
-        timeout: Some(super::duration(forward.timeout)),
-        idle_timeout: forward.idle_timeout.map(super::duration),
-        ..RouteAction::default()
-    };
-    match &forward.rewrite {
-        Rewrite::Keep => {}
-        Rewrite::Prefix(prefix) => action.prefix_rewrite.clone_from(prefix),
-        Rewrite::Regex {
-            pattern,
-            substitution,
-        } => {
-            action.regex_rewrite = Some(RegexMatchAndSubstitute {
-                pattern: Some(regex(pattern)),
-                substitution: substitution.clone(),
-            });
-        }
-    }
-    action
 }

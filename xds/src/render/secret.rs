@@ -1,22 +1,35 @@
 //! `envoy.extensions.transport_sockets.tls.v3.Secret`
 
 use crate::{
-    ir,
+    ir::{self, SecretContent},
     pb::envoy::{
         config::core::v3::{DataSource, data_source::Specifier},
-        extensions::transport_sockets::tls::v3::{Secret, TlsCertificate, secret},
+        extensions::transport_sockets::tls::v3::{
+            CertificateValidationContext, Secret, TlsCertificate, secret,
+        },
     },
 };
 
-/// A certificate with its key, both inline: Envoy gets them over the ADS stream only.
+/// Certificates and keys, inline: Envoy gets them over the ADS stream only.
 pub(super) fn secret(secret: &ir::Secret) -> Secret {
     Secret {
         name: secret.name.to_string(),
-        r#type: Some(secret::Type::TlsCertificate(TlsCertificate {
-            certificate_chain: Some(inline(&secret.certificate_chain)),
-            private_key: Some(inline(&secret.private_key)),
-            ..TlsCertificate::default()
-        })),
+        r#type: Some(match &secret.content {
+            SecretContent::Certificate { chain, private_key } => {
+                secret::Type::TlsCertificate(TlsCertificate {
+                    certificate_chain: Some(inline(chain)),
+                    private_key: Some(inline(private_key)),
+                    ..TlsCertificate::default()
+                })
+            }
+            SecretContent::Validation { trusted, revoked } => {
+                secret::Type::ValidationContext(CertificateValidationContext {
+                    trusted_ca: Some(inline(trusted)),
+                    crl: revoked.as_deref().map(inline),
+                    ..CertificateValidationContext::default()
+                })
+            }
+        }),
     }
 }
 

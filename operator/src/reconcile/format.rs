@@ -1,0 +1,231 @@
+//! Texts with Envoy's `%…%` operators ("Format strings" in Envoy's documentation). One that Envoy does not know would
+//! have it refuse a whole table of routes, so they are checked first.
+
+/// What an operator takes in brackets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Argument {
+    /// Nothing.
+    None,
+    /// Something, if anything.
+    Optional,
+    /// A header name, or two with a question mark between them.
+    Header,
+    /// Anything but nothing.
+    Required,
+}
+
+const OPERATORS: [(&str, Argument); 88] = {
+    use Argument::{Header, None, Optional, Required};
+    [
+        ("ACCESS_LOG_TYPE", None),
+        ("BYTES_RECEIVED", None),
+        ("BYTES_SENT", None),
+        ("CLUSTER_METADATA", Required),
+        ("CONNECTION_ID", None),
+        ("CONNECTION_TERMINATION_DETAILS", None),
+        ("DOWNSTREAM_DETECTED_CLOSE_TYPE", None),
+        ("DOWNSTREAM_DIRECT_LOCAL_ADDRESS", None),
+        ("DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT", None),
+        ("DOWNSTREAM_DIRECT_LOCAL_PORT", None),
+        ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS", None),
+        ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", None),
+        ("DOWNSTREAM_DIRECT_REMOTE_PORT", None),
+        ("DOWNSTREAM_HEADER_BYTES_RECEIVED", None),
+        ("DOWNSTREAM_HEADER_BYTES_SENT", None),
+        ("DOWNSTREAM_LOCAL_ADDRESS", None),
+        ("DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", None),
+        ("DOWNSTREAM_LOCAL_DNS_SAN", None),
+        ("DOWNSTREAM_LOCAL_EMAIL_SAN", None),
+        ("DOWNSTREAM_LOCAL_IP_SAN", None),
+        ("DOWNSTREAM_LOCAL_OTHERNAME_SAN", None),
+        ("DOWNSTREAM_LOCAL_PORT", None),
+        ("DOWNSTREAM_LOCAL_SUBJECT", None),
+        ("DOWNSTREAM_LOCAL_URI_SAN", None),
+        ("DOWNSTREAM_PEER_CERT", None),
+        ("DOWNSTREAM_PEER_CERT_V_END", Optional),
+        ("DOWNSTREAM_PEER_CERT_V_START", Optional),
+        ("DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1", None),
+        ("DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256", None),
+        ("DOWNSTREAM_PEER_CHAIN_SERIALS", None),
+        ("DOWNSTREAM_PEER_DNS_SAN", None),
+        ("DOWNSTREAM_PEER_EMAIL_SAN", None),
+        ("DOWNSTREAM_PEER_FINGERPRINT_1", None),
+        ("DOWNSTREAM_PEER_FINGERPRINT_256", None),
+        ("DOWNSTREAM_PEER_IP_SAN", None),
+        ("DOWNSTREAM_PEER_ISSUER", None),
+        ("DOWNSTREAM_PEER_OTHERNAME_SAN", None),
+        ("DOWNSTREAM_PEER_SERIAL", None),
+        ("DOWNSTREAM_PEER_SUBJECT", None),
+        ("DOWNSTREAM_PEER_URI_SAN", None),
+        ("DOWNSTREAM_REMOTE_ADDRESS", None),
+        ("DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", None),
+        ("DOWNSTREAM_REMOTE_PORT", None),
+        ("DOWNSTREAM_TLS_CIPHER", None),
+        ("DOWNSTREAM_TLS_SESSION_ID", None),
+        ("DOWNSTREAM_TLS_VERSION", None),
+        ("DOWNSTREAM_TRANSPORT_FAILURE_REASON", None),
+        ("DOWNSTREAM_WIRE_BYTES_RECEIVED", None),
+        ("DOWNSTREAM_WIRE_BYTES_SENT", None),
+        ("DURATION", None),
+        ("DYNAMIC_METADATA", Required),
+        ("FILTER_CHAIN_NAME", None),
+        ("GRPC_STATUS_NUMBER", None),
+        ("HOSTNAME", None),
+        ("LOCAL_REPLY_BODY", None),
+        ("PROTOCOL", None),
+        ("REQ", Header),
+        ("REQUESTED_SERVER_NAME", None),
+        ("REQUEST_DURATION", None),
+        ("REQUEST_TX_DURATION", None),
+        ("RESP", Header),
+        ("RESPONSE_CODE", None),
+        ("RESPONSE_CODE_DETAILS", None),
+        ("RESPONSE_DURATION", None),
+        ("RESPONSE_FLAGS", None),
+        ("RESPONSE_FLAGS_LONG", None),
+        ("RESPONSE_TX_DURATION", None),
+        ("ROUNDTRIP_DURATION", None),
+        ("ROUTE_NAME", None),
+        ("START_TIME", Optional),
+        ("STREAM_ID", None),
+        ("TRACE_ID", None),
+        ("TRAILER", Header),
+        ("UPSTREAM_CLUSTER", None),
+        ("UPSTREAM_CLUSTER_RAW", None),
+        ("UPSTREAM_CONNECTION_ID", None),
+        ("UPSTREAM_HOST", None),
+        ("UPSTREAM_HOST_NAME", None),
+        ("UPSTREAM_LOCAL_ADDRESS", None),
+        ("UPSTREAM_METADATA", Required),
+        ("UPSTREAM_PEER_SUBJECT", None),
+        ("UPSTREAM_PROTOCOL", None),
+        ("UPSTREAM_REMOTE_ADDRESS", None),
+        ("UPSTREAM_REMOTE_PORT", None),
+        ("UPSTREAM_REQUEST_ATTEMPT_COUNT", None),
+        ("UPSTREAM_TLS_VERSION", None),
+        ("UPSTREAM_TRANSPORT_FAILURE_REASON", None),
+        ("VIRTUAL_CLUSTER_NAME", None),
+    ]
+};
+
+/// Why Envoy would refuse this text; `None` if it takes it.
+pub(super) fn flaw(text: &str) -> Option<String> {
+    let mut rest = text;
+    while let Some(start) = rest.find('%') {
+        let operator = &rest[start + 1..];
+        if let Some(after) = operator.strip_prefix('%') {
+            rest = after;
+            continue;
+        }
+        match one(operator) {
+            Ok(after) => rest = after,
+            Err(flaw) => return Some(flaw),
+        }
+    }
+    None
+}
+
+/// What follows an operator, given the text after its first percent sign.
+fn one(text: &str) -> Result<&str, String> {
+    let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    let end = text.bytes().position(|byte| !is_name(byte));
+    let (name, mut rest) = text.split_at(end.unwrap_or(text.len()));
+    if name.is_empty() {
+        return Err("has a percent sign that begins no operator; write %% for the sign".to_owned());
+    }
+    let unended = || {
+        format!(
+            "has an operator %{name} that does not end with a percent sign; write %% for the sign"
+        )
+    };
+    let argument = match rest.strip_prefix('(') {
+        None => None,
+        Some(inside) => {
+            let end = inside.find(')').ok_or_else(unended)?;
+            rest = &inside[end + 1..];
+            Some(&inside[..end])
+        }
+    };
+    if let Some(digits) = rest.strip_prefix(':') {
+        let end = digits.bytes().position(|byte| !byte.is_ascii_digit());
+        let (length, after) = digits.split_at(end.unwrap_or(digits.len()));
+        if length.is_empty() || length.len() > 6 {
+            return Err(unended());
+        }
+        rest = after;
+    }
+    let rest = rest.strip_prefix('%').ok_or_else(unended)?;
+    let Some((_, expected)) = OPERATORS.iter().find(|(known, _)| *known == name) else {
+        return Err(format!(
+            "has the operator %{name}%, which is not known here"
+        ));
+    };
+    let fits = match (expected, argument) {
+        (Argument::None, argument) => argument.is_none(),
+        (Argument::Optional, None) => true,
+        (Argument::Optional, Some(format)) => !format.is_empty() && !format.contains(['%', '{']),
+        (Argument::Header, Some(names)) => is_header_choice(names),
+        (Argument::Required, Some(argument)) => {
+            !argument.is_empty() && argument.split(':').all(|part| !part.is_empty())
+        }
+        (Argument::Header | Argument::Required, None) => false,
+    };
+    if fits {
+        Ok(rest)
+    } else {
+        Err(format!(
+            "has the operator %{name}% with something else in brackets than it takes"
+        ))
+    }
+}
+
+fn is_header_choice(names: &str) -> bool {
+    let names: Vec<&str> = names.split('?').collect();
+    names.len() <= 2
+        && names
+            .iter()
+            .all(|name| super::is_header_name(name.strip_prefix(':').unwrap_or(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::flaw;
+
+    #[test]
+    fn operators_of_envoy_have_no_flaw() {
+        for text in [
+            "",
+            "plain",
+            "100%%",
+            "%PROTOCOL%",
+            "a %REQ(x-a)% b",
+            "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+            "%REQ(x-a):5%",
+            "%START_TIME%",
+            "%DYNAMIC_METADATA(a:b)%",
+        ] {
+            assert_eq!(flaw(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_envoy_does_not_know_is_a_flaw() {
+        for text in [
+            "100%",
+            "%",
+            "% PROTOCOL%",
+            "%NOTHING%",
+            "%protocol%",
+            "%PROTOCOL",
+            "%REQ%",
+            "%REQ()%",
+            "%REQ(a?b?c)%",
+            "%REQ(a b)%",
+            "%REQ(a",
+            "%PROTOCOL(x)%",
+            "%REQ(a):%",
+        ] {
+            assert!(flaw(text).is_some(), "{text}");
+        }
+    }
+}

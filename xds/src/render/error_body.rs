@@ -1,0 +1,102 @@
+//! `envoy.extensions.filters.http.custom_response.v3.CustomResponse`: bodies that replace those of errors.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::{Message, Name};
+
+use super::wire::{self, Writer};
+use crate::{
+    ir::{BodyFormat, ErrorBody},
+    pb::envoy::{
+        config::core::v3::{DataSource, data_source::Specifier},
+        extensions::{
+            filters::http::custom_response::v3::CustomResponse,
+            http::custom_response::local_response_policy::v3::LocalResponsePolicy,
+        },
+        r#type::matcher::v3::HttpResponseStatusCodeMatchInput,
+    },
+};
+
+// Numbers of fields, by message.
+const CUSTOM_RESPONSE_MATCHER: u32 = 1;
+const MATCHER_TREE: u32 = 2;
+const TREE_INPUT: u32 = 1;
+const TREE_EXACT: u32 = 2;
+const ON_MATCH_ACTION: u32 = 2;
+const EXTENSION_NAME: u32 = 1;
+const EXTENSION_CONFIG: u32 = 2;
+const POLICY_BODY_FORMAT: u32 = 2;
+const FORMAT_JSON: u32 = 2;
+const FORMAT_CONTENT_TYPE: u32 = 4;
+const FORMAT_TEXT_SOURCE: u32 = 5;
+const STRUCT_FIELDS: u32 = 1;
+const VALUE_STRING: u32 = 3;
+const MAP: u32 = 1;
+
+/// An encoded `Any`: which body replaces that of which status.
+pub(super) fn custom_response(bodies: &BTreeMap<u16, ErrorBody>) -> Bytes {
+    let actions: BTreeMap<String, Bytes> = bodies
+        .iter()
+        .map(|(status, body)| {
+            let policy = wire::any(&LocalResponsePolicy::type_url(), &policy(body));
+            let action = extension("body", &policy);
+            let on_match = Writer::default().field(ON_MATCH_ACTION, &action).finish();
+            (status.to_string(), on_match)
+        })
+        .collect();
+    let input = super::any(&HttpResponseStatusCodeMatchInput {}).encode_to_vec();
+    let exact = Writer::default().map(MAP, &actions).finish();
+    let tree = Writer::default()
+        .field(TREE_INPUT, &extension("status", &input))
+        .field(TREE_EXACT, &exact)
+        .finish();
+    let matcher = Writer::default().field(MATCHER_TREE, &tree).finish();
+    let response = Writer::default()
+        .field(CUSTOM_RESPONSE_MATCHER, &matcher)
+        .finish();
+    wire::any(&CustomResponse::type_url(), &response)
+}
+
+/// `xds.core.v3.TypedExtensionConfig`
+fn extension(name: &str, config: &[u8]) -> Bytes {
+    Writer::default()
+        .field(EXTENSION_NAME, name.as_bytes())
+        .field(EXTENSION_CONFIG, config)
+        .finish()
+}
+
+fn policy(body: &ErrorBody) -> Bytes {
+    let source = |specifier| DataSource {
+        specifier: Some(specifier),
+        ..DataSource::default()
+    };
+    let mut format = Writer::default();
+    format = match &body.format {
+        BodyFormat::Text(text) => {
+            let source = source(Specifier::InlineString(text.clone()));
+            format.field(FORMAT_TEXT_SOURCE, &source.encode_to_vec())
+        }
+        BodyFormat::File(path) => {
+            let source = source(Specifier::Filename(path.clone()));
+            format.field(FORMAT_TEXT_SOURCE, &source.encode_to_vec())
+        }
+        BodyFormat::Json(fields) => {
+            let fields: BTreeMap<String, Bytes> = fields
+                .iter()
+                .map(|(name, text)| {
+                    let value = Writer::default().field(VALUE_STRING, text.as_bytes());
+                    (name.clone(), value.finish())
+                })
+                .collect();
+            let json = Writer::default().map(STRUCT_FIELDS, &fields).finish();
+            format.field(FORMAT_JSON, &json)
+        }
+    };
+    if let Some(content_type) = &body.content_type {
+        format = format.field(FORMAT_CONTENT_TYPE, content_type.as_bytes());
+    }
+    Writer::default()
+        .field(POLICY_BODY_FORMAT, &format.finish())
+        .finish()
+}

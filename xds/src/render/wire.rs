@@ -1,0 +1,76 @@
+//! Protobuf written by hand where generated types cannot: maps, which they would write in random order, and messages
+//! that are put together from parts which are encoded already.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::{
+    Message,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
+};
+
+/// A message under construction.
+#[derive(Default)]
+pub(super) struct Writer(BytesMut);
+
+impl Writer {
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Self(BytesMut::with_capacity(bytes))
+    }
+
+    /// The fields of a message, none of which is written here again.
+    pub(super) fn message(mut self, message: &impl Message) -> Self {
+        self.0.reserve(message.encoded_len());
+        // a buffer that grows has room
+        let _ = message.encode(&mut self.0);
+        self
+    }
+
+    /// A field that is a string, bytes, or an encoded message.
+    pub(super) fn field(mut self, number: u32, value: &[u8]) -> Self {
+        self.push(number, value);
+        self
+    }
+
+    /// The values of a repeated field.
+    pub(super) fn fields(mut self, number: u32, values: &[Bytes]) -> Self {
+        for value in values {
+            self.push(number, value);
+        }
+        self
+    }
+
+    /// A map from strings to strings or encoded messages, in its order.
+    pub(super) fn map<V: AsRef<[u8]>>(mut self, number: u32, map: &BTreeMap<String, V>) -> Self {
+        for (key, value) in map {
+            let entry = Self::default()
+                .field(1, key.as_bytes())
+                .field(2, value.as_ref());
+            self.push(number, &entry.finish());
+        }
+        self
+    }
+
+    pub(super) fn finish(self) -> Bytes {
+        self.0.freeze()
+    }
+
+    fn push(&mut self, number: u32, value: &[u8]) {
+        encode_key(number, WireType::LengthDelimited, &mut self.0);
+        encode_varint(value.len() as u64, &mut self.0);
+        self.0.put_slice(value);
+    }
+}
+
+/// How many bytes a field of this many takes.
+pub(super) fn field_len(number: u32, bytes: usize) -> usize {
+    key_len(number) + encoded_len_varint(bytes as u64) + bytes
+}
+
+/// An encoded `google.protobuf.Any`.
+pub(super) fn any(type_url: &str, value: &[u8]) -> Bytes {
+    Writer::default()
+        .field(1, type_url.as_bytes())
+        .field(2, value)
+        .finish()
+}

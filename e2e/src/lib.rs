@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod client;
 pub mod control_plane;
 pub mod gateway;
+pub mod kat;
 pub mod kubectl;
 pub mod process;
 pub mod sandbox;

@@ -55,7 +55,10 @@ fn of_tls(error: &rustls::Error) -> Option<String> {
         }
         rustls::Error::InvalidCertificate(reason) => {
             let reason = match reason {
-                CertificateError::UnknownIssuer => "certificate signed by unknown authority",
+                // an authority of the same name, with another key
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    "certificate signed by unknown authority"
+                }
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                     "certificate has expired or is not yet valid"
                 }

@@ -1,5 +1,7 @@
 //! Access log entries as JSON, with the names of the protos; what is not set is left out.
 
+use std::collections::HashMap;
+
 use nuncio_xds::pb::envoy::data::accesslog::v3::{
     AccessLogCommon, ConnectionProperties, HttpAccessLogEntry, HttpRequestProperties,
     HttpResponseProperties, TcpAccessLogEntry,
@@ -61,7 +63,7 @@ fn request(request: &HttpRequestProperties) -> Value {
         "original_path": request.original_path,
         "request_headers_bytes": request.request_headers_bytes,
         "request_body_bytes": request.request_body_bytes,
-        "request_headers": request.request_headers,
+        "request_headers": headers(&request.request_headers),
     }))
 }
 
@@ -70,10 +72,15 @@ fn response(response: &HttpResponseProperties) -> Value {
         "response_code": response.response_code.map(|code| set(json!({"value": code.value}))),
         "response_headers_bytes": response.response_headers_bytes,
         "response_body_bytes": response.response_body_bytes,
-        "response_headers": response.response_headers,
-        "response_trailers": response.response_trailers,
+        "response_headers": headers(&response.response_headers),
+        "response_trailers": headers(&response.response_trailers),
         "response_code_details": response.response_code_details,
     }))
+}
+
+/// Headers, if there are any.
+fn headers(headers: &HashMap<String, String>) -> Option<&HashMap<String, String>> {
+    (!headers.is_empty()).then_some(headers)
 }
 
 /// The object without what is not set; an object in it that was set stays, even when it is empty.

@@ -3,6 +3,9 @@
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value};
 
+/// Longest list of headers in HTTP/2, in bytes; a whole body comes back in a header.
+pub(crate) const LIMIT: u32 = 1 << 20;
+
 /// Names in lower case.
 pub(crate) fn lower(headers: &HeaderMap) -> Value {
     collect(headers, str::to_owned)

@@ -1,6 +1,7 @@
 //! TLS between the two, HTTP/2 by negotiation, and what each says about it.
 
 use anyhow::Result;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use nuncio_e2e::{
     certificate::Authority,
     kat::{
@@ -23,7 +24,6 @@ async fn serve(names: &[&str]) -> Result<(Server, String, Authority)> {
 }
 
 fn pem(authority: &Authority) -> String {
-    use base64::{Engine as _, prelude::BASE64_STANDARD};
     let der = BASE64_STANDARD.encode(authority.der());
     let lines: Vec<_> = der
         .as_bytes()
@@ -75,6 +75,23 @@ async fn a_name_is_asked_for_and_http2_negotiated() -> Result<()> {
     let name = json!({"Type": [2, 5, 4, 3], "Value": "rcgen self signed cert"});
     assert_eq!(certificate["Issuer"]["Names"], json!([name]));
     assert_eq!(certificate["Issuer"]["CommonName"], name["Value"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_long_body_comes_back_in_a_header_of_http2() -> Result<()> {
+    let (_server, address, _) = serve(&["example.com"]).await?;
+    let body = "long ".repeat(20_000);
+    let encoded = BASE64_STANDARD.encode(&body);
+    let url = format!("https://{address}/");
+    let query = json!({"url": url, "insecure": true, "method": "POST", "body": encoded});
+    let result = result(query).await?;
+    assert_eq!(
+        result["json"]["request"]["tls"]["negotiated-protocol"],
+        "h2"
+    );
+    let header = result["headers"]["Kat-Resp-Http-Request-Body"][0].as_str();
+    assert_eq!(header.map(str::trim_end), Some(body.trim_end()));
     Ok(())
 }
 

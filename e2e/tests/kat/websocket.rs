@@ -3,9 +3,12 @@
 use anyhow::Result;
 use axum::{Router, extract::WebSocketUpgrade, routing::any};
 use futures::{SinkExt as _, StreamExt as _};
-use nuncio_e2e::kat::{
-    client,
-    server::{HealthCheck, Http},
+use nuncio_e2e::{
+    certificate::Authority,
+    kat::{
+        client,
+        server::{HealthCheck, Http, Listen, Server},
+    },
 };
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -36,7 +39,7 @@ async fn an_end_without_a_close_is_an_error() -> Result<()> {
     assert!(
         result["error"]
             .as_str()
-            .is_some_and(|error| !error.is_empty()),
+            .is_some_and(|error| error.contains("close 1006")),
         "{result}"
     );
     Ok(())
@@ -73,5 +76,17 @@ async fn a_websocket_ends_with_its_server() -> Result<()> {
     drop(server);
     let end = tokio::time::timeout(nuncio_e2e::wait::PATIENCE, socket.next()).await?;
     assert!(!matches!(end, Some(Ok(_))), "{end:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_websocket_goes_over_tls_too() -> Result<()> {
+    let certificate = Authority::new()?.issue(&["example.com"])?;
+    let listen = Listen::default().tls("127.0.0.1:0", certificate);
+    let server = Server::start(&listen, Http::new("first").router()).await?;
+    let url = format!("wss://{}/", server.tls_address()?);
+    let result = result(json!({"url": url, "insecure": true, "messages": ["one"]})).await?;
+    assert_eq!(result["messages"], json!(["one"]), "{result}");
+    assert_eq!(result["tls_version"], 772);
     Ok(())
 }

@@ -17,6 +17,7 @@ use super::{
     result::{self, Object},
     transport::{self, PATIENCE, Stream},
 };
+use crate::kat::header::LIMIT;
 
 /// An answer, whole.
 pub(super) type Answer = Response<Collected<Bytes>>;
@@ -85,7 +86,8 @@ pub(super) async fn over_http2(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Answer> {
-    let builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.max_header_list_size(LIMIT);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     let mut driver = JoinSet::new();
     driver.spawn(connection);

@@ -9,6 +9,7 @@ use tokio_tungstenite::{
     tungstenite::{
         Error, Message,
         client::IntoClientRequest as _,
+        error::ProtocolError,
         handshake::client::Request,
         protocol::{CloseFrame, frame::coding::CloseCode},
     },
@@ -89,7 +90,11 @@ async fn talk(
     };
     let receive = async {
         while let Some(message) = stream.next().await {
-            match message? {
+            let message = match message {
+                Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => break,
+                message => message?,
+            };
+            match message {
                 Message::Text(text) => received.push(text.to_string()),
                 Message::Binary(bytes) => {
                     received.push(String::from_utf8_lossy(&bytes).into_owned())

@@ -18,9 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
 use super::tls::Session;
-
-/// Longest list of request headers, in bytes.
-const HEADERS: u32 = 1 << 20;
+use crate::kat::header::LIMIT;
 
 /// The connection of a request, an extension of it.
 #[derive(Clone, Debug)]
@@ -85,10 +83,7 @@ async fn serve(
     });
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().title_case_headers(true);
-    server
-        .http2()
-        .max_header_list_size(HEADERS)
-        .enable_connect_protocol();
+    server.http2().max_header_list_size(LIMIT);
     let served = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
     if served.await.is_err() {
         // the client went away, or speaks no HTTP: nobody is left to be told

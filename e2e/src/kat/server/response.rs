@@ -27,7 +27,7 @@ pub(super) fn headers(request_body: &[u8]) -> HeaderMap {
     headers
 }
 
-/// A status from its number; 500 for a number that is none.
+/// A status from its number; 500 for one that cannot end an answer.
 pub(super) fn status(code: Option<u16>) -> StatusCode {
     code.filter(|code| *code >= 200)
         .and_then(|code| StatusCode::from_u16(code).ok())

@@ -1,11 +1,11 @@
-//! Websockets: each text message comes back as it is, until either side closes.
+//! Websockets over HTTP/1.1: each text message comes back as it is, until either side closes.
 
 use axum::{
     extract::{
         FromRequestParts as _,
         ws::{Message, WebSocket, WebSocketUpgrade},
     },
-    http::{Method, header::UPGRADE, request::Parts},
+    http::{header::UPGRADE, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use tokio::sync::watch;
@@ -16,7 +16,6 @@ use super::connection::Connection;
 pub(super) fn wanted(request: &Parts) -> bool {
     let upgrade = request.headers.get(UPGRADE);
     upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
-        || request.method == Method::CONNECT
 }
 
 /// The answer that makes it one.

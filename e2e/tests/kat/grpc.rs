@@ -1,5 +1,7 @@
 //! The three kinds of gRPC queries, and the `grpc_echo` backend.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use axum::{Router, body::Bytes, routing::post};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -53,6 +55,10 @@ async fn echo_obeys_its_control_headers() -> Result<()> {
     let copied = result(real(&address, &copied)).await?;
     assert_eq!(copied["text"]["response"]["headers"]["x-one"], "1");
     assert_eq!(copied["text"]["request"]["tls"], json!({}));
+    let start = Instant::now();
+    let delay = json!({"kat-req-echo-requested-backend-delay": "50"});
+    result(real(&address, &delay)).await?;
+    assert!(start.elapsed() >= Duration::from_millis(50));
     let refused = result(real(
         &address,
         &json!({"kat-req-echo-requested-status": "7"}),

@@ -6,10 +6,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use nuncio_e2e::kat::server::Http;
+use nuncio_e2e::kat::server::{Http, environment};
 use serde_json::{Value, json};
 
-use crate::serve;
+use crate::{result, serve};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_kat-client");
 const SERVER: &str = env!("CARGO_BIN_EXE_kat-server");
@@ -84,5 +84,56 @@ fn the_server_needs_a_name() -> Result<()> {
     let output = Command::new(SERVER).env_clear().output()?;
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr)?.contains("no listener"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_environment_chooses_the_backend() -> Result<()> {
+    let echo = json!({"grpc_type": "real", "path": "/echo.EchoService/Echo"});
+    for (variables, query, pointer, expected) in [
+        (json!({}), json!({}), "/json/backend", json!("one")),
+        (json!({}), json!({}), "/headers/Extauth", Value::Null),
+        (
+            json!({"KAT_BACKEND_TYPE": "grpc_echo"}),
+            echo,
+            "/text/backend",
+            json!("one"),
+        ),
+        (
+            json!({"KAT_BACKEND_TYPE": "grpc_als"}),
+            json!({"path": "/logs"}),
+            "/status",
+            json!(200),
+        ),
+        (
+            json!({"KAT_BACKEND_TYPE": "grpc_rls"}),
+            json!({"path": "/logs"}),
+            "/status",
+            json!(404),
+        ),
+        (
+            json!({"KAT_BACKEND_TYPE": "health_check_server", "HEALTHY_STATUS_CODE": "203"}),
+            json!({}),
+            "/status",
+            json!(203),
+        ),
+    ] {
+        let variable = |name: &str| variables[name].as_str().map(str::to_owned);
+        let (_server, address) = serve(environment::backend("one", variable)).await?;
+        let path = query["path"].as_str().unwrap_or("/");
+        let url = format!("http://{address}{path}");
+        let result = result(json!({"url": url, "grpc_type": query["grpc_type"]})).await?;
+        let found = result.pointer(pointer).cloned().unwrap_or_default();
+        assert_eq!(found, expected, "{variables}: {result}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn any_value_adds_the_extauth_header() -> Result<()> {
+    let variable = |name: &str| (name == "INCLUDE_EXTAUTH_HEADER").then(|| "false".to_owned());
+    let (_server, address) = serve(environment::backend("one", variable)).await?;
+    let result = result(json!({"url": format!("http://{address}/")})).await?;
+    assert!(result["headers"]["Extauth"].is_array(), "{result}");
     Ok(())
 }

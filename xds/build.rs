@@ -14,7 +14,7 @@ use protox::Compiler;
 use serde_json::Value;
 
 /// Files with the messages that we emit; what they import comes along.
-const FILES: [&str; 22] = [
+const FILES: [&str; 23] = [
     "envoy/config/bootstrap/v3/bootstrap.proto",
     "envoy/config/cluster/v3/cluster.proto",
     "envoy/config/endpoint/v3/endpoint.proto",
@@ -37,6 +37,7 @@ const FILES: [&str; 22] = [
     "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
     "envoy/service/discovery/v3/ads.proto",
     "envoy/type/matcher/v3/http_inputs.proto",
+    "envoy/type/matcher/v3/status_code_input.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

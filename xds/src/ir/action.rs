@@ -226,6 +226,4 @@ pub enum BodyFormat {
     Text(String),
     /// A JSON object.
     Json(BTreeMap<String, String>),
-    /// A file, where Envoy runs.
-    File(String),
 }

@@ -77,10 +77,6 @@ fn policy(body: &ErrorBody) -> Bytes {
             let source = source(Specifier::InlineString(text.clone()));
             format.field(FORMAT_TEXT_SOURCE, &source.encode_to_vec())
         }
-        BodyFormat::File(path) => {
-            let source = source(Specifier::Filename(path.clone()));
-            format.field(FORMAT_TEXT_SOURCE, &source.encode_to_vec())
-        }
         BodyFormat::Json(fields) => {
             let fields: BTreeMap<String, Bytes> = fields
                 .iter()

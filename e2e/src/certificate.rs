@@ -1,7 +1,7 @@
 //! Certificates for tests.
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 /// A certificate authority.
 pub struct Authority {
@@ -25,6 +25,10 @@ impl Authority {
     pub fn new() -> Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // what it issues has another name, or a verifier takes it for self-signed
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Authority of tests");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         Ok(Self { issuer })
     }
@@ -33,6 +37,12 @@ impl Authority {
     #[must_use]
     pub fn der(&self) -> rustls::pki_types::CertificateDer<'static> {
         self.issuer.der().clone()
+    }
+
+    /// Its certificate, PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
     }
 
     /// A certificate for these names.

@@ -17,14 +17,22 @@ use nuncio_e2e::{
     wait::until,
 };
 
+#[path = "e2e/answer.rs"]
+mod answer;
 #[path = "e2e/bad_files.rs"]
 mod bad_files;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/change.rs"]
+mod change;
 #[path = "e2e/failover.rs"]
 mod failover;
+#[path = "e2e/failure.rs"]
+mod failure;
 #[path = "e2e/fixture.rs"]
 mod fixture;
+#[path = "e2e/protocol.rs"]
+mod protocol;
 #[path = "e2e/replicas.rs"]
 mod replicas;
 #[path = "e2e/routing.rs"]
@@ -80,6 +88,20 @@ const IN_WORLD: &[(&str, InWorld)] = tests![
     routing::tls_is_served_and_certificates_rotate,
     routing::weights_share_requests,
     routing::an_envoy_with_state_of_the_world_serves_the_same,
+    change::requests_reach_the_backend_as_asked,
+    change::responses_reach_the_client_as_asked,
+    change::redirects_send_clients_elsewhere,
+    change::requests_are_told_apart,
+    change::many_routes_are_chosen_as_few_would_be,
+    failure::failures_are_retried_and_slowness_ends,
+    failure::a_shadow_sees_copies,
+    failure::a_hash_keeps_a_client_with_its_backend,
+    failure::a_circuit_breaker_refuses_what_is_too_much,
+    failure::unhealthy_endpoints_are_left_out,
+    protocol::websockets_are_let_through_where_asked,
+    protocol::grpc_and_http2_reach_backends,
+    protocol::tls_reaches_backends,
+    protocol::tcp_is_passed_on,
     status::conditions_and_columns_say_what_is_served,
     status::status_is_written_once_per_change,
     status::a_missing_service_and_a_missing_host_are_told,

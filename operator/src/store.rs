@@ -81,6 +81,8 @@ pub struct Store {
     mappings: BTreeMap<ObjectRef, MappingState>,
     /// Mappings that name no host.
     hostless: BTreeSet<ObjectRef>,
+    /// Mappings that replace the bodies of errors.
+    replacing_errors: BTreeSet<ObjectRef>,
     groups: BTreeMap<Arc<GroupKey>, Group>,
     groups_by_host: BTreeMap<HostMatch, BTreeSet<Arc<GroupKey>>>,
 
@@ -221,6 +223,7 @@ impl Store {
             tables_of_host: BTreeMap::new(),
             mappings: BTreeMap::new(),
             hostless: BTreeSet::new(),
+            replacing_errors: BTreeSet::new(),
             groups: BTreeMap::new(),
             groups_by_host: BTreeMap::new(),
             tcp_mappings: BTreeMap::new(),

@@ -67,6 +67,8 @@ pub(super) struct Demand<'a> {
     pub(super) address: IpAddr,
     /// Whether one label of a selector is enough.
     pub(super) loose: bool,
+    /// Whether any Mapping replaces the bodies of errors.
+    pub(super) replaces_errors: bool,
 }
 
 /// Links a socket. TCPMappings come before Hosts, and need no Listener.
@@ -88,6 +90,7 @@ pub(super) fn link(key: ListenerKey, demand: &Demand<'_>) -> Link {
             tls: with_names,
             l7_depth: 0,
             max_concurrent_streams: None,
+            replaces_errors: false,
             chains,
         });
         return link;
@@ -139,6 +142,7 @@ pub(super) fn link(key: ListenerKey, demand: &Demand<'_>) -> Link {
         tls: listener.tls || with_names,
         l7_depth: listener.l7_depth,
         max_concurrent_streams: listener.max_concurrent_streams,
+        replaces_errors: demand.replaces_errors,
         chains,
     });
     link

@@ -36,8 +36,22 @@ impl Store {
             }
             self.file_upstream(object, &mapping.upstream);
         }
+        self.note_error_bodies(object, mapping.as_deref());
         self.mappings.entry(object.clone()).or_default().mapping = mapping;
         self.dirty.mappings.insert(object.clone());
+    }
+
+    /// The first Mapping that replaces the bodies of errors, and the last, change what listeners need.
+    fn note_error_bodies(&mut self, object: &ObjectRef, mapping: Option<&Mapping>) {
+        let had_any = !self.replacing_errors.is_empty();
+        if mapping.is_some_and(|mapping| !mapping.forward.error_bodies.is_empty()) {
+            self.replacing_errors.insert(object.clone());
+        } else {
+            self.replacing_errors.remove(object);
+        }
+        if had_any == self.replacing_errors.is_empty() {
+            self.dirty.sockets.extend(self.sockets.keys().copied());
+        }
     }
 
     pub(super) fn link_mappings(&mut self) {

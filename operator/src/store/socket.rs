@@ -60,6 +60,7 @@ impl Store {
                 hosts,
                 address: self.settings.bind_address,
                 loose: self.settings.loose_label_selectors,
+                replaces_errors: !self.replacing_errors.is_empty(),
             };
             let link = listener::link(key, &demand);
             let tcp_mappings: Vec<ObjectRef> = socket.tcp.values().flatten().cloned().collect();

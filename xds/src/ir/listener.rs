@@ -67,6 +67,9 @@ pub struct Listener {
     pub l7_depth: u32,
     /// HTTP/2 streams that one client connection may have open; `None`: the default for edge proxies.
     pub max_concurrent_streams: Option<u32>,
+    /// Whether routes may replace the bodies of errors. The filter that does so is not one that Envoy's makers vouch for
+    /// (it is "work in progress"), so it is there only where it is asked for.
+    pub replaces_errors: bool,
     /// In the order in which they are written; Envoy picks the most specific, not the first.
     pub chains: Vec<FilterChain>,
 }

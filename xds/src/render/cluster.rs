@@ -154,6 +154,8 @@ fn health_check(check: &ir::HealthCheck) -> HealthCheck {
     HealthCheck {
         timeout: Some(super::duration(check.timeout)),
         interval: Some(super::duration(check.interval)),
+        // by default an upstream without traffic is checked once a minute, whatever the interval
+        no_traffic_interval: Some(super::duration(check.interval)),
         unhealthy_threshold: Some(super::uint32(check.unhealthy_threshold)),
         healthy_threshold: Some(super::uint32(check.healthy_threshold)),
         health_checker: Some(match &check.checker {

@@ -9,7 +9,10 @@ use super::wire::{self, Writer};
 use crate::{
     ir::{BodyFormat, ErrorBody},
     pb::envoy::{
-        config::core::v3::{DataSource, data_source::Specifier},
+        config::core::v3::{
+            DataSource, HeaderValue, HeaderValueOption, data_source::Specifier,
+            header_value_option::HeaderAppendAction,
+        },
         extensions::{
             filters::http::custom_response::v3::CustomResponse,
             http::custom_response::local_response_policy::v3::LocalResponsePolicy,
@@ -27,8 +30,8 @@ const ON_MATCH_ACTION: u32 = 2;
 const EXTENSION_NAME: u32 = 1;
 const EXTENSION_CONFIG: u32 = 2;
 const POLICY_BODY_FORMAT: u32 = 2;
+const POLICY_HEADERS: u32 = 4;
 const FORMAT_JSON: u32 = 2;
-const FORMAT_CONTENT_TYPE: u32 = 4;
 const FORMAT_TEXT_SOURCE: u32 = 5;
 const STRUCT_FIELDS: u32 = 1;
 const VALUE_STRING: u32 = 3;
@@ -89,10 +92,22 @@ fn policy(body: &ErrorBody) -> Bytes {
             format.field(FORMAT_JSON, &json)
         }
     };
-    if let Some(content_type) = &body.content_type {
-        format = format.field(FORMAT_CONTENT_TYPE, content_type.as_bytes());
-    }
+    let content_type = body.content_type.as_deref().unwrap_or(match body.format {
+        BodyFormat::Text(_) => "text/plain",
+        BodyFormat::Json(_) => "application/json",
+    });
+    // the filter reads only the body of a format, not its content type
+    let header = HeaderValueOption {
+        header: Some(HeaderValue {
+            key: "content-type".to_owned(),
+            value: content_type.to_owned(),
+            ..HeaderValue::default()
+        }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        ..HeaderValueOption::default()
+    };
     Writer::default()
         .field(POLICY_BODY_FORMAT, &format.finish())
+        .field(POLICY_HEADERS, &header.encode_to_vec())
         .finish()
 }

@@ -39,7 +39,7 @@ pub(super) fn http_connection_manager(
             config_source: Some(super::ads()),
             route_config_name: table.to_string(),
         })),
-        http_filters: http_filters(),
+        http_filters: http_filters(listener),
         http2_protocol_options: Some(Http2ProtocolOptions {
             max_concurrent_streams: Some(super::uint32(
                 listener
@@ -60,24 +60,24 @@ pub(super) fn http_connection_manager(
 }
 
 /// The filters, in the order in which requests go through them. All but the last do nothing until a route says so.
-fn http_filters() -> Vec<HttpFilter> {
+fn http_filters(listener: &ir::Listener) -> Vec<HttpFilter> {
     let filter = |name: &str, config: Any, disabled| HttpFilter {
         name: name.to_owned(),
         disabled,
         config_type: Some(ConfigType::TypedConfig(config)),
         ..HttpFilter::default()
     };
-    vec![
-        filter(
-            filter_config::CUSTOM_RESPONSE,
-            super::any(&CustomResponse::default()),
-            true,
-        ),
-        filter(filter_config::CORS, super::any(&Cors {}), true),
-        filter(
-            "envoy.filters.http.router",
-            super::any(&Router::default()),
-            false,
-        ),
-    ]
+    let custom_response = filter(
+        filter_config::CUSTOM_RESPONSE,
+        super::any(&CustomResponse::default()),
+        true,
+    );
+    let cors = filter(filter_config::CORS, super::any(&Cors {}), true);
+    let router = filter(
+        "envoy.filters.http.router",
+        super::any(&Router::default()),
+        false,
+    );
+    let custom_response = listener.replaces_errors.then_some(custom_response);
+    custom_response.into_iter().chain([cors, router]).collect()
 }

@@ -199,6 +199,20 @@ pub(crate) async fn a_hash_keeps_a_client_with_its_backend(world: &mut World) ->
     ];
     world.plane.apply(&manifests.concat())?;
     answered(&query("hashed.example", "/least/", &[]), 200).await?;
+    a_header_keeps_a_user().await?;
+    a_cookie_keeps_a_client().await?;
+    for (path, expected) in [("/source/", 1), ("/turns/", 4)] {
+        let mut reached = BTreeSet::new();
+        for _ in 0..40 {
+            let answer = ask(query("hashed.example", path, &[])).await?;
+            reached.insert(backend(&answer).to_owned());
+        }
+        ensure!(reached.len() == expected, "{path} reached {reached:?}");
+    }
+    Ok(())
+}
+
+async fn a_header_keeps_a_user() -> Result<()> {
     let mut reached = BTreeSet::new();
     for user in 0..40 {
         let user = user.to_string();
@@ -211,7 +225,10 @@ pub(crate) async fn a_hash_keeps_a_client_with_its_backend(world: &mut World) ->
         reached.extend(backends);
     }
     ensure!(reached.len() > 1, "all users reached {reached:?}");
+    Ok(())
+}
 
+async fn a_cookie_keeps_a_client() -> Result<()> {
     let answer = ask(query("hashed.example", "/cookie/", &[])).await?;
     let first = backend(&answer).to_owned();
     let cookie = answer["headers"]["Set-Cookie"][0]
@@ -226,14 +243,6 @@ pub(crate) async fn a_hash_keeps_a_client_with_its_backend(world: &mut World) ->
             backend(&answer) == first,
             "{cookie} reached {first}, then {answer}"
         );
-    }
-    for (path, expected) in [("/source/", 1), ("/turns/", 4)] {
-        let mut reached = BTreeSet::new();
-        for _ in 0..40 {
-            let answer = ask(query("hashed.example", path, &[])).await?;
-            reached.insert(backend(&answer).to_owned());
-        }
-        ensure!(reached.len() == expected, "{path} reached {reached:?}");
     }
     Ok(())
 }

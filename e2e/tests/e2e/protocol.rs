@@ -113,12 +113,6 @@ pub(crate) async fn tls_reaches_backends(world: &mut World) -> Result<()> {
     let listen = Listen::default().tls("10.96.29.1:443", authority.issue(&["up.example"])?);
     let _server = Server::start(&listen, server).await?;
     let stranger = Authority::new()?;
-    let trusting = |name: &str, authority: &Authority| {
-        let pem = indented(&authority.pem());
-        format!(
-            "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: default}}\ntype: Opaque\nstringData:\n  ca.crt: |\n{pem}---\n"
-        )
-    };
     let context = |name: &str, spec: &str| {
         format!(
             "apiVersion: getambassador.io/v3alpha1\nkind: TLSContext\nmetadata: {{name: {name}, namespace: default}}\nspec: {{{spec}}}\n---\n"
@@ -190,8 +184,16 @@ pub(crate) async fn tls_reaches_backends(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}\n")).collect()
+/// A Secret with the certificate of an authority.
+fn trusting(name: &str, authority: &Authority) -> String {
+    let pem: String = authority
+        .pem()
+        .lines()
+        .map(|line| format!("    {line}\n"))
+        .collect();
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: default}}\ntype: Opaque\nstringData:\n  ca.crt: |\n{pem}---\n"
+    )
 }
 
 pub(crate) async fn tcp_is_passed_on(world: &mut World) -> Result<()> {

@@ -30,6 +30,7 @@ use self::{
     context::ContextState,
     group::{Group, GroupKey, RouteOrder},
     resolver::NameUsers,
+    shadowed::Paths,
     tcp::TcpState,
     upstream::{EndpointsKey, Users},
 };
@@ -55,6 +56,7 @@ mod owner;
 mod report;
 mod resolver;
 mod service;
+mod shadowed;
 mod socket;
 mod table;
 mod tcp;
@@ -85,6 +87,7 @@ pub struct Store {
     replacing_errors: BTreeSet<ObjectRef>,
     groups: BTreeMap<Arc<GroupKey>, Group>,
     groups_by_host: BTreeMap<HostMatch, BTreeSet<Arc<GroupKey>>>,
+    paths: Paths,
 
     tcp_mappings: BTreeMap<ObjectRef, TcpState>,
 
@@ -226,6 +229,7 @@ impl Store {
             replacing_errors: BTreeSet::new(),
             groups: BTreeMap::new(),
             groups_by_host: BTreeMap::new(),
+            paths: Paths::default(),
             tcp_mappings: BTreeMap::new(),
             contexts: BTreeMap::new(),
             context_users: NameUsers::default(),

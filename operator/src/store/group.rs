@@ -53,7 +53,7 @@ impl GroupKey {
     }
 
     /// The path condition as text.
-    fn path_text(&self) -> &str {
+    pub(super) fn path_text(&self) -> &str {
         match &self.path {
             PathMatch::Exact(text) | PathMatch::Prefix(text) | PathMatch::Regex(text) => text,
         }

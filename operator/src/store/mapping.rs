@@ -12,6 +12,7 @@ use nuncio_xds::{ir::Route, render::is_same_when_redirected};
 use super::{
     Difference, Group, GroupKey, MappingState, RouteOrder, Store,
     group::{self, Member},
+    shadowed,
 };
 use crate::{
     object::ObjectRef,
@@ -119,6 +120,7 @@ impl Store {
             }
             return found;
         }
+        self.paths.insert(&key);
         self.groups_by_host
             .entry(key.host.clone())
             .or_default()
@@ -179,6 +181,8 @@ impl Store {
         let Some(group) = self.groups.remove(key) else {
             return;
         };
+        self.report_shadowed(key, shadowed::is_loose(key, &group));
+        self.paths.remove(key);
         if let Some(keys) = self.groups_by_host.get_mut(&key.host) {
             keys.remove(key);
             if keys.is_empty() {
@@ -226,6 +230,7 @@ impl Store {
             return;
         };
         let difference = difference(&group.routes, &routes);
+        let was_loose = shadowed::is_loose(key, group);
         let old = mem::replace(&mut group.hosts, hosts);
         group.routes = routes;
         group.problems = shared.problems;
@@ -250,6 +255,7 @@ impl Store {
                 self.dirty.route(host, difference);
             }
         }
+        self.report_shadowed(key, was_loose);
     }
 }
 

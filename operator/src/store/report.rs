@@ -132,7 +132,11 @@ impl Store {
             return;
         };
         report.problems.extend(state.problems.iter().cloned());
-        let Some(group) = state.group.as_ref().and_then(|key| self.groups.get(key)) else {
+        let Some((key, group)) = state
+            .group
+            .as_ref()
+            .and_then(|key| self.groups.get_key_value(key))
+        else {
             return;
         };
         report
@@ -159,6 +163,7 @@ impl Store {
             ));
         } else {
             report.summary = format!("attached to {}", self.some(&group.hosts));
+            report.problems.extend(self.shadowed(key, group));
         }
     }
 

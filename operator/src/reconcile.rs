@@ -24,12 +24,13 @@ mod secret;
 mod service;
 mod tcp_mapping;
 mod tls_context;
+mod tls_settings;
 mod upstream;
 
 pub use fragment::{
-    Certificate, ClusterSettings, EndpointSlice, Fragment, Host, HostMatch, HostTls,
+    Certificate, ClusterSettings, EndpointSlice, Fragment, Host, HostMatch, HostTerms, HostTls,
     InsecureAction, Listener, Mapping, Name, Origination, Resolver, ResolverKind, Role, Secret,
-    SecurityModel, Service, Shared, TcpMapping, TlsContext, Upstream,
+    SecurityModel, Service, Shared, TcpMapping, TlsContext, TlsSettings, Upstream,
 };
 
 /// What a reconciler has found.
@@ -154,15 +155,6 @@ fn warning(reason: &'static str, path: &str, message: String) -> Problem {
         severity: Severity::Warning,
         ..error(reason, path, message)
     }
-}
-
-/// A field that is not acted on yet, and does no harm by that.
-fn not_supported(path: &str) -> Problem {
-    warning(
-        "NotSupported",
-        path,
-        format!("{path} has no effect yet; the rest is served as if it were not there"),
-    )
 }
 
 /// Something that its author should know, and that changes nothing.

@@ -60,6 +60,7 @@ mod shadowed;
 mod socket;
 mod table;
 mod tcp;
+mod trust;
 mod upstream;
 
 /// The shared state of the gateway. One task owns it.
@@ -133,11 +134,16 @@ struct Socket {
 #[derive(Debug)]
 struct HostState {
     host: Arc<Host>,
-    tls: Option<ServerTls>,
+    /// `None`: TLS is not set up; an error: it is, and cannot be served.
+    tls: Option<Result<ServerTls, NoTls>>,
     /// Routes of the groups that are attached, in their order.
     routes: BTreeMap<RouteOrder, AttachedGroup>,
     problems: Vec<Problem>,
 }
+
+/// TLS cannot be served; the Host's problems say why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct NoTls;
 
 #[derive(Clone, Debug)]
 struct AttachedGroup {

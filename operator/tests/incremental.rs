@@ -126,10 +126,20 @@ fn host() -> impl Strategy<Value = Step> {
             Value::Null,
             json!({"alpn_protocols": "h2,http/1.1"}),
             json!({"cert_required": true}),
+            json!({"ca_secret": "o0", "cert_required": true}),
+            json!({"ca_secret": "o1.other"}),
+            json!({"min_tls_version": "v9"}),
+        ]),
+        select(vec![
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            json!({"name": "o0"}),
+            json!({"name": "o1"}),
         ]),
     );
-    let body = spec.prop_map(|(hostname, selector, policy, secret, tls)| {
-        let mut spec = json!({"hostname": hostname, "mappingSelector": selector, "requestPolicy": policy, "tlsSecret": secret, "tls": tls});
+    let body = spec.prop_map(|(hostname, selector, policy, secret, tls, context)| {
+        let mut spec = json!({"hostname": hostname, "mappingSelector": selector, "requestPolicy": policy, "tlsSecret": secret, "tls": tls, "tlsContext": context});
         spec.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         json!({"spec": spec})
     });
@@ -273,7 +283,15 @@ fn tls_context() -> impl Strategy<Value = Step> {
             .retain(|_, value| !value.is_null());
         json!({"spec": spec})
     });
-    object(Kind::TlsContext, body, 2)
+    // `o0-context` is what Host o0 uses unasked
+    let named = prop_oneof![2 => Just(false), 1 => Just(true)];
+    (object(Kind::TlsContext, body, 2), named).prop_map(|(step, is_implicit)| match step {
+        Step::Apply(kind, mut value) if is_implicit => {
+            value["metadata"]["name"] = json!("o0-context");
+            Step::Apply(kind, value)
+        }
+        other => other,
+    })
 }
 
 fn resolver() -> impl Strategy<Value = Step> {
@@ -329,6 +347,7 @@ fn secret() -> impl Strategy<Value = Step> {
             json!({"tls.crt": CERTIFICATES[certificate].0, "tls.key": CERTIFICATES[key].1});
         if !whole {
             data.as_object_mut().unwrap().remove("tls.key");
+            data["root-cert.pem"] = json!(CERTIFICATES[key].0);
         }
         json!({"type": "kubernetes.io/tls", "stringData": data})
     });

@@ -117,10 +117,36 @@ pub enum InsecureAction {
 pub struct HostTls {
     /// Secret with the certificate.
     pub secret: Name,
+    /// All else.
+    pub terms: HostTerms,
+}
+
+/// On which terms a Host terminates TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HostTerms {
+    /// As the Host itself says.
+    Own(TlsSettings),
+    /// As this TLSContext says; it is looked for in the Host's namespace first.
+    Context(Name),
+    /// As the TLSContext of this very name says, if there is one; else without further terms.
+    Implicit(Name),
+    /// It asks for something that cannot be enforced: its TLS is not served at all. The reconciler has said why.
+    Refused,
+}
+
+/// How TLS from clients is spoken.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TlsSettings {
+    /// Secret with the certificates of authorities that are trusted.
+    pub trusted: Option<Name>,
+    /// Secret with lists of revoked certificates.
+    pub revoked: Option<Name>,
+    /// Whether clients have to show a certificate.
+    pub require_client_certificate: bool,
     /// Protocols offered by ALPN.
     pub alpn: Vec<String>,
-    /// Set when the Host asks for something that we cannot enforce: its TLS is then not served at all.
-    pub refused: bool,
+    /// Versions, ciphers and curves.
+    pub parameters: TlsParameters,
 }
 
 /// Requests that go somewhere.
@@ -211,18 +237,10 @@ pub struct TlsContext {
     pub hosts: Vec<Arc<str>>,
     /// Secret with certificate and key.
     pub certificate: Option<Name>,
-    /// Secret with the certificates of authorities that are trusted.
-    pub trusted: Option<Name>,
-    /// Secret with lists of revoked certificates.
-    pub revoked: Option<Name>,
-    /// Whether clients have to show a certificate.
-    pub require_client_certificate: bool,
-    /// Protocols offered by ALPN.
-    pub alpn: Vec<String>,
     /// Name in the TLS hello to upstreams.
     pub server_name: Option<String>,
-    /// Versions, ciphers and curves.
-    pub parameters: TlsParameters,
+    /// All else.
+    pub settings: TlsSettings,
 }
 
 /// What the name of a resolver means.
@@ -374,6 +392,8 @@ pub struct Secret {
     pub trusted: Result<Arc<str>, String>,
     /// PEM of lists of revoked certificates, checked: they parse.
     pub revoked: Result<Arc<str>, String>,
+    /// PEM of the authorities that come with a certificate (`root-cert.pem`, as Istio writes it), checked: they parse.
+    pub root: Option<Arc<str>>,
 }
 
 /// A certificate chain with its private key. Never printed.

@@ -5,7 +5,9 @@ use nuncio_crds::v3alpha1::{self as crd, HostSpec};
 use serde_json::Value;
 
 use super::{
-    Found, Fragment, Host, HostTls, InsecureAction, Name, error, not_supported, parse, warning,
+    Found, Fragment, Host, HostTerms, HostTls, InsecureAction, Name, TlsSettings, error, parse,
+    tls_settings::{Flaw, Written},
+    warning,
 };
 use crate::{
     glob,
@@ -14,16 +16,12 @@ use crate::{
     selector::{Labels, Operator, Requirement, Selector},
 };
 
-/// Fields of `spec.tls` that we act on; any other asks for something that has to be enforced.
-const SUPPORTED_TLS: [&str; 1] = ["alpn_protocols"];
-
 pub(super) fn reconcile(value: Value, object: &ObjectRef, labels: &Labels) -> Found {
-    let not_enforced = not_enforced(&value);
     let (spec, mut problems): (HostSpec, _) = match parse::spec(value, false) {
         Ok(parsed) => parsed,
         Err(problem) => return (None, vec![problem]),
     };
-    match host(&spec, object, labels, &not_enforced, &mut problems) {
+    match host(&spec, object, labels, &mut problems) {
         Ok(host) => (Some(Fragment::Host(host.into())), problems),
         Err(problem) => {
             problems.push(problem);
@@ -32,33 +30,10 @@ pub(super) fn reconcile(value: Value, object: &ObjectRef, labels: &Labels) -> Fo
     }
 }
 
-/// Paths of what TLS settings the Host asks for that we do not act on.
-fn not_enforced(value: &Value) -> Vec<String> {
-    let fields = parse::set_fields(value);
-    let tls = fields
-        .get("tls")
-        .and_then(|tls| tls.as_object())
-        .into_iter()
-        .flatten();
-    let mut paths: Vec<String> = tls
-        .filter(|(field, value)| !SUPPORTED_TLS.contains(&field.as_str()) && !value.is_null())
-        .map(|(field, _)| format!("spec.tls.{field}"))
-        .collect();
-    if fields.get("tlsContext").is_some_and(|context| {
-        context["name"]
-            .as_str()
-            .is_some_and(|name| !name.is_empty())
-    }) {
-        paths.push("spec.tlsContext".to_owned());
-    }
-    paths
-}
-
 fn host(
     spec: &HostSpec,
     object: &ObjectRef,
     labels: &Labels,
-    not_enforced: &[String],
     problems: &mut Vec<Problem>,
 ) -> Result<Host, Problem> {
     let hostname = spec
@@ -85,7 +60,7 @@ fn host(
     let mapping_selector = selected
         .map(|selected| selector(selected, path))
         .transpose()?;
-    let tls = tls(spec, object, not_enforced, problems);
+    let tls = tls(spec, object, problems);
     without_effect(spec, problems);
     let insecure = spec
         .request_policy
@@ -107,12 +82,7 @@ fn host(
 }
 
 /// Termination of TLS, which needs a Secret.
-fn tls(
-    spec: &HostSpec,
-    object: &ObjectRef,
-    not_enforced: &[String],
-    problems: &mut Vec<Problem>,
-) -> Option<HostTls> {
+fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Option<HostTls> {
     let secret = spec.tls_secret.as_ref().and_then(|secret| {
         let name = secret.name.as_deref().filter(|name| !name.is_empty())?;
         let namespace = secret.namespace.as_deref().filter(|name| !name.is_empty());
@@ -121,8 +91,17 @@ fn tls(
             name: name.into(),
         })
     });
+    let context = spec
+        .tls_context
+        .as_ref()
+        .and_then(|context| context.name.as_deref());
+    let context = context.filter(|name| !name.is_empty());
+    let own = spec
+        .tls
+        .as_ref()
+        .filter(|tls| **tls != crd::HostTls::default());
     let Some(secret) = secret else {
-        if spec.tls.is_some() || !not_enforced.is_empty() {
+        if own.is_some() || context.is_some() {
             problems.push(warning(
                 "NoCertificate",
                 "spec.tlsSecret",
@@ -131,19 +110,78 @@ fn tls(
         }
         return None;
     };
-    problems.extend(not_enforced.iter().map(|path| {
-        warning("NotSupported", path, format!("{path} is not supported yet; since it could not be enforced, TLS is not served for this Host"))
-    }));
-    let alpn = spec
-        .tls
-        .as_ref()
-        .and_then(|tls| tls.alpn_protocols.as_deref())
-        .unwrap_or_default();
-    Some(HostTls {
-        secret,
-        alpn: super::tls_context::alpn(alpn),
-        refused: !not_enforced.is_empty(),
-    })
+    let named = |name: &str| Name {
+        namespace: object.namespace.clone(),
+        name: name.into(),
+    };
+    let terms = match (context, own) {
+        (Some(_), Some(_)) => {
+            problems.push(warning("Conflict", "spec.tls", "tls and tlsContext are both set, and one may ask for what the other does not; TLS is not served for this Host".to_owned()));
+            HostTerms::Refused
+        }
+        (Some(context), None) => HostTerms::Context(named(context)),
+        (None, Some(tls)) => match settings(tls, object, problems) {
+            Ok(settings) => HostTerms::Own(settings),
+            Err((field, message)) => {
+                let message = format!("{message}; TLS is not served for this Host");
+                problems.push(warning("Invalid", &format!("spec.tls.{field}"), message));
+                HostTerms::Refused
+            }
+        },
+        (None, None) => HostTerms::Implicit(named(&format!("{}-context", object.name))),
+    };
+    Some(HostTls { secret, terms })
+}
+
+/// What `tls` says.
+fn settings(
+    tls: &crd::HostTls,
+    object: &ObjectRef,
+    problems: &mut Vec<Problem>,
+) -> Result<TlsSettings, Flaw> {
+    let files = [
+        ("cert_chain_file", &tls.cert_chain_file),
+        ("private_key_file", &tls.private_key_file),
+        ("cacert_chain_file", &tls.cacert_chain_file),
+    ];
+    let is_set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+    if let Some((field, _)) = files.into_iter().find(|(_, file)| is_set(file)) {
+        let message = "Envoys run elsewhere and cannot read this file; put it into a Secret";
+        return Err((field.to_owned(), message.to_owned()));
+    }
+    for (field, set) in [
+        (
+            "redirect_cleartext_from",
+            tls.redirect_cleartext_from.is_some(),
+        ),
+        ("sni", is_set(&tls.sni)),
+    ] {
+        if set {
+            let path = format!("spec.tls.{field}");
+            problems.push(super::notice(
+                "WithoutEffect",
+                &path,
+                format!("{path} has no effect on a Host"),
+            ));
+        }
+    }
+    let written = Written {
+        ca_secret: tls.ca_secret.as_deref(),
+        crl_secret: tls.crl_secret.as_deref(),
+        cert_required: tls.cert_required,
+        alpn_protocols: tls.alpn_protocols.as_deref(),
+        min: tls.min_tls_version.as_deref(),
+        max: tls.max_tls_version.as_deref(),
+        cipher_suites: &tls.cipher_suites,
+        ecdh_curves: &tls.ecdh_curves,
+        secret_namespacing: true,
+    };
+    let settings = written.settings(object)?;
+    if settings.require_client_certificate && settings.trusted.is_none() {
+        let message = "without ca_secret no client certificate can be checked";
+        return Err(("cert_required".to_owned(), message.to_owned()));
+    }
+    Ok(settings)
 }
 
 /// Says which fields do nothing.
@@ -160,10 +198,19 @@ fn without_effect(spec: &HostSpec, problems: &mut Vec<Problem>) {
         .as_ref()
         .and_then(|policy| policy.insecure.as_ref());
     if insecure.is_some_and(|insecure| insecure.additional_port.is_some()) {
-        problems.push(not_supported("spec.requestPolicy.insecure.additionalPort"));
+        problems.push(super::notice(
+            "WithoutEffect",
+            "spec.requestPolicy.insecure.additionalPort",
+            "it has no effect, as in Emissary 2 and later; create a Listener on that port"
+                .to_owned(),
+        ));
     }
     if spec.preview_url.is_some() {
-        problems.push(not_supported("spec.previewUrl"));
+        problems.push(super::notice(
+            "WithoutEffect",
+            "spec.previewUrl",
+            "it has no effect, as in Emissary 2 and later".to_owned(),
+        ));
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn reconcile(value: Value) -> Found {
         certificate: certificate(&secret),
         trusted: trusted(&secret),
         revoked: revoked(&secret),
+        root: root(&secret),
     };
     // what it is for is known where it is used; here it is enough that it is for something
     let problems = match (&content.certificate, &content.trusted, &content.revoked) {
@@ -49,6 +50,13 @@ fn trusted(secret: &Object) -> Result<Arc<str>, String> {
     )?;
     public_key(&chain)?;
     Ok(chain.into())
+}
+
+/// Authorities beside a certificate.
+fn root(secret: &Object) -> Option<Arc<str>> {
+    let root = text(secret, &["root-cert.pem"]).ok()?;
+    public_key(&root).ok()?;
+    Some(root.into())
 }
 
 /// Lists of revoked certificates.

@@ -1,37 +1,14 @@
 //! A TLSContext: how TLS is spoken, for whoever refers to it.
 
 use nuncio_crds::v3alpha1::{self as crd, TlsContextSpec};
-use nuncio_xds::ir::{TlsParameters, TlsVersion};
 use serde_json::Value;
 
-use super::{Found, Fragment, Name, TlsContext, error, notice, parse, warning};
+use super::{
+    Found, Fragment, TlsContext, error, notice, parse,
+    tls_settings::{Written, secret_name},
+    warning,
+};
 use crate::{object::ObjectRef, report::Problem};
-
-/// Cipher suites of TLS 1.2 and below that BoringSSL has; Envoy refuses any other.
-const CIPHERS: [&str; 19] = [
-    "AES128-GCM-SHA256",
-    "AES128-SHA",
-    "AES256-GCM-SHA384",
-    "AES256-SHA",
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-AES128-SHA",
-    "ECDHE-ECDSA-AES128-SHA256",
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-AES256-SHA",
-    "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-PSK-AES128-CBC-SHA",
-    "ECDHE-PSK-AES256-CBC-SHA",
-    "ECDHE-PSK-CHACHA20-POLY1305",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-SHA",
-    "ECDHE-RSA-AES128-SHA256",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-SHA",
-    "ECDHE-RSA-CHACHA20-POLY1305",
-];
-
-/// Curves that BoringSSL has.
-const CURVES: [&str; 5] = ["P-256", "P-384", "P-521", "X25519", "X25519MLKEM768"];
 
 pub(super) fn reconcile(value: Value, object: &ObjectRef) -> Found {
     let (spec, mut problems): (TlsContextSpec, _) = match parse::spec(value, false) {
@@ -75,23 +52,31 @@ fn context(
             message,
         ));
     }
-    let secret = |text: &Option<String>| {
-        let text = text.as_deref().filter(|text| !text.is_empty())?;
-        Some(secret_name(
-            text,
-            spec.secret_namespacing != Some(false),
-            object,
-        ))
+    let has_namespace = spec.secret_namespacing != Some(false);
+    let certificate = spec.secret.as_deref().filter(|text| !text.is_empty());
+    let version = |version: Option<crd::TlsVersion>| {
+        version.map(|version| match version {
+            crd::TlsVersion::V1_0 => "v1.0",
+            crd::TlsVersion::V1_1 => "v1.1",
+            crd::TlsVersion::V1_2 => "v1.2",
+            crd::TlsVersion::V1_3 => "v1.3",
+        })
     };
-    let trusted = secret(&spec.ca_secret);
-    let revoked = secret(&spec.crl_secret);
-    if trusted.is_none() && revoked.is_some() {
-        return Err(invalid(
-            "spec.crl_secret",
-            "a list of revoked certificates needs ca_secret beside it",
-        ));
-    }
-    if trusted.is_none() && spec.cert_required == Some(true) {
+    let written = Written {
+        ca_secret: spec.ca_secret.as_deref(),
+        crl_secret: spec.crl_secret.as_deref(),
+        cert_required: spec.cert_required,
+        alpn_protocols: spec.alpn_protocols.as_deref(),
+        min: version(spec.min_tls_version),
+        max: version(spec.max_tls_version),
+        cipher_suites: &spec.cipher_suites,
+        ecdh_curves: &spec.ecdh_curves,
+        secret_namespacing: has_namespace,
+    };
+    let settings = written
+        .settings(object)
+        .map_err(|(field, message)| invalid(&format!("spec.{field}"), &message))?;
+    if settings.trusted.is_none() && settings.require_client_certificate {
         problems.push(warning("Invalid", "spec.cert_required", "without ca_secret no client certificate can be checked, so TLS from clients is not ended with this TLSContext".to_owned()));
     }
     Ok(TlsContext {
@@ -100,33 +85,10 @@ fn context(
             .iter()
             .map(|host| host.to_ascii_lowercase().into())
             .collect(),
-        certificate: secret(&spec.secret),
-        trusted,
-        revoked,
-        require_client_certificate: spec.cert_required == Some(true),
-        alpn: alpn(spec.alpn_protocols.as_deref().unwrap_or_default()),
+        certificate: certificate.map(|text| secret_name(text, has_namespace, object)),
         server_name: server_name(spec)?,
-        parameters: parameters(spec)?,
+        settings,
     })
-}
-
-/// `name`, or `name.namespace` where names of Secrets may have one.
-fn secret_name(text: &str, has_namespace: bool, object: &ObjectRef) -> Name {
-    let (name, namespace) = match text.rsplit_once('.') {
-        Some((name, namespace)) if has_namespace => (name, namespace.into()),
-        _ => (text, object.namespace.clone()),
-    };
-    Name {
-        namespace,
-        name: name.into(),
-    }
-}
-
-/// Protocols, separated by commas.
-pub(super) fn alpn(text: &str) -> Vec<String> {
-    let protocols = text.split(',').map(str::trim);
-    let usable = |protocol: &&str| (1..=255).contains(&protocol.len());
-    protocols.filter(usable).map(str::to_owned).collect()
 }
 
 fn server_name(spec: &TlsContextSpec) -> Result<Option<String>, Problem> {
@@ -140,61 +102,6 @@ fn server_name(spec: &TlsContextSpec) -> Result<Option<String>, Problem> {
         ));
     }
     Ok(Some(name))
-}
-
-fn parameters(spec: &TlsContextSpec) -> Result<TlsParameters, Problem> {
-    let version = |version: crd::TlsVersion| match version {
-        crd::TlsVersion::V1_0 => TlsVersion::V1_0,
-        crd::TlsVersion::V1_1 => TlsVersion::V1_1,
-        crd::TlsVersion::V1_2 => TlsVersion::V1_2,
-        crd::TlsVersion::V1_3 => TlsVersion::V1_3,
-    };
-    let (min, max) = (
-        spec.min_tls_version.map(version),
-        spec.max_tls_version.map(version),
-    );
-    if let (Some(min), Some(max)) = (min, max)
-        && min > max
-    {
-        return Err(invalid(
-            "spec.min_tls_version",
-            "it is above max_tls_version, so that no version is left",
-        ));
-    }
-    for (index, cipher) in spec.cipher_suites.iter().enumerate() {
-        // several in brackets are preferred equally
-        let inside = cipher
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'));
-        let known = match inside {
-            Some(several) => several.split('|').all(|one| CIPHERS.contains(&one)),
-            None => CIPHERS.contains(&cipher.as_str()),
-        };
-        if !known {
-            let path = format!("spec.cipher_suites[{index}]");
-            let message = format!(
-                "{cipher:?} is no cipher suite of BoringSSL for TLS 1.2; known are {}",
-                CIPHERS.join(", ")
-            );
-            return Err(invalid(&path, &message));
-        }
-    }
-    for (index, curve) in spec.ecdh_curves.iter().enumerate() {
-        if !CURVES.contains(&curve.as_str()) {
-            let path = format!("spec.ecdh_curves[{index}]");
-            let message = format!(
-                "{curve:?} is no curve of BoringSSL; known are {}",
-                CURVES.join(", ")
-            );
-            return Err(invalid(&path, &message));
-        }
-    }
-    Ok(TlsParameters {
-        min,
-        max,
-        ciphers: spec.cipher_suites.clone(),
-        curves: spec.ecdh_curves.clone(),
-    })
 }
 
 fn invalid(path: &str, message: &str) -> Problem {

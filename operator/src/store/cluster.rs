@@ -6,6 +6,7 @@ use nuncio_xds::Unit;
 
 use super::{
     Store,
+    context::ContextState,
     upstream::{self, Known, Linked},
 };
 use crate::{
@@ -54,7 +55,7 @@ impl Store {
                 has_services: &|namespace| self.namespaces.contains_key(namespace),
                 complete: self.settings.in_cluster,
                 resolver: &|name| self.resolver(name),
-                context: &|name| self.context(name).map(|state| state.client.clone()),
+                context: &|name| self.context(name).map(ContextState::client),
             },
         );
         let problems = linked.problems.clone();

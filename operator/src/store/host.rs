@@ -4,12 +4,15 @@ use std::{collections::BTreeMap, mem, sync::Arc};
 
 use nuncio_xds::ir::ServerTls;
 
-use super::{AttachedGroup, Difference, Group, GroupKey, HostState, RouteOrder, Store};
+use super::{
+    AttachedGroup, Difference, Group, GroupKey, HostState, NoTls, RouteOrder, Store,
+    trust::unresolved,
+};
 use crate::{
     glob,
     object::{Kind, ObjectRef},
-    reconcile::{Host, HostMatch, HostTls, InsecureAction, Name},
-    report::{ConditionType, Problem, Severity},
+    reconcile::{Host, HostMatch, HostTerms, HostTls, InsecureAction, Name, TlsSettings},
+    report::{ConditionType, Problem},
     selector::{LabelSet, Labels},
 };
 
@@ -53,8 +56,7 @@ impl Store {
         let fallback = self.fallback_secret();
         let tls = self.secrets.contains_key(&fallback).then(|| HostTls {
             secret: fallback,
-            alpn: Vec::new(),
-            refused: false,
+            terms: HostTerms::Own(TlsSettings::default()),
         });
         let host = Arc::new(Host {
             labels: Labels::new(),
@@ -91,6 +93,7 @@ impl Store {
                     });
             }
             None => {
+                self.set_trust(object, None);
                 if let Some(state) = self.hosts.remove(object) {
                     // it may come back before anything is linked, and then look as if it had never had routes
                     self.dirty.route(object, Difference::Match);
@@ -108,9 +111,12 @@ impl Store {
             .entry(host.hostname.clone())
             .or_default()
             .insert(object.clone());
-        if let Some(tls) = &host.tls {
-            self.secret_users.add(&tls.secret, object);
-            self.dirty.secrets.insert(tls.secret.clone());
+        for secret in host.tls.iter().flat_map(secrets) {
+            self.secret_users.add(secret, object);
+            self.dirty.secrets.insert(secret.clone());
+        }
+        if let Some(name) = host.tls.as_ref().and_then(context_name) {
+            self.context_users.add(&name.name, object);
         }
         if let Some(selector) = &host.mapping_selector {
             let count = self.selectors.entry(selector.clone()).or_default();
@@ -128,9 +134,12 @@ impl Store {
                 self.hosts_by_name.remove(&host.hostname);
             }
         }
-        if let Some(tls) = &host.tls {
-            self.secret_users.remove(&tls.secret, object);
-            self.dirty.secrets.insert(tls.secret.clone());
+        for secret in host.tls.iter().flat_map(secrets) {
+            self.secret_users.remove(secret, object);
+            self.dirty.secrets.insert(secret.clone());
+        }
+        if let Some(name) = host.tls.as_ref().and_then(context_name) {
+            self.context_users.remove(&name.name, object);
         }
         if let Some(selector) = &host.mapping_selector
             && let Some(count) = self.selectors.get_mut(selector)
@@ -158,7 +167,7 @@ impl Store {
                 continue;
             };
             let host = state.host.clone();
-            let (tls, problems) = self.link_tls(&host);
+            let (tls, problems) = self.link_tls(&object, &host);
             let routes = self.attachments(&host);
             let Some(state) = self.hosts.get_mut(&object) else {
                 continue;
@@ -241,44 +250,152 @@ impl Store {
         }
     }
 
-    /// Termination of TLS, if the certificate is there and in order.
-    fn link_tls(&self, host: &Host) -> (Option<ServerTls>, Vec<Problem>) {
+    /// Termination of TLS, if it is set up, and what is wrong with it.
+    fn link_tls(
+        &mut self,
+        object: &ObjectRef,
+        host: &Host,
+    ) -> (Option<Result<ServerTls, NoTls>>, Vec<Problem>) {
         let Some(tls) = &host.tls else {
+            self.set_trust(object, None);
             return (None, Vec::new());
         };
-        let problem = |reason, message| Problem {
-            severity: Severity::Warning,
-            condition: ConditionType::ResolvedRefs,
-            reason,
-            path: "spec.tlsSecret".to_owned(),
-            message,
-        };
-        if tls.refused {
-            return (None, Vec::new()); // its reconciler has said why
+        let mut problems = Vec::new();
+        let found = self.server_tls(object, host, tls, &mut problems);
+        if found.is_err() {
+            self.set_trust(object, None);
         }
-        let name = &tls.secret;
-        match self.secrets.get(name).map(|secret| &secret.certificate) {
-            None => {
-                let message = format!(
-                    "there is no Secret {:?} in namespace {:?}; TLS is not served until it exists",
-                    name.name, name.namespace
-                );
-                return (None, vec![problem("SecretNotFound", message)]);
-            }
-            Some(Err(reason)) => {
-                let message = format!(
-                    "Secret {name} cannot be used: {reason}; TLS is not served until it is mended"
-                );
-                return (None, vec![problem("InvalidSecret", message)]);
-            }
-            Some(Ok(_)) => {}
+        let found = found.map_err(|problem| {
+            problems.extend(problem.map(|problem| Problem {
+                message: format!(
+                    "{}; TLS is not served until that is mended",
+                    problem.message
+                ),
+                ..problem
+            }));
+            NoTls
+        });
+        (Some(found), problems)
+    }
+
+    /// # Errors
+    /// What is wrong; nothing if the reconciler has said it.
+    fn server_tls(
+        &mut self,
+        object: &ObjectRef,
+        host: &Host,
+        tls: &HostTls,
+        problems: &mut Vec<Problem>,
+    ) -> Result<ServerTls, Option<Problem>> {
+        if tls.terms == HostTerms::Refused {
+            return Err(None); // its reconciler has said why
         }
-        let tls = ServerTls {
-            secret: name.to_string().into(),
-            alpn: tls.alpn.clone(),
-            ..ServerTls::default()
+        let certificate = self.certificate("spec.tlsSecret", &tls.secret)?;
+        let (name, is_asked_for) = match &tls.terms {
+            HostTerms::Own(settings) => {
+                return Ok(self.own_terms(object, tls, settings, certificate)?);
+            }
+            HostTerms::Context(name) => (name, true),
+            HostTerms::Implicit(name) => (name, false),
+            HostTerms::Refused => return Err(None),
         };
-        (Some(tls), Vec::new())
+        let own = ObjectRef::new(Kind::TlsContext, &name.namespace, &name.name);
+        let state = if is_asked_for {
+            self.context(name)
+        } else {
+            self.contexts.get(&own)
+        };
+        let Some(state) = state else {
+            if !is_asked_for {
+                return Ok(self.own_terms(object, tls, &TlsSettings::default(), certificate)?);
+            }
+            let message = format!("there is no TLSContext {:?}", name.name);
+            return Err(Some(unresolved(
+                "TLSContextNotFound",
+                "spec.tlsContext",
+                message,
+            )));
+        };
+        if let Some(other) = state
+            .context
+            .certificate
+            .as_ref()
+            .filter(|other| **other != tls.secret)
+        {
+            let message = format!(
+                "TLSContext {:?} names Secret {other}, and tlsSecret another",
+                name.name
+            );
+            return Err(Some(unresolved(
+                "SecretConflict",
+                "spec.tlsContext",
+                message,
+            )));
+        }
+        let hosts = &state.context.hosts;
+        if !hosts.is_empty()
+            && !hosts
+                .iter()
+                .any(|listed| *listed == host.hostname || listed == &object.name)
+        {
+            let message = format!(
+                "TLSContext {:?} is for {} and not for {:?}; it is used all the same",
+                name.name,
+                hosts.join(", "),
+                host.hostname
+            );
+            problems.push(Problem {
+                condition: ConditionType::Accepted,
+                ..unresolved("NotInHosts", "spec.tlsContext", message)
+            });
+        }
+        let found = state.server(Some(certificate)).map_err(|reason| {
+            let message = format!("TLSContext {:?} cannot be used: {reason}", name.name);
+            Some(unresolved("InvalidTLSContext", "spec.tlsContext", message))
+        });
+        self.set_trust(object, None);
+        found
+    }
+
+    fn own_terms(
+        &mut self,
+        object: &ObjectRef,
+        tls: &HostTls,
+        settings: &TlsSettings,
+        certificate: Arc<str>,
+    ) -> Result<ServerTls, Problem> {
+        let root = self
+            .secrets
+            .get(&tls.secret)
+            .and_then(|secret| secret.root.clone());
+        let trusted = self.link_trust(object, "spec.tls.", settings, root.as_ref())?;
+        Ok(ServerTls {
+            secret: certificate,
+            trusted,
+            require_client_certificate: settings.require_client_certificate,
+            alpn: settings.alpn.clone(),
+            parameters: settings.parameters.clone(),
+        })
+    }
+}
+
+/// The Secrets that a Host refers to.
+fn secrets(tls: &HostTls) -> impl Iterator<Item = &Name> {
+    let settings = match &tls.terms {
+        HostTerms::Own(settings) => Some(settings),
+        HostTerms::Context(_) | HostTerms::Implicit(_) | HostTerms::Refused => None,
+    };
+    let more = settings.map(|settings| [&settings.trusted, &settings.revoked]);
+    [&tls.secret]
+        .into_iter()
+        .chain(more.into_iter().flatten().flatten())
+}
+
+/// The TLSContext that a Host refers to, or would use if there were one.
+fn context_name(tls: &HostTls) -> Option<&Name> {
+    match &tls.terms {
+        HostTerms::Context(name) | HostTerms::Implicit(name) => Some(name),
+        HostTerms::Own(_) | HostTerms::Refused => None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use nuncio_xds::ir::{self, ChainAction, Insecure, ListenerKey, ServerTls, TableKey};
 
-use super::tcp::TcpGroup;
+use super::{NoTls, tcp::TcpGroup};
 use crate::{
     glob,
     object::ObjectRef,
@@ -22,8 +22,8 @@ use crate::{
 pub(super) struct Candidate<'a> {
     pub(super) object: &'a ObjectRef,
     pub(super) host: &'a Host,
-    /// Termination of TLS, if it is set up and usable.
-    pub(super) tls: Option<ServerTls>,
+    /// Termination of TLS, if it is set up; an error: it cannot be served.
+    pub(super) tls: Option<Result<ServerTls, NoTls>>,
 }
 
 /// What follows for one socket.
@@ -226,8 +226,16 @@ impl Link {
         tcp: &[TcpGroup<'_>],
     ) -> Vec<ir::FilterChain> {
         let mut by_name: BTreeMap<&Arc<str>, Vec<(&Candidate<'_>, &ServerTls)>> = BTreeMap::new();
+        let mut closed: BTreeSet<&Arc<str>> = BTreeSet::new();
         for host in bound {
-            let Some(tls) = &host.tls else { continue };
+            let tls = match &host.tls {
+                None => continue,
+                Some(Ok(tls)) => tls,
+                Some(Err(NoTls)) => {
+                    closed.insert(&host.host.server_name);
+                    continue;
+                }
+            };
             if glob::is_server_name(&host.host.server_name) {
                 by_name
                     .entry(&host.host.server_name)
@@ -237,7 +245,11 @@ impl Link {
                 self.say(host.object, Severity::Warning, "WildcardNotForTLS", "spec.hostname", format!("TLS cannot be served for {:?}: a TLS server name is whole, or `*.` and a whole suffix; only cleartext is served", host.host.hostname));
             }
         }
-        let mut chains = Vec::new();
+        let closed = closed.into_iter().filter(|name| {
+            let is_served = by_name.contains_key(*name) || taken(tcp, Some(name)).is_some();
+            glob::is_server_name(name) && !is_served
+        });
+        let mut chains: Vec<ir::FilterChain> = closed.map(|name| closed_chain(name)).collect();
         for (server_name, hosts) in by_name {
             if let Some(taken) = taken(tcp, Some(server_name)) {
                 for (host, _) in hosts {
@@ -338,6 +350,16 @@ impl Link {
                 );
             }
         }
+    }
+}
+
+/// A name whose certificate is missing or broken: no other Host's certificate may be shown for it, nor clear text.
+fn closed_chain(server_name: &str) -> ir::FilterChain {
+    ir::FilterChain {
+        name: format!("closed-{server_name}"),
+        server_names: server_names(Some(server_name)),
+        tls: None,
+        action: ChainAction::Close,
     }
 }
 

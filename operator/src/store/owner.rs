@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nuncio_xds::Unit;
+use nuncio_xds::{Unit, ir::ServerTls};
 
 use super::Store;
 use crate::object::{Kind, ObjectRef};
@@ -52,18 +52,17 @@ impl Store {
     }
 
     fn users_of_secret(&self, name: &str) -> BTreeSet<ObjectRef> {
+        let is_used =
+            |tls: &ServerTls| *tls.secret == *name || tls.trusted.as_deref() == Some(name);
         let hosts = self
             .hosts
             .iter()
-            .filter(|(_, state)| state.tls.as_ref().is_some_and(|tls| *tls.secret == *name))
+            .filter(|(_, state)| matches!(&state.tls, Some(Ok(tls)) if is_used(tls)))
             .map(|(object, _)| object);
-        let contexts = self.contexts.iter().filter(|(_, state)| {
-            let client = state.client.as_ref().ok();
-            client.is_some_and(|tls| {
-                let named = [tls.certificate.as_deref(), tls.trusted.as_deref()];
-                named.contains(&Some(name))
-            })
-        });
+        let contexts = self
+            .contexts
+            .iter()
+            .filter(|(_, state)| state.has_secret(name));
         hosts
             .chain(contexts.map(|(object, _)| object))
             .cloned()

@@ -167,7 +167,7 @@ impl Store {
     /// How TLS for a server name is ended: as the Host of that very name does it, or one with a wildcard, or a
     /// TLSContext that lists the name.
     fn termination(&self, name: &str) -> Result<ServerTls, String> {
-        let of_host = |host: &ObjectRef| self.hosts.get(host)?.tls.clone();
+        let of_host = |host: &ObjectRef| self.hosts.get(host)?.tls.clone()?.ok();
         let mut same = self.hosts_by_name.get(name).into_iter().flatten();
         if let Some(tls) = same.find_map(of_host) {
             return Ok(tls);
@@ -177,10 +177,10 @@ impl Store {
             .values()
             .filter(|state| state.context.hosts.iter().any(|host| &**host == name));
         let mut flaw = None;
-        if let Some(tls) = listing.find_map(|state| match &state.server {
-            Ok(tls) => Some(tls.clone()),
+        if let Some(tls) = listing.find_map(|state| match state.server(None) {
+            Ok(tls) => Some(tls),
             Err(reason) => {
-                flaw.get_or_insert(reason.clone());
+                flaw.get_or_insert(reason);
                 None
             }
         }) {

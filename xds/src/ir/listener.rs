@@ -103,6 +103,8 @@ pub enum ChainAction {
     Http(TableKey),
     /// Their bytes are passed on.
     Tcp(TcpProxy),
+    /// They begin with a TLS hello, and are closed at once.
+    Close,
 }
 
 /// Passes bytes on.

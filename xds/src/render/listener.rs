@@ -12,8 +12,9 @@ use crate::{
                     listener_filter,
                 },
             },
-            extensions::filters::listener::{
-                proxy_protocol::v3::ProxyProtocol, tls_inspector::v3::TlsInspector,
+            extensions::filters::{
+                listener::{proxy_protocol::v3::ProxyProtocol, tls_inspector::v3::TlsInspector},
+                network::direct_response::v3::Config as DirectResponse,
             },
         },
         google::protobuf::Any,
@@ -86,9 +87,10 @@ fn filter_chain(listener: &ir::Listener, chain: &ir::FilterChain) -> FilterChain
             server_names: chain.server_names.clone(),
             // the cleartext chain takes what no other does: a TLS hello for a name that is not served is no HTTP, and
             // is answered as such
-            transport_protocol: match &chain.tls {
-                Some(_) => "tls".to_owned(),
-                None => String::new(),
+            transport_protocol: if chain.tls.is_some() || chain.action == ChainAction::Close {
+                "tls".to_owned()
+            } else {
+                String::new()
             },
             ..FilterChainMatch::default()
         }),
@@ -107,6 +109,11 @@ fn filter(listener: &ir::Listener, action: &ChainAction) -> Filter {
         ChainAction::Tcp(proxy) => (
             "envoy.filters.network.tcp_proxy",
             super::any(&tcp_proxy(&listener.stat_prefix, proxy)),
+        ),
+        // with nothing to say, all that it does is to close the connection
+        ChainAction::Close => (
+            "envoy.filters.network.direct_response",
+            super::any(&DirectResponse::default()),
         ),
     };
     Filter {

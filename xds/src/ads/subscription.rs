@@ -573,20 +573,27 @@ impl Subscription {
             return None;
         }
         // the client need not have taken what it has not answered yet, nor have dropped it
-        let unanswered = self.in_flight.back().and_then(|sent| sent.whole.as_ref());
+        let says = |sent: &InFlight, entry: &Entry| {
+            let said = sent.whole.as_ref().and_then(|whole| whole.get(&entry.name));
+            said.is_some_and(|said| said.version == entry.version)
+        };
         let mut content = Content::default();
         for entry in view.iter() {
-            let is_unanswered = unanswered
-                .and_then(|whole| whole.get(&entry.name))
-                .is_some_and(|sent| sent.version == entry.version);
+            let is_unanswered = self.in_flight.back().is_some_and(|sent| says(sent, entry));
             let accepted = self.accepted.get(&entry.name);
+            let is_accepted = accepted.is_some_and(|accepted| accepted.version == entry.version);
             let refused = self.refused.get(&entry.name);
             let instead = match refused.filter(|refused| refused.version == entry.version) {
                 Some(refused) => refused.instead.as_ref(),
-                None if accepted.is_some_and(|accepted| accepted.version == entry.version) => {
+                // but if it takes what it has not answered yet, it may have something else by then
+                None if is_accepted && self.in_flight.iter().all(|sent| says(sent, entry)) => {
                     Some(entry)
                 }
-                None if self.owed || is_unanswered || changed.contains(&entry.name) => {
+                None if self.owed
+                    || is_unanswered
+                    || is_accepted
+                    || changed.contains(&entry.name) =>
+                {
                     content.fresh.push(entry.clone());
                     Some(entry)
                 }

@@ -305,6 +305,7 @@ impl World {
         if !bad {
             if self.protocol == Protocol::Sotw && is_wildcard(kind) {
                 state.held.clear();
+                self.accepted.retain(|(of, _), _| *of != kind);
             }
             for found in received {
                 self.accepted
@@ -318,6 +319,7 @@ impl World {
             }
             for name in removed {
                 state.held.remove(&name);
+                self.accepted.remove(&(kind, name));
             }
             state.version = version;
         }
@@ -505,6 +507,69 @@ proptest! {
     fn a_state_of_the_world_client_ends_with_what_it_asked_for(steps in vec(step(), 0..80)) {
         run(Protocol::Sotw, &steps);
     }
+}
+
+/// All that was asked for is there, and accepted: one response of clusters, and one of listeners.
+const STARTED: [Step; 8] = [
+    Step::Request,
+    Step::Request,
+    Step::Poll,
+    Step::Poll,
+    Step::Receive,
+    Step::Receive,
+    Step::Request,
+    Step::Request,
+];
+
+/// A change is accepted so late that the way back from it has been sent by then, with `a`, which is refused.
+fn returns_behind_an_overdue_answer(kind: ResourceType, overdue: Step) {
+    let mut steps = vec![Step::Put(kind, "b", 1)];
+    steps.extend(STARTED);
+    steps.extend([overdue, Step::Poll, Step::Wait]);
+    steps.extend([Step::Put(kind, "a", BAD), Step::Put(kind, "b", 1)]);
+    run(Protocol::Sotw, &steps);
+}
+
+#[test]
+fn a_cluster_that_changes_back_behind_an_overdue_answer_survives_a_refusal() {
+    let kind = ResourceType::Cluster;
+    returns_behind_an_overdue_answer(kind, Step::Put(kind, "b", 2));
+}
+
+#[test]
+fn a_cluster_that_comes_back_behind_an_overdue_answer_survives_a_refusal() {
+    let kind = ResourceType::Cluster;
+    returns_behind_an_overdue_answer(kind, Step::Remove(kind, "b"));
+}
+
+#[test]
+fn a_listener_that_changes_back_behind_an_overdue_answer_survives_a_refusal() {
+    let kind = ResourceType::Listener;
+    returns_behind_an_overdue_answer(kind, Step::Put(kind, "b", 2));
+}
+
+#[test]
+fn a_listener_that_comes_back_behind_an_overdue_answer_survives_a_refusal() {
+    let kind = ResourceType::Listener;
+    returns_behind_an_overdue_answer(kind, Step::Remove(kind, "b"));
+}
+
+#[test]
+fn what_was_removed_is_new_again_to_a_client_that_refuses_it() {
+    let steps = [
+        Step::Put(ResourceType::Cluster, "c", 3),
+        Step::Request,
+        Step::Poll,
+        Step::Remove(ResourceType::Cluster, "c"),
+        Step::Poll,
+        Step::Receive,
+        Step::Request,
+        Step::Request,
+        Step::Poll,
+        Step::Put(ResourceType::Cluster, "c", 3),
+        Step::Put(ResourceType::Cluster, "a", BAD),
+    ];
+    run(Protocol::Sotw, &steps);
 }
 
 fn resource(kind: ResourceType, name: &str, body: &[u8]) -> Resource {

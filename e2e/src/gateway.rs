@@ -189,6 +189,23 @@ impl Envoy {
         })
     }
 
+    /// Starts an Envoy with a bootstrap of one's own, such as one that is a client of the gateway. `admin` is the address
+    /// of its admin interface there.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_with(name: &str, admin: &str, bootstrap: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        fs::write(folder.path().join("bootstrap.yaml"), bootstrap)?;
+        let process = run(name, &folder)?;
+        Ok(Self {
+            name: name.to_owned(),
+            admin: admin.to_owned(),
+            folder,
+            process,
+        })
+    }
+
     /// Kills it and starts it again.
     ///
     /// # Errors

@@ -31,6 +31,8 @@ mod failover;
 mod failure;
 #[path = "e2e/fixture.rs"]
 mod fixture;
+#[path = "e2e/http3.rs"]
+mod http3;
 #[path = "e2e/protocol.rs"]
 mod protocol;
 #[path = "e2e/replicas.rs"]
@@ -102,6 +104,7 @@ const IN_WORLD: &[(&str, InWorld)] = tests![
     protocol::grpc_and_http2_reach_backends,
     protocol::tls_reaches_backends,
     protocol::tcp_is_passed_on,
+    http3::http3_is_served_beside_https,
     status::conditions_and_columns_say_what_is_served,
     status::status_is_written_once_per_change,
     status::a_missing_service_and_a_missing_host_are_told,

@@ -25,6 +25,8 @@ pub enum Kind {
     EndpointSlice,
     /// core Secret
     Secret,
+    /// core Namespace, for its labels
+    Namespace,
     /// A place in a file that holds no object we can name: text that is no YAML, or a kind we do not know.
     /// Exists so that such input has a report of its own; the name is `FILE#DOCUMENT`.
     Document,
@@ -32,7 +34,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that is watched in a cluster.
-    pub const WATCHED: [Self; 10] = [
+    pub const WATCHED: [Self; 11] = [
+        Self::Namespace,
         Self::Service,
         Self::EndpointSlice,
         Self::Secret,
@@ -59,6 +62,7 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Secret => "Secret",
+            Self::Namespace => "Namespace",
             Self::Document => "Document",
         }
     }
@@ -75,7 +79,7 @@ impl Kind {
             | Self::Mapping
             | Self::TcpMapping => nuncio_crds::GROUP,
             Self::EndpointSlice => "discovery.k8s.io",
-            Self::Service | Self::Secret | Self::Document => "",
+            Self::Service | Self::Secret | Self::Namespace | Self::Document => "",
         }
     }
 
@@ -90,7 +94,11 @@ impl Kind {
             | Self::Host
             | Self::Mapping
             | Self::TcpMapping => "v3alpha1",
-            Self::Service | Self::EndpointSlice | Self::Secret | Self::Document => "v1",
+            Self::Service
+            | Self::EndpointSlice
+            | Self::Secret
+            | Self::Namespace
+            | Self::Document => "v1",
         }
     }
 
@@ -108,6 +116,7 @@ impl Kind {
             Self::Service => "services",
             Self::EndpointSlice => "endpointslices",
             Self::Secret => "secrets",
+            Self::Namespace => "namespaces",
             Self::Document => "",
         }
     }

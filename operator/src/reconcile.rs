@@ -29,8 +29,8 @@ mod upstream;
 
 pub use fragment::{
     Certificate, ClusterSettings, EndpointSlice, Fragment, Host, HostMatch, HostTerms, HostTls,
-    InsecureAction, Listener, Mapping, Name, Origination, Resolver, ResolverKind, Role, Secret,
-    SecurityModel, Service, Shared, TcpMapping, TlsContext, TlsSettings, Upstream,
+    InsecureAction, Listener, Mapping, Name, Namespaces, Origination, Resolver, ResolverKind, Role,
+    Secret, SecurityModel, Service, Shared, TcpMapping, TlsContext, TlsSettings, Upstream,
 };
 
 /// What a reconciler has found.
@@ -60,6 +60,10 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
         Kind::Service => service::reconcile(value),
         Kind::EndpointSlice => endpoint_slice::reconcile(value, &object, &metadata.labels),
         Kind::Secret => secret::reconcile(value),
+        Kind::Namespace => (
+            Some(Fragment::Namespace(metadata.labels.clone().into())),
+            Vec::new(),
+        ),
         Kind::Document => (None, Vec::new()),
     };
     let ours = kind.group() != nuncio_crds::GROUP || metadata.is_for(&settings.ambassador_id);

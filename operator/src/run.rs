@@ -289,6 +289,10 @@ pub async fn operator(
                 "Secrets",
                 kube_watch::secret::watch(watching.clone(), plane.wanted_secrets.clone()),
             );
+        } else if kind == Kind::Namespace && settings.single_namespace.is_some() {
+            // a Role can allow nothing outside of its namespace, and there is no other to choose
+            let none = vec![Change::Replace(kind, Vec::new())];
+            watching.changes.send(none).await?;
         } else {
             tasks.start_endless(kind.name(), kube_watch::watch(kind, watching.clone()));
         }

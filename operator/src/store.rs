@@ -42,7 +42,7 @@ use crate::{
         Service,
     },
     report::{Problem, Report},
-    selector::Selector,
+    selector::{Labels, Selector},
     settings::Settings,
 };
 
@@ -73,6 +73,7 @@ pub struct Store {
 
     listeners: BTreeMap<ObjectRef, Arc<Listener>>,
     sockets: BTreeMap<ListenerKey, Socket>,
+    namespace_labels: BTreeMap<Arc<str>, Arc<Labels>>,
 
     hosts: BTreeMap<ObjectRef, HostState>,
     hosts_by_name: BTreeMap<Arc<str>, BTreeSet<ObjectRef>>,
@@ -226,6 +227,7 @@ impl Store {
             reports: BTreeMap::new(),
             listeners: BTreeMap::new(),
             sockets: BTreeMap::new(),
+            namespace_labels: BTreeMap::new(),
             hosts: BTreeMap::new(),
             hosts_by_name: BTreeMap::new(),
             selectors: BTreeMap::new(),
@@ -442,6 +444,10 @@ impl Store {
             (Kind::EndpointSlice, _) => self.set_endpoint_slice(object, None),
             (Kind::Secret, Some(Fragment::Secret(secret))) => self.set_secret(object, Some(secret)),
             (Kind::Secret, _) => self.set_secret(object, None),
+            (Kind::Namespace, Some(Fragment::Namespace(labels))) => {
+                self.set_namespace(object, Some(labels));
+            }
+            (Kind::Namespace, _) => self.set_namespace(object, None),
             (Kind::Document, _) => {}
         }
     }

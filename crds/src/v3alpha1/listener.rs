@@ -131,11 +131,14 @@ pub struct HostBinding {
 }
 
 /// Namespaces of Hosts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NamespaceBinding {
-    /// `SELF`: that of the Listener; `ALL`: all; `SELECTOR`: not supported, the same as `SELF`.
+    /// `SELF`: that of the Listener; `ALL`: all; `SELECTOR`: those that `selector` selects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<NamespaceFrom>,
+    /// With `SELECTOR`: labels of the namespaces. Emissary has no such field, and takes `SELECTOR` for `SELF`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<Selector>,
 }
 
 /// Which namespaces Hosts are taken from.
@@ -148,7 +151,7 @@ pub enum NamespaceFrom {
     Own,
     /// All.
     All,
-    /// Not supported: the same as `SELF`.
+    /// Those with certain labels.
     Selector,
 }
 

@@ -31,6 +31,8 @@ pub enum Fragment {
     EndpointSlice(Arc<EndpointSlice>),
     /// A certificate.
     Secret(Arc<Secret>),
+    /// Labels of a namespace.
+    Namespace(Arc<Labels>),
 }
 
 /// Name of an object of a kind that the context tells, within its namespace.
@@ -67,10 +69,21 @@ pub struct Listener {
     pub stat_prefix: String,
     /// HTTP/2 streams per client connection.
     pub max_concurrent_streams: Option<u32>,
-    /// Whether Hosts of every namespace are taken, or those of its own only.
-    pub every_namespace: bool,
+    /// Of which namespaces Hosts are taken.
+    pub namespaces: Namespaces,
     /// Which Hosts are taken, by their labels.
     pub host_selector: Selector,
+}
+
+/// Of which namespaces a Listener takes Hosts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Namespaces {
+    /// Its own.
+    Own,
+    /// All.
+    All,
+    /// Those with these labels.
+    Selected(Selector),
 }
 
 /// How a Listener tells secure requests from others.
@@ -368,6 +381,8 @@ pub struct Service {
     pub external_name: Option<String>,
     /// TCP ports: number to name (empty for the only one).
     pub ports: BTreeMap<u16, String>,
+    /// UDP ports: number at the pods to number at the Service.
+    pub udp: BTreeMap<u16, u16>,
 }
 
 /// Where some of a Service's pods are found.

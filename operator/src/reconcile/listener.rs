@@ -4,7 +4,7 @@ use nuncio_crds::v3alpha1::{self as crd, Layer, ListenerSpec, NamespaceFrom, Pro
 use nuncio_xds::ir::{ListenerKey, Transport};
 use serde_json::Value;
 
-use super::{Found, Fragment, Listener, SecurityModel, error, parse, warning};
+use super::{Found, Fragment, Listener, Namespaces, SecurityModel, error, parse, warning};
 use crate::{reconcile::host::selector, report::Problem, selector::Selector};
 
 pub(super) fn reconcile(value: Value) -> Found {
@@ -28,19 +28,36 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
         .ok_or_else(|| invalid("spec.port", "a port from 1 to 65535 was expected"))?;
     let stack = stack(&spec, problems)?;
     let has = |layer: Layer| stack.contains(&layer);
-    match stack.last() {
-        Some(Layer::Tcp) => {}
-        Some(Layer::Udp) => {
-            return Err(error(
-                "NotSupported",
+    let transport = match stack.last() {
+        Some(Layer::Tcp) => Transport::Tcp,
+        Some(Layer::Udp) if !has(Layer::Http) => {
+            return Err(invalid(
                 "spec.protocolStack",
-                "HTTP/3 over UDP is not served yet; nothing of this Listener is served".to_owned(),
+                "UDP alone carries nothing; for HTTP/3 write [TLS, HTTP, UDP]",
             ));
         }
+        Some(Layer::Udp) => Transport::Udp,
         Some(Layer::Http | Layer::Proxy | Layer::Tls) | None => {
             return Err(invalid(
                 "spec.protocolStack",
                 "the stack has to end in TCP or UDP",
+            ));
+        }
+    };
+    if transport == Transport::Udp {
+        if !has(Layer::Tls) {
+            problems.push(warning(
+                "Invalid",
+                "spec.protocolStack",
+                "HTTP/3 is always encrypted, and without TLS in the stack no Host can be served"
+                    .to_owned(),
+            ));
+        }
+        if has(Layer::Proxy) {
+            problems.push(warning(
+                "Ignored",
+                "spec.protocolStack",
+                "there is no PROXY protocol for UDP; it is left out".to_owned(),
             ));
         }
     }
@@ -57,16 +74,16 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
             "a number of proxies is not negative; 0 is used".to_owned(),
         ));
     }
-    let (every_namespace, host_selector) = binding(&spec.host_binding, problems)?;
+    let (namespaces, host_selector) = binding(&spec.host_binding, problems)?;
     Ok(Listener {
         key: ListenerKey {
             port,
-            transport: Transport::Tcp,
+            transport,
             address: None,
         },
         http: has(Layer::Http),
         tls: has(Layer::Tls),
-        proxy: has(Layer::Proxy),
+        proxy: has(Layer::Proxy) && transport == Transport::Tcp,
         security_model,
         l7_depth: u32::try_from(l7_depth).unwrap_or_default(),
         stat_prefix: spec
@@ -82,16 +99,16 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
             .http2_max_concurrent_streams
             .and_then(|streams| u32::try_from(streams).ok())
             .filter(|streams| *streams > 0),
-        every_namespace,
+        namespaces,
         host_selector,
     })
 }
 
-/// Whether Hosts of every namespace are taken, and which, by their labels.
+/// Of which namespaces Hosts are taken, and which, by their labels.
 fn binding(
     binding: &crd::HostBinding,
     problems: &mut Vec<Problem>,
-) -> Result<(bool, Selector), Problem> {
+) -> Result<(Namespaces, Selector), Problem> {
     let host_selector = match &binding.selector {
         Some(selected) => selector(&selected.0, "spec.hostBinding.selector")?,
         None => Selector::default(),
@@ -103,12 +120,28 @@ fn binding(
             "it says neither which namespaces nor which labels Hosts must have",
         ));
     }
-    match from {
-        None | Some(Some(NamespaceFrom::All | NamespaceFrom::Own)) => {}
-        Some(Some(NamespaceFrom::Selector)) => problems.push(warning("NotSupported", "spec.hostBinding.namespace.from", "SELECTOR is not supported yet; Hosts of the Listener's own namespace are taken, as SELF says".to_owned())),
-        Some(None) => return Err(invalid("spec.hostBinding.namespace.from", "one of SELF, ALL and SELECTOR was expected")),
-    }
-    Ok((from == Some(Some(NamespaceFrom::All)), host_selector))
+    let namespaces = match from {
+        Some(None) => {
+            let message = "one of SELF, ALL and SELECTOR was expected";
+            return Err(invalid("spec.hostBinding.namespace.from", message));
+        }
+        None | Some(Some(NamespaceFrom::Own)) => Namespaces::Own,
+        Some(Some(NamespaceFrom::All)) => Namespaces::All,
+        Some(Some(NamespaceFrom::Selector)) => {
+            let namespace = binding.namespace.as_ref();
+            match namespace.and_then(|namespace| namespace.selector.as_ref()) {
+                Some(selected) => {
+                    let path = "spec.hostBinding.namespace.selector";
+                    Namespaces::Selected(selector(&selected.0, path)?)
+                }
+                None => {
+                    problems.push(warning("Invalid", "spec.hostBinding.namespace.selector", "SELECTOR is asked for, but there is none; Hosts of the Listener's own namespace are taken, as SELF says".to_owned()));
+                    Namespaces::Own
+                }
+            }
+        }
+    };
+    Ok((namespaces, host_selector))
 }
 
 fn invalid(path: &str, message: &str) -> Problem {

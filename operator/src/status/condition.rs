@@ -82,6 +82,7 @@ pub(crate) fn status(kind: Kind, facts: Facts<'_>, now: Timestamp) -> Value {
         | Kind::Service
         | Kind::EndpointSlice
         | Kind::Secret
+        | Kind::Namespace
         | Kind::Document => {}
     }
     status.insert("conditions".to_owned(), Value::Array(conditions));

@@ -126,6 +126,7 @@ fn owned(kind: Kind, status: &Value) -> Value {
         | Kind::Service
         | Kind::EndpointSlice
         | Kind::Secret
+        | Kind::Namespace
         | Kind::Document => &[],
     };
     let mut kept = Map::new();

@@ -6,15 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use nuncio_xds::ir::{self, ChainAction, Insecure, ListenerKey, ServerTls, TableKey};
+use nuncio_xds::ir::{self, ChainAction, Insecure, ListenerKey, ServerTls, TableKey, Transport};
 
 use super::{NoTls, tcp::TcpGroup};
 use crate::{
     glob,
     object::ObjectRef,
-    reconcile::{Host, InsecureAction, Listener, SecurityModel},
+    reconcile::{Host, InsecureAction, Listener, Namespaces, SecurityModel},
     report::{ConditionType, Problem, Severity},
-    selector::LabelSet,
+    selector::{LabelSet, Labels},
 };
 
 /// A Host as a socket sees it.
@@ -45,6 +45,8 @@ pub(super) struct Link {
 pub(super) struct Table {
     pub(super) virtual_hosts: Vec<VirtualHost>,
     pub(super) misdirected: bool,
+    /// Port at which the same is served by HTTP/3.
+    pub(super) http3: Option<u16>,
 }
 
 /// A virtual host, the routes of which are those attached to the Host.
@@ -67,6 +69,10 @@ pub(super) struct Demand<'a> {
     pub(super) address: IpAddr,
     /// Whether one label of a selector is enough.
     pub(super) loose: bool,
+    /// The Listener for HTTP/3 beside this socket, and the port at which clients reach it.
+    pub(super) http3: Option<(&'a ObjectRef, &'a Listener, u16)>,
+    /// Labels of namespaces, as far as they are known.
+    pub(super) namespace_labels: &'a BTreeMap<Arc<str>, Arc<Labels>>,
     /// Whether any Mapping replaces the bodies of errors.
     pub(super) replaces_errors: bool,
 }
@@ -112,12 +118,14 @@ pub(super) fn link(key: ListenerKey, demand: &Demand<'_>) -> Link {
         let bound: Vec<&Candidate<'_>> = demand
             .hosts
             .iter()
-            .filter(|host| takes(owner, listener, host, demand.loose))
+            .filter(|host| takes(owner, listener, host, demand))
             .collect();
         if listener.tls {
-            chains.extend(link.tls_chains(key, listener, &bound, &demand.tcp));
+            chains.extend(link.tls_chains(key, listener, &bound, demand));
         }
-        chains.extend(link.cleartext_chain(key, owner, listener, &bound, &demand.tcp));
+        if key.transport == Transport::Tcp {
+            chains.extend(link.cleartext_chain(key, owner, listener, &bound, &demand.tcp));
+        }
     }
     if chains.is_empty() {
         let (reason, message) = if listener.http {
@@ -149,11 +157,31 @@ pub(super) fn link(key: ListenerKey, demand: &Demand<'_>) -> Link {
 }
 
 /// Whether a Listener takes a Host.
-fn takes(owner: &ObjectRef, listener: &Listener, host: &Candidate<'_>, loose: bool) -> bool {
-    (listener.every_namespace || owner.namespace == host.object.namespace)
-        && listener
-            .host_selector
-            .matches(&LabelSet::union([&host.host.labels]), loose)
+fn takes(
+    owner: &ObjectRef,
+    listener: &Listener,
+    host: &Candidate<'_>,
+    demand: &Demand<'_>,
+) -> bool {
+    let namespace = &host.object.namespace;
+    let is_near = match &listener.namespaces {
+        Namespaces::All => true,
+        Namespaces::Own => owner.namespace == *namespace,
+        Namespaces::Selected(selector) => {
+            // Kubernetes gives every namespace this one
+            let name = Labels::from([(
+                "kubernetes.io/metadata.name".to_owned(),
+                namespace.to_string(),
+            )]);
+            let known = demand.namespace_labels.get(namespace).map(AsRef::as_ref);
+            selector.matches(
+                &LabelSet::union(known.into_iter().chain([&name])),
+                demand.loose,
+            )
+        }
+    };
+    let labels = LabelSet::union([&host.host.labels]);
+    is_near && listener.host_selector.matches(&labels, demand.loose)
 }
 
 impl Link {
@@ -223,8 +251,9 @@ impl Link {
         key: ListenerKey,
         listener: &Listener,
         bound: &[&Candidate<'_>],
-        tcp: &[TcpGroup<'_>],
+        demand: &Demand<'_>,
     ) -> Vec<ir::FilterChain> {
+        let tcp = demand.tcp.as_slice();
         let mut by_name: BTreeMap<&Arc<str>, Vec<(&Candidate<'_>, &ServerTls)>> = BTreeMap::new();
         let mut closed: BTreeSet<&Arc<str>> = BTreeSet::new();
         for host in bound {
@@ -247,7 +276,8 @@ impl Link {
         }
         let closed = closed.into_iter().filter(|name| {
             let is_served = by_name.contains_key(*name) || taken(tcp, Some(name)).is_some();
-            glob::is_server_name(name) && !is_served
+            // over UDP there is nothing to say: a name without a chain is refused
+            glob::is_server_name(name) && !is_served && key.transport == Transport::Tcp
         });
         let mut chains: Vec<ir::FilterChain> = closed.map(|name| closed_chain(name)).collect();
         for (server_name, hosts) in by_name {
@@ -264,7 +294,12 @@ impl Link {
             };
             let mut entry = Table {
                 misdirected: &**server_name != "*"
-                    && tls.alpn.iter().any(|protocol| protocol == "h2"),
+                    && (tls.alpn.iter().any(|protocol| protocol == "h2")
+                        || key.transport == Transport::Udp),
+                http3: demand
+                    .http3
+                    .filter(|(owner, listener, _)| takes(owner, listener, first, demand))
+                    .map(|(_, _, port)| port),
                 ..Table::default()
             };
             for (host, own) in &hosts {

@@ -55,6 +55,7 @@ impl Store {
             | Kind::Service
             | Kind::EndpointSlice
             | Kind::Secret
+            | Kind::Namespace
             | Kind::Document => {
                 report.in_service = known.fragment.is_some();
             }

@@ -57,6 +57,7 @@ impl Store {
             | Kind::Service
             | Kind::EndpointSlice
             | Kind::Secret
+            | Kind::Namespace
             | Kind::Document => false,
         };
     }

@@ -13,7 +13,17 @@ use crate::{
 impl Store {
     pub(super) fn set_service(&mut self, object: &ObjectRef, service: Option<Arc<Service>>) {
         let name = name_of(object);
-        let had = self.services.remove(&name).is_some();
+        let old = self.services.remove(&name);
+        let udp = |service: &Option<Arc<Service>>| {
+            service
+                .as_ref()
+                .map(|service| service.udp.clone())
+                .unwrap_or_default()
+        };
+        if udp(&old) != udp(&service) {
+            self.dirty.sockets.extend(self.sockets.keys().copied());
+        }
+        let had = old.is_some();
         let has = service.is_some();
         if let Some(service) = service {
             self.services.insert(name.clone(), service);

@@ -6,13 +6,20 @@ use std::{
     sync::Arc,
 };
 
-use nuncio_xds::{Unit, ir::ListenerKey};
+use nuncio_xds::{
+    Unit,
+    ir::{ListenerKey, Transport},
+};
 
 use super::{
     Store,
     listener::{self, Candidate, Demand, Link},
 };
-use crate::{object::ObjectRef, reconcile::Listener};
+use crate::{
+    object::ObjectRef,
+    reconcile::{Listener, Name, Namespaces},
+    selector::Labels,
+};
 
 impl Store {
     pub(super) fn set_listener(&mut self, object: &ObjectRef, listener: Option<Arc<Listener>>) {
@@ -20,7 +27,7 @@ impl Store {
             if let Some(socket) = self.sockets.get_mut(&old.key) {
                 socket.claims.remove(object);
             }
-            self.dirty.sockets.insert(old.key);
+            self.dirty.sockets.extend(with_partner(old.key));
         }
         if let Some(listener) = listener {
             let key = listener.key;
@@ -29,10 +36,54 @@ impl Store {
                 .or_default()
                 .claims
                 .insert(object.clone());
-            self.dirty.sockets.insert(key);
+            self.dirty.sockets.extend(with_partner(key));
             self.listeners.insert(object.clone(), listener);
         }
         self.dirty.reports.insert(object.clone());
+    }
+
+    /// The Listener for HTTP/3 on the same port, and the port at which clients reach it: that of a Service in front, or
+    /// else 443 for 8443, as Emissary's chart has it.
+    fn http3_beside(&self, key: ListenerKey) -> Option<(&ObjectRef, &Listener, u16)> {
+        let udp = ListenerKey {
+            transport: Transport::Udp,
+            ..key
+        };
+        let socket = self
+            .sockets
+            .get(&udp)
+            .filter(|_| key.transport == Transport::Tcp)?;
+        let owner = socket.claims.first()?;
+        let listener = self.listeners.get(owner).filter(|listener| listener.tls)?;
+        let own = Name {
+            namespace: self.settings.ambassador_namespace.as_str().into(),
+            name: "".into(),
+        };
+        let mut services = self
+            .services
+            .range(own.clone()..)
+            .take_while(|(name, _)| name.namespace == own.namespace);
+        let port = services.find_map(|(_, service)| service.udp.get(&key.port).copied());
+        let usual = if key.port == 8443 { 443 } else { key.port };
+        Some((owner, listener, port.unwrap_or(usual)))
+    }
+
+    /// Labels of a namespace may decide which Hosts a Listener takes.
+    pub(super) fn set_namespace(&mut self, object: &ObjectRef, labels: Option<Arc<Labels>>) {
+        match labels {
+            Some(labels) => self.namespace_labels.insert(object.name.clone(), labels),
+            None => self.namespace_labels.remove(&object.name),
+        };
+        let selects = |claim: &ObjectRef| {
+            let listener = self.listeners.get(claim);
+            listener.is_some_and(|listener| matches!(listener.namespaces, Namespaces::Selected(_)))
+        };
+        let concerned = self
+            .sockets
+            .iter()
+            .filter(|(_, socket)| socket.claims.iter().any(selects));
+        let concerned: Vec<_> = concerned.map(|(key, _)| *key).collect();
+        self.dirty.sockets.extend(concerned);
     }
 
     pub(super) fn link_sockets(&mut self) {
@@ -59,7 +110,9 @@ impl Store {
                 tcp: self.tcp_groups(socket),
                 hosts,
                 address: self.settings.bind_address,
+                http3: self.http3_beside(key),
                 loose: self.settings.loose_label_selectors,
+                namespace_labels: &self.namespace_labels,
                 replaces_errors: !self.replacing_errors.is_empty(),
             };
             let link = listener::link(key, &demand);
@@ -152,4 +205,13 @@ impl Store {
             self.dirty.reports.insert(host);
         }
     }
+}
+
+/// A socket, and the one of the other transport on its port: HTTP/3 is told of where HTTPS is served.
+fn with_partner(key: ListenerKey) -> [ListenerKey; 2] {
+    let transport = match key.transport {
+        Transport::Tcp => Transport::Udp,
+        Transport::Udp => Transport::Tcp,
+    };
+    [key, ListenerKey { transport, ..key }]
 }

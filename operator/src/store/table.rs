@@ -43,6 +43,7 @@ impl Store {
                         key: key.clone(),
                         virtual_hosts,
                         misdirected: table.misdirected,
+                        http3: table.http3,
                     };
                     self.ir.route_tables.insert(key.clone(), Arc::new(table));
                 }

@@ -29,7 +29,7 @@ const UNANSWERED: usize = 64;
 struct InFlight {
     nonce: u64,
     sent: Instant,
-    /// What was new in it, with the version and what was accepted before. No version: it was a removal.
+    /// What was new in it, with the version. No version: it was a removal.
     contents: Vec<Sent>,
     /// State of the world: all that it said there is.
     whole: Option<BTreeMap<Arc<str>, Arc<Entry>>>,
@@ -39,15 +39,13 @@ struct InFlight {
 struct Sent {
     name: Arc<str>,
     version: Option<Version>,
-    before: Option<Arc<Entry>>,
 }
 
-/// A version that the client refuses, and what is sent in its place where something has to be.
+/// A version that the client refuses.
 #[derive(Clone, Debug)]
 pub(super) struct Refused {
     pub(super) version: Version,
     pub(super) message: Arc<str>,
-    instead: Option<Arc<Entry>>,
 }
 
 /// A removal that waits until nothing refers to the resource any more.
@@ -55,7 +53,6 @@ pub(super) struct Refused {
 struct HeldRemoval {
     seq: u64,
     due: Option<Instant>,
-    entry: Option<Arc<Entry>>,
 }
 
 /// Content of a response.
@@ -299,7 +296,6 @@ impl Subscription {
                 let refused = Refused {
                     version,
                     message: message.into(),
-                    instead: culprit.before.clone(),
                 };
                 self.refused.insert(culprit.name.clone(), refused);
             }
@@ -398,16 +394,9 @@ impl Subscription {
         let gone = view.get(&name).is_none();
         if gone && matches!(self.kind, ResourceType::Cluster | ResourceType::Endpoints) {
             // routes may still lead there
-            let entry = self.accepted.get(&name).cloned();
             self.pending.remove(&name);
-            self.held_removals.insert(
-                name,
-                HeldRemoval {
-                    seq,
-                    due: None,
-                    entry,
-                },
-            );
+            self.held_removals
+                .insert(name, HeldRemoval { seq, due: None });
             return;
         }
         self.held_removals.remove(&name);
@@ -488,12 +477,10 @@ impl Subscription {
         let removed = content.removed.iter().map(|name| Sent {
             name: name.clone(),
             version: None,
-            before: None,
         });
         let fresh = content.fresh.iter().map(|entry| Sent {
             name: entry.name.clone(),
             version: Some(entry.version),
-            before: self.accepted.get(&entry.name).cloned(),
         });
         let contents = fresh.chain(removed).collect();
         self.in_flight.push_back(InFlight {
@@ -584,7 +571,8 @@ impl Subscription {
             let is_accepted = accepted.is_some_and(|accepted| accepted.version == entry.version);
             let refused = self.refused.get(&entry.name);
             let instead = match refused.filter(|refused| refused.version == entry.version) {
-                Some(refused) => refused.instead.as_ref(),
+                // answers come in order, so this is what the client has
+                Some(_) => accepted,
                 // but if it takes what it has not answered yet, it may have something else by then
                 None if is_accepted && self.in_flight.iter().all(|sent| says(sent, entry)) => {
                     Some(entry)
@@ -607,8 +595,8 @@ impl Subscription {
         }
         let lingering = self
             .held_removals
-            .values()
-            .filter_map(|removal| removal.entry.clone());
+            .keys()
+            .filter_map(|name| self.accepted.get(name).cloned());
         let before = content.entries.len();
         content.entries.extend(lingering);
         content.differing += content.entries.len() - before;

@@ -38,6 +38,8 @@ pub struct RouteTable {
     /// Whether a request for a host that is not here is answered with 421, which tells an HTTP/2 client that
     /// coalesced connections to use another connection (RFC 9110, 15.5.20), instead of 404.
     pub misdirected: bool,
+    /// Port at which clients find the same by HTTP/3; told by `alt-svc` (RFC 7838).
+    pub http3: Option<u16>,
 }
 
 /// The routes of one host name.

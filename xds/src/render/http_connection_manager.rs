@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::filter_config;
 use crate::{
-    ir,
+    ir::{self, Transport},
     pb::{
         envoy::{
-            config::core::v3::Http2ProtocolOptions,
+            config::core::v3::{Http2ProtocolOptions, Http3ProtocolOptions},
             extensions::filters::{
                 http::{cors::v3::Cors, custom_response::v3::CustomResponse, router::v3::Router},
                 network::http_connection_manager::v3::{
@@ -33,7 +33,12 @@ pub(super) fn http_connection_manager(
     table: &ir::TableKey,
 ) -> HttpConnectionManager {
     HttpConnectionManager {
-        codec_type: CodecType::Auto.into(),
+        codec_type: match listener.key.transport {
+            Transport::Tcp => CodecType::Auto.into(),
+            Transport::Udp => CodecType::Http3.into(),
+        },
+        http3_protocol_options: (listener.key.transport == Transport::Udp)
+            .then(Http3ProtocolOptions::default),
         stat_prefix: listener.stat_prefix.clone(),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
             config_source: Some(super::ads()),

@@ -6,10 +6,10 @@ use crate::{
     pb::{
         envoy::{
             config::{
-                core::v3::{Address, SocketAddress, address, socket_address},
+                core::v3::{Address, SocketAddress, UdpSocketConfig, address, socket_address},
                 listener::v3::{
-                    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter,
-                    listener_filter,
+                    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter,
+                    QuicProtocolOptions, UdpListenerConfig, filter, listener_filter,
                 },
             },
             extensions::filters::{
@@ -28,6 +28,7 @@ pub(super) fn listener(listener: &ir::Listener) -> Listener {
         address: Some(address(listener)),
         stat_prefix: listener.stat_prefix.clone(),
         listener_filters: listener_filters(listener),
+        udp_listener_config: (listener.key.transport == Transport::Udp).then(quic),
         filter_chains: listener
             .chains
             .iter()
@@ -63,13 +64,25 @@ fn listener_filters(listener: &ir::Listener) -> Vec<ListenerFilter> {
             super::any(&ProxyProtocol::default()),
         ));
     }
-    if listener.tls {
+    if listener.tls && listener.key.transport == Transport::Tcp {
         filters.push(listener_filter(
             "envoy.filters.listener.tls_inspector",
             super::any(&TlsInspector::default()),
         ));
     }
     filters
+}
+
+/// HTTP/3 instead of plain datagrams.
+fn quic() -> UdpListenerConfig {
+    UdpListenerConfig {
+        quic_options: Some(QuicProtocolOptions::default()),
+        downstream_socket_config: Some(UdpSocketConfig {
+            prefer_gro: Some(super::boolean(true)),
+            ..UdpSocketConfig::default()
+        }),
+        ..UdpListenerConfig::default()
+    }
 }
 
 fn listener_filter(name: &str, config: Any) -> ListenerFilter {
@@ -87,7 +100,9 @@ fn filter_chain(listener: &ir::Listener, chain: &ir::FilterChain) -> FilterChain
             server_names: chain.server_names.clone(),
             // the cleartext chain takes what no other does: a TLS hello for a name that is not served is no HTTP, and
             // is answered as such
-            transport_protocol: if chain.tls.is_some() || chain.action == ChainAction::Close {
+            transport_protocol: if listener.key.transport == Transport::Udp {
+                "quic".to_owned()
+            } else if chain.tls.is_some() || chain.action == ChainAction::Close {
                 "tls".to_owned()
             } else {
                 String::new()
@@ -95,7 +110,10 @@ fn filter_chain(listener: &ir::Listener, chain: &ir::FilterChain) -> FilterChain
             ..FilterChainMatch::default()
         }),
         filters: vec![filter(listener, &chain.action)],
-        transport_socket: chain.tls.as_ref().map(super::tls::downstream),
+        transport_socket: chain.tls.as_ref().map(|tls| match listener.key.transport {
+            Transport::Tcp => super::tls::downstream(tls),
+            Transport::Udp => super::tls::downstream_quic(tls),
+        }),
         ..FilterChain::default()
     }
 }

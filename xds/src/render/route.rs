@@ -68,6 +68,7 @@ enum Form {
 pub(super) fn route_configuration(table: &ir::RouteTable) -> Bytes {
     let head = RouteConfiguration {
         name: table.key.to_string(),
+        response_headers_to_add: header::added(&table.http3.map(alt_svc).into_iter().collect()),
         ..RouteConfiguration::default()
     };
     let mut virtual_hosts: Vec<Bytes> = table
@@ -79,6 +80,15 @@ pub(super) fn route_configuration(table: &ir::RouteTable) -> Bytes {
         virtual_hosts.push(misdirected_host().encode_to_vec().into());
     }
     with_fields(&head, VIRTUAL_HOSTS, &virtual_hosts)
+}
+
+/// Tells clients of HTTP/3, in its final version and the last draft that browsers had.
+fn alt_svc(port: u16) -> (String, ir::AddedHeader) {
+    let header = ir::AddedHeader {
+        value: format!(r#"h3=":{port}"; ma=86400, h3-29=":{port}"; ma=86400"#),
+        append: false,
+    };
+    ("alt-svc".to_owned(), header)
 }
 
 /// A virtual host with its routes: as a list, or behind a tree where they are many.

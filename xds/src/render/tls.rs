@@ -8,17 +8,38 @@ use crate::{
     ir::{self, TlsVersion},
     pb::envoy::{
         config::core::v3::{TransportSocket, transport_socket::ConfigType},
-        extensions::transport_sockets::tls::v3::{
-            CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, TlsParameters,
-            UpstreamTlsContext, common_tls_context::ValidationContextType,
-            tls_parameters::TlsProtocol,
+        extensions::transport_sockets::{
+            quic::v3::QuicDownstreamTransport,
+            tls::v3::{
+                CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, TlsParameters,
+                UpstreamTlsContext, common_tls_context::ValidationContextType,
+                tls_parameters::TlsProtocol,
+            },
         },
     },
 };
 
 /// Termination of TLS from clients.
 pub(super) fn downstream(tls: &ir::ServerTls) -> TransportSocket {
-    socket(&DownstreamTlsContext {
+    socket("envoy.transport_sockets.tls", &downstream_context(tls))
+}
+
+/// The same for QUIC, which has its own protocols and knows TLS 1.3 only.
+pub(super) fn downstream_quic(tls: &ir::ServerTls) -> TransportSocket {
+    let tls = ir::ServerTls {
+        alpn: Vec::new(),
+        parameters: ir::TlsParameters::default(),
+        ..tls.clone()
+    };
+    let context = QuicDownstreamTransport {
+        downstream_tls_context: Some(downstream_context(&tls)),
+        ..QuicDownstreamTransport::default()
+    };
+    socket("envoy.transport_sockets.quic", &context)
+}
+
+fn downstream_context(tls: &ir::ServerTls) -> DownstreamTlsContext {
+    DownstreamTlsContext {
         common_tls_context: Some(common(
             Some(&tls.secret),
             tls.trusted.as_deref(),
@@ -27,12 +48,12 @@ pub(super) fn downstream(tls: &ir::ServerTls) -> TransportSocket {
         )),
         require_client_certificate: Some(super::boolean(tls.require_client_certificate)),
         ..DownstreamTlsContext::default()
-    })
+    }
 }
 
 /// Origination of TLS to upstreams.
 pub(super) fn upstream(tls: &ir::ClientTls) -> TransportSocket {
-    socket(&UpstreamTlsContext {
+    let context = UpstreamTlsContext {
         common_tls_context: Some(common(
             tls.certificate.as_deref(),
             tls.trusted.as_deref(),
@@ -41,12 +62,13 @@ pub(super) fn upstream(tls: &ir::ClientTls) -> TransportSocket {
         )),
         sni: tls.server_name.clone().unwrap_or_default(),
         ..UpstreamTlsContext::default()
-    })
+    };
+    socket("envoy.transport_sockets.tls", &context)
 }
 
-fn socket<M: Message + Name>(context: &M) -> TransportSocket {
+fn socket<M: Message + Name>(name: &str, context: &M) -> TransportSocket {
     TransportSocket {
-        name: "envoy.transport_sockets.tls".to_owned(),
+        name: name.to_owned(),
         config_type: Some(ConfigType::TypedConfig(super::any(context))),
     }
 }

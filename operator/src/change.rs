@@ -29,4 +29,8 @@ pub enum Change {
     /// All objects of this kind there are: a first list, or a list after the watch was lost. What is not in it
     /// is gone. The Store takes it as one change, so that nobody sees half a list.
     Replace(Kind, Vec<Reconciled>),
+    /// The object comes from elsewhere and wins over what the sources of its kind say of it.
+    Pin(Box<Reconciled>),
+    /// It comes from elsewhere no more. Until its kind is listed again there is none of this name.
+    Unpin(ObjectRef),
 }

@@ -15,6 +15,7 @@ pub mod selector;
 pub mod settings;
 
 pub mod files;
+pub mod istio;
 pub mod leader;
 pub mod publish;
 pub mod reconcile;

@@ -39,6 +39,8 @@ pub struct Metrics {
     pub status_writes: Family<ResultLabel, Counter>,
     /// Objects whose status waits to be written.
     pub status_pending: Gauge,
+    /// When certificates expire, by Secret.
+    pub certificates: Family<SecretLabel, Gauge>,
     /// 1 on the replica that writes status.
     pub leader: Gauge,
 }
@@ -62,6 +64,13 @@ pub struct ResultLabel {
     pub result: &'static str,
 }
 
+/// Which Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SecretLabel {
+    /// As `namespace/name`.
+    pub secret: String,
+}
+
 impl Metrics {
     /// Registers everything in `registry`.
     #[must_use]
@@ -76,6 +85,7 @@ impl Metrics {
             watch_errors: Family::default(),
             status_writes: Family::default(),
             status_pending: Gauge::default(),
+            certificates: Family::default(),
             leader: Gauge::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -102,6 +112,12 @@ impl Metrics {
             "resources_changed",
             "xDS resources that were published because they differed",
             metrics.resources_changed.clone(),
+        );
+        registry.register_with_unit(
+            "certificate_not_after",
+            "When a certificate that is served expires, in seconds since 1970",
+            Unit::Seconds,
+            metrics.certificates.clone(),
         );
         registry.register("objects", "Objects by kind", metrics.objects.clone());
         registry.register(
@@ -134,6 +150,21 @@ impl Metrics {
         self.build_duration.observe(duration.as_secs_f64());
         self.publishes.inc();
         self.units_rendered.inc_by(rendered as u64);
+    }
+
+    /// A certificate came, changed or went.
+    pub fn certificate(&self, secret: &str, not_after: Option<i64>) {
+        let label = SecretLabel {
+            secret: secret.to_owned(),
+        };
+        match not_after {
+            Some(seconds) => {
+                self.certificates.get_or_create(&label).set(seconds);
+            }
+            None => {
+                self.certificates.remove(&label);
+            }
+        }
     }
 
     /// A kind was listed.

@@ -158,6 +158,10 @@ impl Publisher {
 
     fn tell(&mut self, seq: u64, outcome: Outcome) {
         for unit in outcome.units {
+            if let Unit::Secret(name) = &unit {
+                let not_after = self.store.certificate_not_after(name);
+                self.outputs.metrics.certificate(name, not_after);
+            }
             if matches!(unit, Unit::Listener(_) | Unit::RouteTable(_)) {
                 self.seq_of_unit.insert(unit, seq);
             }

@@ -26,7 +26,7 @@ use crate::{
     change::Change,
     envoy, files,
     health::{self, Health, Progress},
-    leader,
+    istio, leader,
     metrics::Metrics,
     object::Kind,
     publish::{self, Outputs, WantedSecrets},
@@ -186,6 +186,12 @@ pub async fn start(
         "publish loop",
         publish::run(inputs, outputs, settings.clone()),
     );
+    if let Some(directory) = settings.istio_secret_dir.clone() {
+        tasks.start_endless(
+            "Istio's certificates",
+            istio::follow(directory, settings.clone(), changes.clone()),
+        );
+    }
     let snapshots = cache.clone();
     let server = ads::Server::new(
         cache,

@@ -1,7 +1,10 @@
 //! What the environment says: which instance this is and which objects are its own. The names of the variables are
 //! Emissary's, so that its deployments can be carried over.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
 
 /// Settings of the whole process, fixed at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub struct Settings {
     pub in_cluster: bool,
     /// `AMBASSADOR_ENVOY_BIND_ADDRESS`: where Envoy's listeners bind.
     pub bind_address: IpAddr,
+    /// `AMBASSADOR_ISTIO_SECRET_DIR`: where Istio's agent writes certificates.
+    pub istio_secret_dir: Option<PathBuf>,
     /// `DISABLE_STRICT_LABEL_SELECTORS`: one label of a selector is enough.
     pub loose_label_selectors: bool,
 }
@@ -34,6 +39,7 @@ impl Default for Settings {
             field_selector: None,
             in_cluster: false,
             bind_address: Ipv4Addr::UNSPECIFIED.into(),
+            istio_secret_dir: None,
             loose_label_selectors: false,
         }
     }
@@ -76,6 +82,7 @@ impl Settings {
             field_selector: variable("AMBASSADOR_FIELD_SELECTOR"),
             in_cluster: false,
             bind_address,
+            istio_secret_dir: variable("AMBASSADOR_ISTIO_SECRET_DIR").map(Into::into),
             loose_label_selectors: ["y", "yes", "on", "1", "true", "t"]
                 .contains(&loose.to_lowercase().as_str()),
         })

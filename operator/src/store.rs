@@ -70,6 +70,8 @@ pub struct Store {
     ir: Ir,
     objects: BTreeMap<ObjectRef, Object>,
     reports: BTreeMap<ObjectRef, Arc<Report>>,
+    /// Objects that do not come from the sources of their kind.
+    pinned: BTreeSet<ObjectRef>,
 
     listeners: BTreeMap<ObjectRef, Arc<Listener>>,
     sockets: BTreeMap<ListenerKey, Socket>,
@@ -225,6 +227,7 @@ impl Store {
             ir: Ir::default(),
             objects: BTreeMap::new(),
             reports: BTreeMap::new(),
+            pinned: BTreeSet::new(),
             listeners: BTreeMap::new(),
             sockets: BTreeMap::new(),
             namespace_labels: BTreeMap::new(),
@@ -262,18 +265,30 @@ impl Store {
     /// Files a change. Nothing else happens until [`Store::link`].
     pub fn apply(&mut self, change: Change) {
         match change {
-            Change::Apply(reconciled) => self.file(*reconciled),
-            Change::Delete(object) => self.remove(&object),
+            Change::Apply(reconciled) => self.file_unless_pinned(*reconciled),
+            Change::Delete(object) => {
+                if !self.pinned.contains(&object) {
+                    self.remove(&object);
+                }
+            }
+            Change::Pin(reconciled) => {
+                self.pinned.insert(reconciled.object.clone());
+                self.file(*reconciled);
+            }
+            Change::Unpin(object) => {
+                self.pinned.remove(&object);
+                self.remove(&object);
+            }
             Change::Replace(kind, all) => {
                 let mut gone: BTreeSet<ObjectRef> = self
                     .objects
                     .keys()
-                    .filter(|object| object.kind == kind)
+                    .filter(|object| object.kind == kind && !self.pinned.contains(object))
                     .cloned()
                     .collect();
                 for reconciled in all {
                     gone.remove(&reconciled.object);
-                    self.file(reconciled);
+                    self.file_unless_pinned(reconciled);
                 }
                 for object in gone {
                     self.remove(&object);
@@ -361,6 +376,12 @@ impl Store {
                 namespace: name.namespace,
             })
             .collect()
+    }
+
+    fn file_unless_pinned(&mut self, reconciled: Reconciled) {
+        if !self.pinned.contains(&reconciled.object) {
+            self.file(reconciled);
+        }
     }
 
     fn file(&mut self, reconciled: Reconciled) {

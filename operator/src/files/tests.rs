@@ -15,7 +15,8 @@ fn names(changes: &[Change]) -> Vec<String> {
         .iter()
         .flat_map(|change| match change {
             Change::Apply(found) => vec![format!("+{}", found.object)],
-            Change::Delete(object) => vec![format!("-{object}")],
+            Change::Pin(found) => vec![format!("+{}", found.object)],
+            Change::Delete(object) | Change::Unpin(object) => vec![format!("-{object}")],
             Change::Replace(_, all) => all.iter().map(|found| found.object.to_string()).collect(),
         })
         .collect()

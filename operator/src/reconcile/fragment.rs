@@ -418,6 +418,8 @@ pub struct Certificate {
     pub chain: Arc<str>,
     /// PEM
     pub key: Arc<str>,
+    /// When the server's own certificate expires, in seconds of the epoch.
+    pub not_after: i64,
 }
 
 impl fmt::Debug for Certificate {

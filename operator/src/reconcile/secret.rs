@@ -48,14 +48,14 @@ fn trusted(secret: &Object) -> Result<Arc<str>, String> {
         secret,
         &["tls.crt", "cert-chain.pem", "ca.crt", "root-cert.pem"],
     )?;
-    public_key(&chain)?;
+    first_certificate(&chain)?;
     Ok(chain.into())
 }
 
 /// Authorities beside a certificate.
 fn root(secret: &Object) -> Option<Arc<str>> {
     let root = text(secret, &["root-cert.pem"]).ok()?;
-    public_key(&root).ok()?;
+    first_certificate(&root).ok()?;
     Some(root.into())
 }
 
@@ -92,7 +92,7 @@ fn certificate(secret: &Object) -> Result<Certificate, String> {
     check_type(secret)?;
     let chain = text(secret, &["tls.crt", "cert-chain.pem"])?;
     let key = text(secret, &["tls.key", "key.pem"])?;
-    let public = public_key(&chain)?;
+    let (public, not_after) = first_certificate(&chain)?;
     let parsed = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_source| {
         "tls.key holds no private key in PEM form (PKCS#8, PKCS#1 or SEC1)".to_owned()
     })?;
@@ -108,11 +108,12 @@ fn certificate(secret: &Object) -> Result<Certificate, String> {
     Ok(Certificate {
         chain: chain.into(),
         key: key.into(),
+        not_after,
     })
 }
 
-/// The subject public key info of the first certificate, all of them being parsed.
-fn public_key(chain: &str) -> Result<Vec<u8>, String> {
+/// The subject public key info of the first certificate and when it expires, all of them being parsed.
+fn first_certificate(chain: &str) -> Result<(Vec<u8>, i64), String> {
     let mut first = None;
     for pem in Pem::iter_from_buffer(chain.as_bytes()) {
         let pem = pem.map_err(|_source| "tls.crt is not PEM".to_owned())?;
@@ -124,7 +125,10 @@ fn public_key(chain: &str) -> Result<Vec<u8>, String> {
         }
         let (_, certificate) = X509Certificate::from_der(&pem.contents)
             .map_err(|_source| "tls.crt holds a certificate that cannot be parsed".to_owned())?;
-        first.get_or_insert_with(|| certificate.public_key().raw.to_vec());
+        first.get_or_insert_with(|| {
+            let not_after = certificate.validity().not_after.timestamp();
+            (certificate.public_key().raw.to_vec(), not_after)
+        });
     }
     first.ok_or_else(|| "tls.crt holds no certificate in PEM form".to_owned())
 }

@@ -2,6 +2,8 @@
 
 use std::{mem, sync::Arc};
 
+use jiff::Timestamp;
+
 use super::Store;
 use crate::{
     object::{Kind, ObjectRef},
@@ -120,12 +122,25 @@ impl Store {
                 .collect();
             places.dedup();
             report.summary = format!("on {}", places.join(", "));
+            if let Some(until) = self.certificate_until(object) {
+                report
+                    .summary
+                    .push_str(&format!(", certificate until {until}"));
+            }
         } else {
             report.problems.push(problem(
                 "NoListener",
                 "no Listener serves this Host, so nothing of it is reachable; check hostBinding and securityModel of the Listeners, and the TLS of this Host",
             ));
         }
+    }
+
+    /// The day on which a Host's certificate expires.
+    fn certificate_until(&self, host: &ObjectRef) -> Option<String> {
+        let tls = self.hosts.get(host)?.tls.as_ref()?.as_ref().ok()?;
+        let not_after = self.certificate_not_after(&tls.secret)?;
+        let time = Timestamp::from_second(not_after).ok()?;
+        Some(time.strftime("%Y-%m-%d").to_string())
     }
 
     fn report_mapping(&self, object: &ObjectRef, report: &mut Report) {

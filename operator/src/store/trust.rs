@@ -53,11 +53,12 @@ impl Store {
             name,
         } = object;
         let resource: Arc<str> = format!("trusted/{kind}/{namespace}/{name}").into();
-        let changed = match &content {
+        let is_there = content.is_some();
+        let changed = match content {
             Some(content) => {
                 let secret = Arc::new(ir::Secret {
                     name: resource.clone(),
-                    content: content.clone(),
+                    content,
                 });
                 self.ir.secrets.insert(resource.clone(), secret.clone()) != Some(secret)
             }
@@ -66,7 +67,7 @@ impl Store {
         if changed {
             self.dirty.units.insert(Unit::Secret(resource.clone()));
         }
-        content.is_some().then_some(resource)
+        is_there.then_some(resource)
     }
 
     fn validation(
@@ -100,6 +101,19 @@ impl Store {
             trusted: trusted.clone(),
             revoked: revoked.cloned(),
         }))
+    }
+
+    /// When the certificate in a resource expires, in seconds of the epoch; `None`: there is no such certificate.
+    #[must_use]
+    pub fn certificate_not_after(&self, resource: &str) -> Option<i64> {
+        let (namespace, name) = resource.split_once('/')?;
+        let name = Name {
+            namespace: namespace.into(),
+            name: name.into(),
+        };
+        self.ir.secrets.get(resource)?;
+        let certificate = self.secrets.get(&name)?.certificate.as_ref().ok()?;
+        Some(certificate.not_after)
     }
 
     /// The resource of a Secret's certificate, if it is there and in order.

@@ -53,11 +53,12 @@ impl Store {
             name,
         } = object;
         let resource: Arc<str> = format!("trusted/{kind}/{namespace}/{name}").into();
-        let changed = match &content {
+        let exists = content.is_some();
+        let changed = match content {
             Some(content) => {
                 let secret = Arc::new(ir::Secret {
                     name: resource.clone(),
-                    content: content.clone(),
+                    content,
                 });
                 self.ir.secrets.insert(resource.clone(), secret.clone()) != Some(secret)
             }
@@ -66,7 +67,7 @@ impl Store {
         if changed {
             self.dirty.units.insert(Unit::Secret(resource.clone()));
         }
-        content.is_some().then_some(resource)
+        exists.then_some(resource)
     }
 
     fn validation(

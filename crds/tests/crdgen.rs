@@ -10,10 +10,14 @@ use std::{
     process::Command,
 };
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 7] = [
     "getambassador.io_hosts.yaml",
+    "getambassador.io_kubernetesendpointresolvers.yaml",
+    "getambassador.io_kubernetesserviceresolvers.yaml",
     "getambassador.io_listeners.yaml",
     "getambassador.io_mappings.yaml",
+    "getambassador.io_tcpmappings.yaml",
+    "getambassador.io_tlscontexts.yaml",
 ];
 
 #[test]

@@ -1,7 +1,16 @@
 //! Certificates for tests.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+
+/// How many authorities there have been.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// A certificate authority.
 pub struct Authority {
@@ -25,17 +34,18 @@ impl Authority {
     pub fn new() -> Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // what it issues has another name, or a verifier takes it for self-signed
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Authority of tests");
+        // what it issues has another name, or a verifier takes it for self-signed; and so has every other authority, or a
+        // verifier takes one for the other
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("Authority {number} of tests");
+        params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         Ok(Self { issuer })
     }
 
     /// Its certificate, DER.
     #[must_use]
-    pub fn der(&self) -> rustls::pki_types::CertificateDer<'static> {
+    pub fn der(&self) -> CertificateDer<'static> {
         self.issuer.der().clone()
     }
 
@@ -50,25 +60,101 @@ impl Authority {
     /// # Errors
     /// A name that is none.
     pub fn issue(&self, names: &[&str]) -> Result<Certificate> {
+        self.sign(&params(names)?)
+    }
+
+    /// A certificate for these names that was valid once.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub fn issue_expired(&self, names: &[&str]) -> Result<Certificate> {
+        let mut params = params(names)?;
+        params.not_after = date_time_ymd(2020, 1, 1);
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Result<Certificate> {
         let key = KeyPair::generate()?;
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names)?.signed_by(&key, &self.issuer)?;
         Ok(Certificate {
-            chain: certificate.pem(),
+            chain: params.signed_by(&key, &self.issuer)?.pem(),
             key: key.serialize_pem(),
         })
     }
+
+    /// A list that revokes these certificates, PEM.
+    ///
+    /// # Errors
+    /// One of them is none.
+    pub fn revoke(&self, certificates: &[&Certificate]) -> Result<String> {
+        let revoked: Result<_> = certificates.iter().map(|one| one.revoked()).collect();
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(4096, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked?,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(list.signed_by(&self.issuer)?.pem()?)
+    }
+
+    /// A Secret with its certificate, for `ca_secret`.
+    #[must_use]
+    pub fn secret(&self, namespace: &str, name: &str) -> String {
+        secret(namespace, name, "Opaque", &[("tls.crt", &self.pem())])
+    }
+}
+
+fn params(names: &[&str]) -> Result<CertificateParams> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    Ok(CertificateParams::new(names)?)
 }
 
 impl Certificate {
+    /// The first certificate of the chain, DER.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn der(&self) -> Result<CertificateDer<'static>> {
+        Ok(CertificateDer::from_pem_slice(self.chain.as_bytes())?)
+    }
+
+    /// The key, DER.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn key_der(&self) -> Result<PrivateKeyDer<'static>> {
+        Ok(PrivateKeyDer::from_pem_slice(self.key.as_bytes())?)
+    }
+
+    /// Its entry in a list of revoked certificates.
+    fn revoked(&self) -> Result<RevokedCertParams> {
+        let der = self.der()?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der)?;
+        Ok(RevokedCertParams {
+            serial_number: SerialNumber::from_slice(certificate.raw_serial()),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        })
+    }
+
     /// A Secret with this certificate.
     #[must_use]
     pub fn secret(&self, namespace: &str, name: &str) -> String {
-        let indented = |text: &str| text.trim().replace('\n', "\n    ");
-        format!(
-            "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: |\n    {}\n  tls.key: |\n    {}\n---\n",
-            indented(&self.chain),
-            indented(&self.key)
-        )
+        let entries = [("tls.crt", &*self.chain), ("tls.key", &*self.key)];
+        secret(namespace, name, "kubernetes.io/tls", &entries)
     }
+}
+
+/// A Secret with these entries.
+#[must_use]
+pub fn secret(namespace: &str, name: &str, kind: &str, entries: &[(&str, &str)]) -> String {
+    let entries: String = entries
+        .iter()
+        .map(|(key, text)| format!("  {key}: |\n    {}\n", text.trim().replace('\n', "\n    ")))
+        .collect();
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\ntype: {kind}\nstringData:\n{entries}---\n"
+    )
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +12,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, HandshakeKind, RootCertStore,
+    client::Resumption,
     pki_types::{CertificateDer, ServerName},
 };
 use tokio::{
@@ -23,6 +25,9 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::certificate::Certificate;
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,17 +50,68 @@ pub struct Connection<S> {
     stream: BufReader<S>,
 }
 
+/// A connection that speaks TLS.
+pub type TlsConnection = Connection<TlsStream<TcpStream>>;
+
 impl Connection<TcpStream> {
     /// Connects without TLS.
     ///
     /// # Errors
     /// Nobody listens.
     pub async fn open(address: &str) -> Result<Self> {
+        Self::open_behind(address, &[]).await
+    }
+
+    /// Connects as a proxy in front would that says this first.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub async fn open_behind(address: &str, preface: &[u8]) -> Result<Self> {
         let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
-        Ok(Self {
+        let mut stream = BufReader::new(stream);
+        stream.write_all(preface).await?;
+        stream.flush().await?;
+        Ok(Self { stream })
+    }
+
+    /// Goes on with TLS.
+    ///
+    /// # Errors
+    /// There is no agreement, or no trust.
+    pub async fn with_tls(self, host: &str, config: Arc<ClientConfig>) -> Result<TlsConnection> {
+        let name = ServerName::try_from(host.to_owned())?;
+        let connector = TlsConnector::from(config);
+        let stream = connector.connect(name, self.stream.into_inner());
+        let stream = timeout(PATIENCE, stream).await.context("no handshake")??;
+        Ok(Connection {
             stream: BufReader::new(stream),
         })
+    }
+}
+
+impl TlsConnection {
+    /// The certificate that the server showed.
+    #[must_use]
+    pub fn certificate(&self) -> Option<CertificateDer<'static>> {
+        let certificates = self.stream.get_ref().get_ref().1.peer_certificates();
+        certificates
+            .and_then(|chain| chain.first().cloned())
+            .map(CertificateDer::into_owned)
+    }
+
+    /// Whether an earlier session was resumed, in which certificates had been shown.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        let kind = self.stream.get_ref().get_ref().1.handshake_kind();
+        kind == Some(HandshakeKind::Resumed)
+    }
+
+    /// The protocol that was agreed on.
+    #[must_use]
+    pub fn protocol(&self) -> Option<String> {
+        let protocol = self.stream.get_ref().get_ref().1.alpn_protocol();
+        protocol.map(|protocol| String::from_utf8_lossy(protocol).into_owned())
     }
 }
 
@@ -152,10 +208,7 @@ pub async fn get_tls(
 ) -> Result<Answer> {
     let mut connection = open_tls(address, host, authority).await?;
     let mut answer = connection.get(host, path).await?;
-    let certificates = connection.stream.get_ref().get_ref().1.peer_certificates();
-    answer.certificate = certificates
-        .and_then(|chain| chain.first().cloned())
-        .map(CertificateDer::into_owned);
+    answer.certificate = connection.certificate();
     Ok(answer)
 }
 
@@ -167,25 +220,33 @@ pub async fn open_tls(
     address: &str,
     host: &str,
     authority: &CertificateDer<'static>,
-) -> Result<Connection<tokio_rustls::client::TlsStream<TcpStream>>> {
+) -> Result<TlsConnection> {
+    let config = tls_config(authority, None)?;
+    let connection = Connection::open(address).await?;
+    connection.with_tls(host, config.into()).await
+}
+
+/// TLS of a client that trusts `authority` and shows `certificate`.
+///
+/// # Errors
+/// Either of them is none.
+pub fn tls_config(
+    authority: &CertificateDer<'static>,
+    certificate: Option<&Certificate>,
+) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.clone())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
-    stream.set_nodelay(true)?;
-    let name = ServerName::try_from(host.to_owned())?;
-    let stream = timeout(PATIENCE, connector.connect(name, stream)).await??;
-    Ok(Connection {
-        stream: BufReader::new(stream),
+        .with_root_certificates(roots);
+    Ok(match certificate {
+        None => builder.with_no_client_auth(),
+        Some(own) => builder.with_client_auth_cert(vec![own.der()?], own.key_der()?)?,
     })
 }
 
-/// A steady load on one path, about two hundred requests a second on a connection that stays.
+/// A steady load on one path, about two hundred requests a second.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -193,25 +254,59 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts it. Every answer other than 200 counts as lost.
+    /// Starts it, on a connection that stays. Every answer other than 200 counts as lost.
     #[must_use]
     pub fn start(address: &str, host: &str, path: &str) -> Self {
+        let address = address.to_owned();
+        let open = move || {
+            let address = address.clone();
+            async move { Connection::open(&address).await }
+        };
+        Self::run(host, path, true, open)
+    }
+
+    /// Starts it, with a new connection and a whole handshake for each request.
+    #[must_use]
+    pub fn start_handshakes(
+        address: &str,
+        host: &str,
+        path: &str,
+        mut config: ClientConfig,
+    ) -> Self {
+        config.resumption = Resumption::disabled();
+        let (address, name, config) = (address.to_owned(), host.to_owned(), Arc::new(config));
+        let open = move || {
+            let (address, name, config) = (address.clone(), name.clone(), config.clone());
+            async move {
+                let connection = Connection::open(&address).await?;
+                connection.with_tls(&name, config).await
+            }
+        };
+        Self::run(host, path, false, open)
+    }
+
+    fn run<S, F>(
+        host: &str,
+        path: &str,
+        stays: bool,
+        open: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Future<Output = Result<Connection<S>>> + Send,
+    {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, address, host, path) = (
-            stop.clone(),
-            address.to_owned(),
-            host.to_owned(),
-            path.to_owned(),
-        );
+        let (stopped, host, path) = (stop.clone(), host.to_owned(), path.to_owned());
         let task = tokio::spawn(async move {
             let (mut sent, mut lost) = (0, Vec::new());
             let mut connection = None;
             while !stopped.load(Ordering::Relaxed) && sent < 100_000 {
                 sent += 1;
-                if let Err(error) = once(&mut connection, &address, &host, &path).await {
+                if let Err(error) = once(&mut connection, &open, &host, &path).await {
                     lost.push(format!("request {sent}: {error:#}"));
                     connection = None;
                 }
+                connection = connection.filter(|_| stays);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             (sent, lost)
@@ -237,17 +332,17 @@ impl Load {
     }
 }
 
-async fn once(
-    connection: &mut Option<Connection<TcpStream>>,
-    address: &str,
+async fn once<S: AsyncRead + AsyncWrite + Unpin, F: Future<Output = Result<Connection<S>>>>(
+    connection: &mut Option<Connection<S>>,
+    open: impl Fn() -> F,
     host: &str,
     path: &str,
 ) -> Result<()> {
-    let open = match connection {
-        Some(open) => open,
-        None => connection.insert(Connection::open(address).await?),
+    let opened = match connection {
+        Some(opened) => opened,
+        None => connection.insert(open().await?),
     };
-    let answer = open.get(host, path).await?;
+    let answer = opened.get(host, path).await?;
     if answer.status != 200 {
         bail!("status {}", answer.status);
     }

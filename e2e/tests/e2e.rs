@@ -25,6 +25,8 @@ mod bad_files;
 mod bad_input;
 #[path = "e2e/change.rs"]
 mod change;
+#[path = "e2e/client_certificate.rs"]
+mod client_certificate;
 #[path = "e2e/failover.rs"]
 mod failover;
 #[path = "e2e/failure.rs"]
@@ -43,6 +45,8 @@ mod routing;
 mod serve;
 #[path = "e2e/status.rs"]
 mod status;
+#[path = "e2e/tls.rs"]
+mod tls;
 
 /// Longest time for one test.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -105,6 +109,15 @@ const IN_WORLD: &[(&str, InWorld)] = tests![
     protocol::tls_reaches_backends,
     protocol::tcp_is_passed_on,
     http3::http3_is_served_beside_https,
+    tls::the_most_specific_name_shows_its_certificate,
+    tls::a_name_without_certificate_is_closed_until_it_has_one,
+    tls::protocols_are_agreed_on_as_asked,
+    tls::versions_and_ciphers_are_kept_to,
+    tls::a_tls_context_is_followed,
+    client_certificate::clients_are_let_in_by_their_certificates,
+    client_certificate::whom_to_trust_is_followed,
+    client_certificate::a_revoked_client_cannot_resume_its_session,
+    client_certificate::terms_that_cannot_be_kept_are_not_served,
     status::conditions_and_columns_say_what_is_served,
     status::status_is_written_once_per_change,
     status::a_missing_service_and_a_missing_host_are_told,

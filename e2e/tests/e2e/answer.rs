@@ -1,10 +1,10 @@
 //! Requests by `kat-client`, and what came of them.
 
 use anyhow::{Context as _, Result, ensure};
-use nuncio_e2e::{kat::client, wait::until};
+use nuncio_e2e::{certificate::Authority, kat::client, wait::until};
 use serde_json::{Value, json};
 
-use crate::fixture::HTTP;
+use crate::fixture::{HTTP, HTTPS};
 
 /// A query for a path of a host on the clear-text port, with headers.
 pub(crate) fn query(host: &str, path: &str, headers: &[(&str, &str)]) -> Value {
@@ -13,6 +13,11 @@ pub(crate) fn query(host: &str, path: &str, headers: &[(&str, &str)]) -> Value {
         all[*name] = json!(value);
     }
     json!({"url": format!("http://{HTTP}{path}"), "headers": all})
+}
+
+/// A query for a path of a host on the TLS port, by a client that trusts this authority.
+pub(crate) fn tls_query(host: &str, path: &str, authority: &Authority) -> Value {
+    json!({"url": format!("https://{HTTPS}{path}"), "headers": {"Host": host}, "sni": true, "ca_cert": authority.pem()})
 }
 
 /// What came of a query.
@@ -40,6 +45,45 @@ pub(crate) async fn answered(query: &Value, status: u64) -> Result<Value> {
         Ok(answer)
     })
     .await
+}
+
+/// Asks until there is no answer, and the reason has these words.
+pub(crate) async fn refused(query: &Value, words: &str) -> Result<()> {
+    let what = format!("{words:?} from {}", query["headers"]["Host"]);
+    until(&what, || async {
+        let answer = ask(query.clone()).await?;
+        let reason = answer["error"].as_str().unwrap_or_default();
+        ensure!(reason.contains(words), "{answer}");
+        Ok(())
+    })
+    .await
+}
+
+/// Whether the connection was closed before anything came back.
+pub(crate) fn is_closed(answer: &Value) -> bool {
+    let reason = answer["error"].as_str().unwrap_or_default();
+    // what the server has not read makes it a reset
+    reason.contains("EOF") || reason.contains("connection reset by peer")
+}
+
+/// Asks until the connection is closed, and sees that it stays so.
+pub(crate) async fn closed(query: &Value) -> Result<()> {
+    until("a closed connection", || async {
+        let answer = ask(query.clone()).await?;
+        ensure!(is_closed(&answer), "{answer}");
+        Ok(())
+    })
+    .await?;
+    for _ in 0..10 {
+        let answer = ask(query.clone()).await?;
+        ensure!(is_closed(&answer), "{} comes back", answer);
+    }
+    Ok(())
+}
+
+/// The names in the certificate that the server showed.
+pub(crate) fn shown(answer: &Value) -> &Value {
+    &answer["tls"][0]["DNSNames"]
 }
 
 /// The name of the backend that a query reached.

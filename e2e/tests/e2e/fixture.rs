@@ -18,6 +18,19 @@ metadata: {name: https, namespace: default}
 spec: {port: 8443, protocol: HTTPS, securityModel: XFP, hostBinding: {namespace: {from: ALL}}}
 ";
 
+/// An object of our kinds.
+pub(crate) fn object(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: getambassador.io/v3alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: default}}\nspec: {{{spec}}}\n---\n"
+    )
+}
+
+/// A Host with the certificate of the Secret that has its name; `more` goes into its spec.
+pub(crate) fn tls_host(name: &str, hostname: &str, more: &str) -> String {
+    let spec = format!("hostname: '{hostname}', tlsSecret: {{name: {name}}}{more}");
+    object("Host", name, &spec)
+}
+
 /// A Host that serves without TLS too; `more` goes into its spec.
 pub(crate) fn host(name: &str, hostname: &str, more: &str) -> String {
     format!(

@@ -119,8 +119,8 @@ pub(crate) async fn tls_reaches_backends(world: &mut World) -> Result<()> {
         )
     };
     let manifests = [
-        trusting("tls-ca", &authority),
-        trusting("tls-stranger", &stranger),
+        authority.secret("default", "tls-ca"),
+        stranger.secret("default", "tls-stranger"),
         context("tls-named", "sni: up.example, alpn_protocols: h2"),
         context("tls-trusting", "ca_secret: tls-ca, sni: up.example"),
         context("tls-other", "ca_secret: tls-stranger, sni: up.example"),
@@ -182,18 +182,6 @@ pub(crate) async fn tls_reaches_backends(world: &mut World) -> Result<()> {
         .apply(&context("tls-nobody", "sni: up.example"))?;
     answered(&query("tls.example", "/missing/", &[]), 200).await?;
     Ok(())
-}
-
-/// A Secret with the certificate of an authority.
-fn trusting(name: &str, authority: &Authority) -> String {
-    let pem: String = authority
-        .pem()
-        .lines()
-        .map(|line| format!("    {line}\n"))
-        .collect();
-    format!(
-        "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: default}}\ntype: Opaque\nstringData:\n  ca.crt: |\n{pem}---\n"
-    )
 }
 
 pub(crate) async fn tcp_is_passed_on(world: &mut World) -> Result<()> {

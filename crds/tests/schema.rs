@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use nuncio_crds::GROUP;
 use serde_json::{Value, json};
 
+/// Kinds that are but a name for others to refer to, and that nothing can be wrong with.
+const WITHOUT_SETTINGS: [&str; 2] = ["KubernetesEndpointResolver", "KubernetesServiceResolver"];
+
 #[test]
 fn every_node_has_a_type() {
     for_each_node(|path, node| {
@@ -78,6 +81,7 @@ fn enumerations_are_those_of_emissary() {
     ]);
     let representation = json!(["", "string", "null"]);
     let statuses = json!(["True", "False", "Unknown"]);
+    let versions = json!(["v1.0", "v1.1", "v1.2", "v1.3"]);
     assert_eq!(
         found("enum"),
         expected(json!({
@@ -108,6 +112,12 @@ fn enumerations_are_those_of_emissary() {
             "Mapping.spec.v2ExplicitTLS.tls": ["", "null", "bool:true", "bool:false", "string"],
             "Mapping.status.conditions[].status": statuses,
             "Mapping.status.state": ["", "Inactive", "Running"],
+            "TCPMapping.spec.circuit_breakers[].priority": ["default", "high"],
+            "TCPMapping.spec.v2ExplicitTLS.tls": ["", "null", "bool:true", "bool:false", "string"],
+            "TCPMapping.status.conditions[].status": statuses,
+            "TLSContext.spec.max_tls_version": versions,
+            "TLSContext.spec.min_tls_version": versions,
+            "TLSContext.status.conditions[].status": statuses,
         }))
     );
 }
@@ -122,6 +132,7 @@ fn required_fields_are_those_of_emissary() {
             "Host.spec.selector.matchExpressions[]": ["key", "operator"],
             "Host.status.conditions[]": condition,
             "Listener.spec": ["hostBinding", "port", "securityModel"],
+            "Listener.spec.hostBinding.namespace.selector.matchExpressions[]": ["key", "operator"],
             "Listener.spec.hostBinding.selector.matchExpressions[]": ["key", "operator"],
             "Listener.status.conditions[]": condition,
             "Mapping.spec": ["prefix", "service"],
@@ -138,12 +149,15 @@ fn required_fields_are_those_of_emissary() {
             "Mapping.spec.load_balancer": ["policy"],
             "Mapping.spec.load_balancer.cookie": ["name"],
             "Mapping.status.conditions[]": condition,
+            "TCPMapping.spec": ["port", "service"],
+            "TCPMapping.status.conditions[]": condition,
+            "TLSContext.status.conditions[]": condition,
         }))
     );
 }
 
 #[test]
-fn every_kind_is_namespaced_and_has_a_status_of_its_own() {
+fn every_kind_is_namespaced_and_has_a_status_if_it_has_settings() {
     for definition in nuncio_crds::all() {
         let definition = serde_json::to_value(definition).unwrap();
         let spec = &definition["spec"];
@@ -159,13 +173,21 @@ fn every_kind_is_namespaced_and_has_a_status_of_its_own() {
         );
         assert_eq!(spec["versions"].as_array().unwrap().len(), 1);
         assert_eq!(spec["versions"][0]["name"], "v3alpha1");
-        assert_eq!(spec["versions"][0]["subresources"], json!({"status": {}}));
+        let status = json!({"status": {}});
+        let has_status = spec["versions"][0]["subresources"] == status;
+        let name = spec["names"]["kind"].as_str().unwrap();
+        assert_eq!(has_status, !WITHOUT_SETTINGS.contains(&name), "{name}");
     }
 }
 
 #[test]
-fn every_kind_shows_whether_envoys_have_it() {
+fn every_kind_that_is_served_shows_whether_envoys_have_it() {
     for definition in nuncio_crds::all() {
+        let kind = &*definition.spec.names.kind;
+        // a TLSContext is only read by what refers to it
+        if WITHOUT_SETTINGS.contains(&kind) || kind == "TLSContext" {
+            continue;
+        }
         let columns = definition.spec.versions[0]
             .additional_printer_columns
             .clone()

@@ -7,14 +7,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs, io, mem,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
-use notify::{RecursiveMode, Watcher as _};
+use notify::{
+    Event, EventKind, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
 
@@ -121,7 +124,11 @@ struct Watch {
 
 impl Watch {
     fn start(directory: &Path, events: mpsc::Sender<()>) -> anyhow::Result<Self> {
-        let mut watcher = notify::recommended_watcher(move |_event| {
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // our own look at the directory is an event too
+            if event.is_ok_and(|event| !is_a_change(event.kind)) {
+                return;
+            }
             // full means that somebody is being woken already
             let _ = events.try_send(());
         })?;
@@ -137,6 +144,12 @@ impl Watch {
     fn is_stale(&self) -> bool {
         fs::metadata(&self.directory).is_ok_and(|metadata| metadata.ino() != self.inode)
     }
+}
+
+/// Whether files may differ after an event of this kind.
+fn is_a_change(kind: EventKind) -> bool {
+    let is_written = kind == EventKind::Access(AccessKind::Close(AccessMode::Write));
+    is_written || !matches!(kind, EventKind::Access(_))
 }
 
 /// What tells one state of a file from another without reading it.
@@ -156,6 +169,8 @@ struct Files<'a> {
     files: BTreeMap<PathBuf, File>,
     /// Files that were read in the last scan and do not parse.
     suspicious: BTreeSet<PathBuf>,
+    /// Whether any file was read or has gone since the receiver was last told.
+    differs: bool,
     /// What the receiver has.
     sent: BTreeMap<ObjectRef, Reconciled>,
 }
@@ -167,6 +182,7 @@ impl<'a> Files<'a> {
             settings,
             files: BTreeMap::new(),
             suspicious: BTreeSet::new(),
+            differs: false,
             sent: BTreeMap::new(),
         }
     }
@@ -175,7 +191,9 @@ impl<'a> Files<'a> {
     fn scan(&mut self) -> io::Result<bool> {
         let mut found = BTreeMap::new();
         walk(&self.directory, &mut found)?;
+        let before = self.files.len();
         self.files.retain(|path, _| found.contains_key(path));
+        self.differs |= self.files.len() != before;
         self.suspicious.clear();
         for (path, stamp) in found {
             if self
@@ -190,7 +208,7 @@ impl<'a> Files<'a> {
     }
 
     fn read_again(&mut self) {
-        for path in std::mem::take(&mut self.suspicious) {
+        for path in mem::take(&mut self.suspicious) {
             if let Some(stamp) = fs::metadata(&path).ok().map(|metadata| stamp(&metadata)) {
                 self.read(path, stamp);
             }
@@ -232,6 +250,7 @@ impl<'a> Files<'a> {
         }
         let stamp = is_settled(&stamp).then_some(stamp);
         self.files.insert(path, File { stamp, objects });
+        self.differs = true;
     }
 
     /// Every object once, those that are there twice with a report.
@@ -266,6 +285,7 @@ impl<'a> Files<'a> {
 
     /// A complete list per kind.
     fn everything(&mut self) -> Vec<Change> {
+        self.differs = false;
         self.sent = self.objects();
         let kinds = Kind::WATCHED.into_iter().chain([Kind::Document]);
         kinds
@@ -278,6 +298,9 @@ impl<'a> Files<'a> {
 
     /// What the receiver does not have yet.
     fn differences(&mut self) -> Vec<Change> {
+        if !mem::take(&mut self.differs) {
+            return Vec::new();
+        }
         let objects = self.objects();
         let applied = objects
             .iter()

@@ -210,3 +210,21 @@ fn a_mounted_config_map_is_read_once() {
     files.scan().unwrap();
     assert_eq!(names(&files.differences()), ["+Mapping default/m"]);
 }
+
+#[tokio::test]
+async fn a_look_wakes_nobody_and_an_edit_does() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory, "deep/a.yaml", LISTENER);
+    let (events, mut waker) = mpsc::channel(1);
+    let _watch = Watch::start(directory.path(), events).unwrap();
+    let settings = Settings::default();
+    let mut files = Files::new(directory.path(), &settings);
+    for _ in 0..3 {
+        files.scan().unwrap();
+        fs::read(directory.path().join("deep/a.yaml")).unwrap();
+    }
+    let wait = Duration::from_millis(100);
+    assert!(timeout(wait, waker.recv()).await.is_err(), "woken by a look");
+    write(&directory, "deep/a.yaml", mapping("m", "/a/"));
+    assert!(timeout(RESCAN, waker.recv()).await.is_ok(), "not woken");
+}

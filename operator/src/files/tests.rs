@@ -224,7 +224,10 @@ async fn a_look_wakes_nobody_and_an_edit_does() {
         fs::read(directory.path().join("deep/a.yaml")).unwrap();
     }
     let wait = Duration::from_millis(100);
-    assert!(timeout(wait, waker.recv()).await.is_err(), "woken by a look");
+    assert!(
+        timeout(wait, waker.recv()).await.is_err(),
+        "woken by a look"
+    );
     write(&directory, "deep/a.yaml", mapping("m", "/a/"));
     assert!(timeout(RESCAN, waker.recv()).await.is_ok(), "not woken");
 }

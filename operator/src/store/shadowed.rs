@@ -20,26 +20,39 @@ use crate::{
 /// Groups by what decides whether one takes all of another's requests.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
-    /// By the text of the path.
-    by_text: BTreeMap<String, BTreeSet<Arc<GroupKey>>>,
-    /// Those whose paths are not compared letter by letter.
-    loose: BTreeSet<Arc<GroupKey>>,
+    by_host: BTreeMap<HostMatch, HostPaths>,
     /// How many groups have each precedence.
     precedences: BTreeMap<i64, usize>,
 }
 
+/// Groups with the same host.
+#[derive(Debug, Default)]
+struct HostPaths {
+    /// By the text of the path.
+    by_text: BTreeMap<String, BTreeSet<Arc<GroupKey>>>,
+    /// Those whose paths are not compared letter by letter.
+    loose: BTreeSet<Arc<GroupKey>>,
+}
+
 impl Paths {
     pub(super) fn insert(&mut self, key: &Arc<GroupKey>) {
+        let paths = self.by_host.entry(key.host.clone()).or_default();
         let text = key.path_text().to_owned();
-        self.by_text.entry(text).or_default().insert(key.clone());
+        paths.by_text.entry(text).or_default().insert(key.clone());
         *self.precedences.entry(key.precedence).or_default() += 1;
     }
 
     pub(super) fn remove(&mut self, key: &Arc<GroupKey>) {
-        if let Some(keys) = self.by_text.get_mut(key.path_text()) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.by_text.remove(key.path_text());
+        if let Some(paths) = self.by_host.get_mut(&key.host) {
+            if let Some(keys) = paths.by_text.get_mut(key.path_text()) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    paths.by_text.remove(key.path_text());
+                }
+            }
+            paths.loose.remove(key);
+            if paths.by_text.is_empty() {
+                self.by_host.remove(&key.host);
             }
         }
         if let Some(count) = self.precedences.get_mut(&key.precedence) {
@@ -48,42 +61,70 @@ impl Paths {
                 self.precedences.remove(&key.precedence);
             }
         }
-        self.loose.remove(key);
     }
 
     /// Notes whether the path of a group is compared letter by letter.
     fn note(&mut self, key: &Arc<GroupKey>, is_loose: bool) {
+        let Some(paths) = self.by_host.get_mut(&key.host) else {
+            return;
+        };
         if is_loose {
-            self.loose.insert(key.clone());
+            paths.loose.insert(key.clone());
         } else {
-            self.loose.remove(key);
+            paths.loose.remove(key);
         }
     }
 
     /// Groups that may come before this one and match what it matches.
     fn before<'a>(&'a self, key: &'a GroupKey) -> impl Iterator<Item = &'a Arc<GroupKey>> {
-        let text = key.path_text();
-        let ends = text.char_indices().map(|(end, _)| end).chain([text.len()]);
-        let shorter = ends.filter_map(|end| self.by_text.get(&text[..end]));
-        shorter.flatten().chain(&self.loose)
+        let hosts = hosts_that_cover(&key.host);
+        let paths = hosts.into_iter().filter_map(|host| self.by_host.get(&host));
+        paths.flat_map(|paths| {
+            let text = key.path_text();
+            let ends = text.char_indices().map(|(end, _)| end).chain([text.len()]);
+            let shorter = ends.filter_map(|end| paths.by_text.get(&text[..end]));
+            shorter.flatten().chain(&paths.loose)
+        })
     }
 
     /// Groups that this one may come before; none for almost all.
     fn behind<'a>(&'a self, key: &'a GroupKey, is_loose: bool) -> Vec<&'a Arc<GroupKey>> {
-        if is_loose {
-            return self.by_text.values().flatten().collect();
-        }
         let lowest = self.precedences.keys().next().copied();
-        if lowest.is_none_or(|lowest| lowest >= key.precedence) {
+        if !is_loose && lowest.is_none_or(|lowest| lowest >= key.precedence) {
             return Vec::new();
         }
-        let text = key.path_text();
-        let longer = self.by_text.range(text.to_owned()..);
-        longer
-            .take_while(|(other, _)| other.starts_with(text))
+        let text = if is_loose { "" } else { key.path_text() };
+        self.covered_by(&key.host)
+            .flat_map(|paths| {
+                let longer = paths.by_text.range(text.to_owned()..);
+                longer.take_while(|(other, _)| other.starts_with(text))
+            })
             .flat_map(|(_, keys)| keys)
             .collect()
     }
+
+    /// What is known of the hosts of which this one takes all requests.
+    fn covered_by<'a>(&'a self, host: &'a HostMatch) -> impl Iterator<Item = &'a HostPaths> {
+        let is_glob = matches!(host, HostMatch::Glob(glob) if glob.contains('*'));
+        let own = self.by_host.get(host).filter(|_| !is_glob);
+        let all = self.by_host.iter().filter(move |_| is_glob);
+        let covered = all.filter(|(other, _)| covers_host(host, other));
+        own.into_iter().chain(covered.map(|(_, paths)| paths))
+    }
+}
+
+/// The hosts that take every request of this one, the same way as [`covers_host`] says it.
+fn hosts_that_cover(host: &HostMatch) -> BTreeSet<HostMatch> {
+    let any = HostMatch::Glob("*".to_owned());
+    let mut hosts = BTreeSet::from([host.clone(), any]);
+    if let HostMatch::Glob(text) = host {
+        for (place, letter) in text.char_indices() {
+            let behind = &text[place + letter.len_utf8()..];
+            hosts.insert(HostMatch::Glob(format!("*{behind}")));
+            hosts.insert(HostMatch::Glob(format!("{}*", &text[..place])));
+        }
+    }
+    hosts
 }
 
 impl Store {
@@ -201,4 +242,31 @@ fn covers_host(one: &HostMatch, other: &HostMatch) -> bool {
     }
     one.strip_suffix('*')
         .is_some_and(|prefix| other.len() > prefix.len() && other.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_found_that_cover_one() {
+        let texts = [
+            "*", "a", "a*", "*a", "a.b", "*.b", "a.*", "**", "*b*", "é*", "*é", "aé", "",
+        ];
+        let globs = texts.map(|text| HostMatch::Glob(text.to_owned()));
+        let all = [
+            &globs[..],
+            &[HostMatch::Unset, HostMatch::Regex("a".to_owned())],
+        ]
+        .concat();
+        for host in &all {
+            let found = hosts_that_cover(host);
+            for other in &all {
+                assert!(
+                    !covers_host(other, host) || found.contains(other),
+                    "{other:?} covers {host:?}"
+                );
+            }
+        }
+    }
 }

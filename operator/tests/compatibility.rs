@@ -133,15 +133,15 @@ fn every_test_that_is_named_exists() {
     let page = page();
     let list = read(&workspace().join("e2e/tests/e2e.rs"));
     let sources = sources();
+    let mut wrong = Vec::new();
     let mut number = 0;
-    for name in quoted(&page) {
+    let lines = page.lines().filter(|line| line.starts_with('|'));
+    for name in lines.flat_map(quoted) {
         let Some((sort, test)) = name.split_once(' ') else {
             continue;
         };
         let exists = match sort {
-            "golden" => workspace()
-                .join(format!("operator/tests/testdata/{test}.in.yaml"))
-                .exists(),
+            "golden" => golden(test).exists(),
             "e2e" => list.contains(&format!("    {test},")),
             "test" => {
                 let function = test.rsplit("::").next().unwrap_or_default();
@@ -150,9 +150,52 @@ fn every_test_that_is_named_exists() {
             _ => continue,
         };
         number += 1;
-        assert!(exists, "there is no test `{name}`");
+        if !exists {
+            wrong.push(format!("there is no test `{name}`"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(number > 100, "only {number} tests are named");
+}
+
+#[test]
+fn one_of_the_tests_of_a_row_sets_its_fields() {
+    let page = page();
+    let rows = rows(&page);
+    let mut wrong = Vec::new();
+    for kind in schemas().keys() {
+        for cells in rows.get(kind.as_str()).into_iter().flatten() {
+            let inputs: Vec<String> = quoted(cells.last().copied().unwrap_or_default())
+                .filter_map(input)
+                .collect();
+            for path in quoted(cells[0]) {
+                let field = format!("{}: ", path.rsplit('.').next().unwrap_or_default());
+                if !inputs.iter().any(|input| input.contains(&field)) {
+                    wrong.push(format!("{kind}: no test of the row sets {path}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The input of a golden case.
+fn golden(case: &str) -> PathBuf {
+    workspace().join(format!("operator/tests/testdata/{case}.in.yaml"))
+}
+
+/// The text that has the manifests of a test; none of a test without any.
+fn input(name: &str) -> Option<String> {
+    let (sort, test) = name.split_once(' ')?;
+    let path = match sort {
+        "golden" => golden(test),
+        "e2e" => {
+            let module = test.split("::").next()?;
+            workspace().join(format!("e2e/tests/e2e/{module}.rs"))
+        }
+        _ => return None,
+    };
+    fs::read_to_string(path).ok()
 }
 
 /// All sources in one text.

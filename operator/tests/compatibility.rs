@@ -17,7 +17,7 @@ fn workspace() -> PathBuf {
 }
 
 fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fs::read_to_string(path).expect("a file of this repository")
 }
 
 fn page() -> String {
@@ -71,16 +71,22 @@ fn fields(schema: &Value, path: &str, found: &mut BTreeMap<String, bool>) {
 /// Fields of each kind.
 fn schemas() -> BTreeMap<String, BTreeMap<String, bool>> {
     let folder = workspace().join("config/crd/bases");
-    let files = fs::read_dir(folder).unwrap();
+    let files = fs::read_dir(folder).expect("a folder of this repository");
     files
         .map(|file| {
-            let text = read(&file.unwrap().path());
-            let definition: Value = serde_saphyr::from_str(&text).unwrap();
+            let text = read(&file.expect("a file of it").path());
+            let definition: Value = serde_saphyr::from_str(&text).expect("YAML");
             let spec = &definition["spec"];
             let schema = &spec["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
             let mut found = BTreeMap::new();
             fields(schema, "", &mut found);
-            (spec["names"]["kind"].as_str().unwrap().to_owned(), found)
+            (
+                spec["names"]["kind"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned(),
+                found,
+            )
         })
         .collect()
 }
@@ -203,8 +209,8 @@ fn sources() -> String {
     let mut text = String::new();
     let mut folders: Vec<PathBuf> = SOURCES.iter().map(|name| workspace().join(name)).collect();
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(folder).expect("a folder of this repository") {
+            let path = entry.expect("an entry of it").path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {

@@ -27,6 +27,7 @@ use nuncio_xds::{
 };
 
 use self::{
+    by_name::ByName,
     context::ContextState,
     group::{Group, GroupKey, RouteOrder},
     resolver::NameUsers,
@@ -38,14 +39,14 @@ use crate::{
     change::{Change, Reconciled},
     object::{Kind, ObjectRef},
     reconcile::{
-        EndpointSlice, Fragment, Host, HostMatch, Listener, Mapping, Name, ResolverKind, Secret,
-        Service,
+        EndpointSlice, Fragment, Host, Listener, Mapping, Name, ResolverKind, Secret, Service,
     },
     report::{Problem, Report},
     selector::{Labels, Selector},
     settings::Settings,
 };
 
+mod by_name;
 mod cluster;
 mod context;
 mod group;
@@ -78,7 +79,7 @@ pub struct Store {
     namespace_labels: BTreeMap<Arc<str>, Arc<Labels>>,
 
     hosts: BTreeMap<ObjectRef, HostState>,
-    hosts_by_name: BTreeMap<Arc<str>, BTreeSet<ObjectRef>>,
+    hosts_by_name: ByName<ObjectRef>,
     /// Selectors of Hosts, and how many Hosts have each.
     selectors: BTreeMap<Selector, usize>,
     /// The tables that have a virtual host of a Host.
@@ -90,7 +91,9 @@ pub struct Store {
     /// Mappings that replace the bodies of errors.
     replacing_errors: BTreeSet<ObjectRef>,
     groups: BTreeMap<Arc<GroupKey>, Group>,
-    groups_by_host: BTreeMap<HostMatch, BTreeSet<Arc<GroupKey>>>,
+    groups_by_name: ByName<Arc<GroupKey>>,
+    /// Groups whose host is a regex or not said.
+    nameless_groups: BTreeSet<Arc<GroupKey>>,
     paths: Paths,
 
     tcp_mappings: BTreeMap<ObjectRef, TcpState>,
@@ -232,14 +235,15 @@ impl Store {
             sockets: BTreeMap::new(),
             namespace_labels: BTreeMap::new(),
             hosts: BTreeMap::new(),
-            hosts_by_name: BTreeMap::new(),
+            hosts_by_name: ByName::default(),
             selectors: BTreeMap::new(),
             tables_of_host: BTreeMap::new(),
             mappings: BTreeMap::new(),
             hostless: BTreeSet::new(),
             replacing_errors: BTreeSet::new(),
             groups: BTreeMap::new(),
-            groups_by_host: BTreeMap::new(),
+            groups_by_name: ByName::default(),
+            nameless_groups: BTreeSet::new(),
             paths: Paths::default(),
             tcp_mappings: BTreeMap::new(),
             contexts: BTreeMap::new(),

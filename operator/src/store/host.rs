@@ -107,10 +107,7 @@ impl Store {
     }
 
     fn file_host(&mut self, object: &ObjectRef, host: &Host) {
-        self.hosts_by_name
-            .entry(host.hostname.clone())
-            .or_default()
-            .insert(object.clone());
+        self.hosts_by_name.insert(&host.hostname, object.clone());
         for secret in host.tls.iter().flat_map(secrets) {
             self.secret_users.add(secret, object);
             self.dirty.secrets.insert(secret.clone());
@@ -128,12 +125,7 @@ impl Store {
     }
 
     fn unfile_host(&mut self, object: &ObjectRef, host: &Host) {
-        if let Some(hosts) = self.hosts_by_name.get_mut(&host.hostname) {
-            hosts.remove(object);
-            if hosts.is_empty() {
-                self.hosts_by_name.remove(&host.hostname);
-            }
-        }
+        self.hosts_by_name.remove(&host.hostname, object);
         for secret in host.tls.iter().flat_map(secrets) {
             self.secret_users.remove(secret, object);
             self.dirty.secrets.insert(secret.clone());
@@ -198,30 +190,22 @@ impl Store {
         }
     }
 
-    /// The groups that this Host takes, by going through the host names that groups have.
+    /// The groups that this Host takes.
     fn attachments(&self, host: &Host) -> BTreeMap<RouteOrder, AttachedGroup> {
-        self.groups_by_host
-            .iter()
-            .filter(|(name, _)| self.may_take(host, name))
-            .flat_map(|(_, keys)| keys)
+        let everywhere = self.settings.loose_label_selectors && host.mapping_selector.is_some();
+        let candidates: Box<dyn Iterator<Item = &Arc<GroupKey>>> = if everywhere {
+            Box::new(self.groups.keys())
+        } else {
+            let named = self.groups_by_name.compatible(&host.hostname);
+            Box::new(named.chain(&self.nameless_groups))
+        };
+        candidates
             .filter_map(|key| {
                 let group = self.groups.get(key)?;
                 self.takes(host, key, group)
                     .then(|| (group.order.clone(), group.attached(key)))
             })
             .collect()
-    }
-
-    /// Whether a Host takes the groups of this host name at all, whatever their labels.
-    fn may_take(&self, host: &Host, name: &HostMatch) -> bool {
-        match name {
-            HostMatch::Unset => host.mapping_selector.is_some(),
-            HostMatch::Regex(_) => true,
-            HostMatch::Glob(glob) => {
-                glob::compatible(glob, &host.hostname)
-                    || (self.settings.loose_label_selectors && host.mapping_selector.is_some())
-            }
-        }
     }
 
     /// Whether a Host takes a group: by host name, by label, or by both when the Host selects and the group names.

@@ -121,10 +121,12 @@ impl Store {
             return found;
         }
         self.paths.insert(&key);
-        self.groups_by_host
-            .entry(key.host.clone())
-            .or_default()
-            .insert(key.clone());
+        match &key.host {
+            HostMatch::Glob(name) => self.groups_by_name.insert(name, key.clone()),
+            HostMatch::Unset | HostMatch::Regex(_) => {
+                self.nameless_groups.insert(key.clone());
+            }
+        }
         self.groups.insert(
             key.clone(),
             Group {
@@ -183,10 +185,10 @@ impl Store {
         };
         self.report_shadowed(key, shadowed::is_loose(key, &group));
         self.paths.remove(key);
-        if let Some(keys) = self.groups_by_host.get_mut(&key.host) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.groups_by_host.remove(&key.host);
+        match &key.host {
+            HostMatch::Glob(name) => self.groups_by_name.remove(name, key),
+            HostMatch::Unset | HostMatch::Regex(_) => {
+                self.nameless_groups.remove(key);
             }
         }
         for host in group.hosts {
@@ -197,7 +199,7 @@ impl Store {
         }
     }
 
-    /// The Hosts that take a group. A whole name finds its Host at once; only Hosts with a wildcard are gone through.
+    /// The Hosts that take a group.
     fn hosts_of(&self, key: &GroupKey, group: &Group) -> BTreeSet<ObjectRef> {
         let takes = |object: &&ObjectRef| {
             self.hosts
@@ -206,14 +208,9 @@ impl Store {
         };
         let everywhere = self.settings.loose_label_selectors;
         match &key.host {
-            HostMatch::Glob(glob) if !glob.contains('*') && !everywhere => {
-                let same = self.hosts_by_name.get(glob.as_str()).into_iter().flatten();
-                let wild = self
-                    .hosts_by_name
-                    .iter()
-                    .filter(|(name, _)| name.contains('*'))
-                    .flat_map(|(_, hosts)| hosts);
-                same.chain(wild).filter(takes).cloned().collect()
+            HostMatch::Glob(glob) if !everywhere => {
+                let hosts = self.hosts_by_name.compatible(glob);
+                hosts.filter(takes).cloned().collect()
             }
             _ => self.hosts.keys().filter(takes).cloned().collect(),
         }

@@ -6,7 +6,6 @@ use nuncio_xds::ir::{ServerTls, TcpProxy};
 
 use super::Store;
 use crate::{
-    glob,
     object::ObjectRef,
     reconcile::TcpMapping,
     report::{ConditionType, Problem, Severity},
@@ -168,7 +167,7 @@ impl Store {
     /// TLSContext that lists the name.
     fn termination(&self, name: &str) -> Result<ServerTls, String> {
         let of_host = |host: &ObjectRef| self.hosts.get(host)?.tls.clone()?.ok();
-        let mut same = self.hosts_by_name.get(name).into_iter().flatten();
+        let mut same = self.hosts_by_name.get(name);
         if let Some(tls) = same.find_map(of_host) {
             return Ok(tls);
         }
@@ -186,12 +185,7 @@ impl Store {
         }) {
             return Ok(tls);
         }
-        let mut wild = self
-            .hosts_by_name
-            .iter()
-            .rev()
-            .filter(|(hostname, _)| hostname.contains('*') && glob::compatible(hostname, name))
-            .flat_map(|(_, hosts)| hosts);
+        let mut wild = self.hosts_by_name.wild(name).rev();
         wild.find_map(of_host).ok_or_else(|| match flaw {
             Some(flaw) => format!("the TLSContext for {name:?} cannot be used: {flaw}"),
             None => format!("neither a Host with TLS nor a TLSContext is for {name:?}"),

@@ -176,12 +176,7 @@ fn settings(
         ecdh_curves: &tls.ecdh_curves,
         secret_namespacing: true,
     };
-    let settings = written.settings(object)?;
-    if settings.require_client_certificate && settings.trusted.is_none() {
-        let message = "without ca_secret no client certificate can be checked";
-        return Err(("cert_required".to_owned(), message.to_owned()));
-    }
-    Ok(settings)
+    written.settings(object)
 }
 
 /// Says which fields do nothing.

@@ -89,6 +89,14 @@ impl Written<'_> {
                 "it is above max_tls_version, so that no version is left",
             );
         }
+        if let (None, Some(max)) = (min, max)
+            && max < TlsVersion::V1_2
+        {
+            return flaw(
+                "max_tls_version",
+                "it is below v1.2, the least version unless min_tls_version names a lower one, so that no version is left",
+            );
+        }
         for (index, cipher) in self.cipher_suites.iter().enumerate() {
             // several in brackets are preferred equally
             let inside = cipher

@@ -55,7 +55,10 @@ impl Store {
                 has_services: &|namespace| self.namespaces.contains_key(namespace),
                 complete: self.settings.in_cluster,
                 resolver: &|name| self.resolver(name),
-                context: &|name| self.context(name).map(ContextState::client),
+                context: &|name| {
+                    let state = self.context(name)?;
+                    Some(state.and_then(ContextState::client))
+                },
             },
         );
         let problems = linked.problems.clone();

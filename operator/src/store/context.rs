@@ -11,6 +11,13 @@ use crate::{
     report::{Problem, Report},
 };
 
+/// Why a TLSContext is of no use that its reconciler has refused.
+const REFUSED: &str = "it is not in order, as its conditions say";
+
+/// Why nobody is let in by it.
+pub(super) const UNCHECKED: &str =
+    "it requires certificates of clients, and there is no ca_secret to check them";
+
 /// A TLSContext with what follows from its secrets.
 #[derive(Debug)]
 pub(super) struct ContextState {
@@ -60,11 +67,6 @@ impl ContextState {
     pub(super) fn server(&self, certificate: Option<Arc<str>>) -> Result<ServerTls, String> {
         let found = self.found()?;
         let settings = &self.context.settings;
-        if settings.require_client_certificate && found.trusted.is_none() {
-            return Err(
-                "it requires certificates of clients and has no ca_secret to check them".to_owned(),
-            );
-        }
         let certificate = certificate.or_else(|| found.certificate.clone());
         Ok(ServerTls {
             secret: certificate.ok_or("it names no secret with a certificate")?,
@@ -73,6 +75,18 @@ impl ContextState {
             alpn: settings.alpn.clone(),
             parameters: settings.parameters.clone(),
         })
+    }
+
+    /// TLS from clients, with its own certificate.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn own_server(&self) -> Result<ServerTls, String> {
+        let tls = self.server(None)?;
+        if tls.require_client_certificate && tls.trusted.is_none() {
+            return Err(UNCHECKED.to_owned());
+        }
+        Ok(tls)
     }
 
     /// Whether a resource is one of its secrets.
@@ -128,7 +142,11 @@ impl Store {
             };
             let certificate = context.certificate.as_ref();
             let certificate = certificate.map(|name| self.certificate("spec.secret", name));
-            let trusted = self.link_trust(&object, "spec.", &context.settings, None);
+            let own = context.certificate.as_ref();
+            let root = own
+                .and_then(|name| self.secrets.get(name))
+                .and_then(|secret| secret.root.clone());
+            let trusted = self.link_trust(&object, "spec.", &context.settings, root.as_ref());
             let found = match (certificate.transpose(), trusted) {
                 (Ok(certificate), Ok(trusted)) => Ok(Found {
                     certificate,
@@ -142,15 +160,34 @@ impl Store {
         }
     }
 
-    /// The TLSContext of this name: that of the same namespace, or else the first of any.
-    pub(super) fn context(&self, name: &Name) -> Option<&ContextState> {
+    /// The TLSContext of this name: that of the same namespace, or else the first of any. An error: there is one, and
+    /// it is not in order; what it asks for is not known then.
+    pub(super) fn context(&self, name: &Name) -> Option<Result<&ContextState, String>> {
+        self.own_context(name).or_else(|| {
+            let first = ObjectRef::new(Kind::TlsContext, "", &name.name);
+            let is_it =
+                |object: &ObjectRef| object.kind == Kind::TlsContext && object.name == name.name;
+            let mut known = self.contexts.range(first.clone()..);
+            match known.next().filter(|(object, _)| is_it(object)) {
+                Some((_, state)) => Some(Ok(state)),
+                None => {
+                    let (object, _) = self.objects.range(first..).next()?;
+                    is_it(object).then(|| Err(REFUSED.to_owned()))
+                }
+            }
+        })
+    }
+
+    /// The TLSContext of this name in its own namespace only.
+    pub(super) fn own_context(&self, name: &Name) -> Option<Result<&ContextState, String>> {
         let own = ObjectRef::new(Kind::TlsContext, &name.namespace, &name.name);
-        if let Some(state) = self.contexts.get(&own) {
-            return Some(state);
+        match self.contexts.get(&own) {
+            Some(state) => Some(Ok(state)),
+            None => {
+                let is_there = self.objects.contains_key(&own);
+                is_there.then(|| Err(REFUSED.to_owned()))
+            }
         }
-        let first = ObjectRef::new(Kind::TlsContext, "", &name.name);
-        let (found, state) = self.contexts.range(first..).next()?;
-        (found.name == name.name).then_some(state)
     }
 
     pub(super) fn report_context(&self, object: &ObjectRef, report: &mut Report) {

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc};
 
-use nuncio_xds::ir::ServerTls;
+use nuncio_xds::ir::{SecretContent, ServerTls};
 
 use super::{
     AttachedGroup, Difference, Group, GroupKey, HostState, NoTls, RouteOrder, Store,
-    trust::unresolved,
+    context::UNCHECKED, trust::unresolved,
 };
 use crate::{
     glob,
@@ -283,11 +283,14 @@ impl Store {
             HostTerms::Implicit(name) => (name, false),
             HostTerms::Refused => return Err(None),
         };
-        let own = ObjectRef::new(Kind::TlsContext, &name.namespace, &name.name);
+        let invalid = |reason: String| {
+            let message = format!("TLSContext {:?} cannot be used: {reason}", name.name);
+            unresolved("InvalidTLSContext", "spec.tlsContext", message)
+        };
         let state = if is_asked_for {
             self.context(name)
         } else {
-            self.contexts.get(&own)
+            self.own_context(name)
         };
         let Some(state) = state else {
             if !is_asked_for {
@@ -300,6 +303,7 @@ impl Store {
                 message,
             )));
         };
+        let state = state.map_err(invalid)?;
         if let Some(other) = state
             .context
             .certificate
@@ -333,12 +337,24 @@ impl Store {
                 ..unresolved("NotInHosts", "spec.tlsContext", message)
             });
         }
-        let found = state.server(Some(certificate)).map_err(|reason| {
-            let message = format!("TLSContext {:?} cannot be used: {reason}", name.name);
-            Some(unresolved("InvalidTLSContext", "spec.tlsContext", message))
-        });
-        self.set_trust(object, None);
-        found
+        let mut found = state.server(Some(certificate)).map_err(invalid)?;
+        // authorities that come with the certificate are for a context that names none
+        let root = self.root(&tls.secret).filter(|_| found.trusted.is_none());
+        let own = self.set_trust(object, root);
+        found.trusted = found.trusted.or(own);
+        if found.require_client_certificate && found.trusted.is_none() {
+            return Err(Some(invalid(UNCHECKED.to_owned())));
+        }
+        Ok(found)
+    }
+
+    /// The authorities that come with a certificate.
+    fn root(&self, secret: &Name) -> Option<SecretContent> {
+        let root = self.secrets.get(secret)?.root.clone()?;
+        Some(SecretContent::Validation {
+            trusted: root,
+            revoked: None,
+        })
     }
 
     fn own_terms(
@@ -353,6 +369,10 @@ impl Store {
             .get(&tls.secret)
             .and_then(|secret| secret.root.clone());
         let trusted = self.link_trust(object, "spec.tls.", settings, root.as_ref())?;
+        if settings.require_client_certificate && trusted.is_none() {
+            let message = "without ca_secret no client certificate can be checked".to_owned();
+            return Err(unresolved("Invalid", "spec.tls.cert_required", message));
+        }
         Ok(ServerTls {
             secret: certificate,
             trusted,

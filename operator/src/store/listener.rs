@@ -44,7 +44,8 @@ pub(super) struct Link {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Table {
     pub(super) virtual_hosts: Vec<VirtualHost>,
-    pub(super) misdirected: bool,
+    /// Domains that belong to other connections.
+    pub(super) misdirected: Vec<Arc<str>>,
     /// Port at which the same is served by HTTP/3.
     pub(super) http3: Option<u16>,
 }
@@ -280,6 +281,7 @@ impl Link {
             glob::is_server_name(name) && !is_served && key.transport == Transport::Tcp
         });
         let mut chains: Vec<ir::FilterChain> = closed.map(|name| closed_chain(name)).collect();
+        let others = OtherTerms::new(bound);
         for (server_name, hosts) in by_name {
             if let Some(taken) = taken(tcp, Some(server_name)) {
                 for (host, _) in hosts {
@@ -293,9 +295,6 @@ impl Link {
                 server_name: Some(server_name.clone()),
             };
             let mut entry = Table {
-                misdirected: &**server_name != "*"
-                    && (tls.alpn.iter().any(|protocol| protocol == "h2")
-                        || key.transport == Transport::Udp),
                 http3: demand
                     .http3
                     .filter(|(owner, listener, _)| takes(owner, listener, first, demand))
@@ -309,6 +308,12 @@ impl Link {
                 } else {
                     self.say(host.object, Severity::Warning, "ServerNameConflict", "spec.hostname", format!("TLS for {server_name:?} belongs to {}, which comes first by name and has another certificate or other settings", first.object));
                 }
+            }
+            let is_coalesced =
+                tls.alpn.iter().any(|protocol| protocol == "h2") || key.transport == Transport::Udp;
+            entry.misdirected = others.below(server_name, tls, &entry.virtual_hosts);
+            if &**server_name != "*" && is_coalesced {
+                entry.misdirected.insert(0, "*".into());
             }
             chains.push(ir::FilterChain {
                 name: format!("tls-{server_name}"),
@@ -385,6 +390,53 @@ impl Link {
                 );
             }
         }
+    }
+}
+
+/// Hosts by the terms of their TLS. A client that is let in for a name with a wildcard must not reach a Host with
+/// terms of its own, such as client certificates, by naming that one in its requests.
+struct OtherTerms<'a> {
+    all: &'a [&'a Candidate<'a>],
+    /// Those with terms that are not the usual ones, or that cannot be kept.
+    unusual: Vec<&'a Candidate<'a>>,
+}
+
+impl<'a> OtherTerms<'a> {
+    fn new(all: &'a [&'a Candidate<'a>]) -> Self {
+        let usual = ServerTls::default();
+        let unusual = all
+            .iter()
+            .filter(|host| has_other_terms(host, &usual))
+            .copied()
+            .collect();
+        Self { all, unusual }
+    }
+
+    /// Domains below a server name with a wildcard that are to be reached on other terms only.
+    fn below(&self, server_name: &str, tls: &ServerTls, own: &[VirtualHost]) -> Vec<Arc<str>> {
+        let Some(suffix) = server_name.strip_prefix('*') else {
+            return Vec::new();
+        };
+        let hosts = if tls.has_same_terms(&ServerTls::default()) {
+            &self.unusual
+        } else {
+            self.all
+        };
+        let domains: BTreeSet<&Arc<str>> = hosts
+            .iter()
+            .filter(|host| host.host.server_name.ends_with(suffix) && has_other_terms(host, tls))
+            .map(|host| &host.host.hostname)
+            .filter(|domain| own.iter().all(|own| own.domain != **domain))
+            .collect();
+        domains.into_iter().cloned().collect()
+    }
+}
+
+fn has_other_terms(host: &Candidate<'_>, tls: &ServerTls) -> bool {
+    match &host.tls {
+        None => false,
+        Some(Ok(own)) => !own.has_same_terms(tls),
+        Some(Err(NoTls)) => true,
     }
 }
 

@@ -42,7 +42,7 @@ impl Store {
                     let table = ir::RouteTable {
                         key: key.clone(),
                         virtual_hosts,
-                        misdirected: table.misdirected,
+                        misdirected: table.misdirected.clone(),
                         http3: table.http3,
                     };
                     self.ir.route_tables.insert(key.clone(), Arc::new(table));

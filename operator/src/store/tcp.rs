@@ -176,7 +176,7 @@ impl Store {
             .values()
             .filter(|state| state.context.hosts.iter().any(|host| &**host == name));
         let mut flaw = None;
-        if let Some(tls) = listing.find_map(|state| match state.server(None) {
+        if let Some(tls) = listing.find_map(|state| match state.own_server() {
             Ok(tls) => Some(tls),
             Err(reason) => {
                 flaw.get_or_insert(reason);

@@ -130,3 +130,13 @@ pub struct ServerTls {
     /// Versions, ciphers and curves.
     pub parameters: TlsParameters,
 }
+
+impl ServerTls {
+    /// Whether clients are let in on the same terms, whatever certificate they are shown.
+    #[must_use]
+    pub fn has_same_terms(&self, other: &Self) -> bool {
+        self.trusted == other.trusted
+            && self.require_client_certificate == other.require_client_certificate
+            && self.parameters == other.parameters
+    }
+}

@@ -35,9 +35,9 @@ pub struct RouteTable {
     pub key: TableKey,
     /// Sorted by domain; domains are unique.
     pub virtual_hosts: Vec<VirtualHost>,
-    /// Whether a request for a host that is not here is answered with 421, which tells an HTTP/2 client that
-    /// coalesced connections to use another connection (RFC 9110, 15.5.20), instead of 404.
-    pub misdirected: bool,
+    /// Domains of requests that belong on another connection and are answered with 421, which tells a client that
+    /// coalesced connections to open that one (RFC 9110, 15.5.20). None of them is a domain of `virtual_hosts`.
+    pub misdirected: Vec<Arc<str>>,
     /// Port at which clients find the same by HTTP/3; told by `alt-svc` (RFC 7838).
     pub http3: Option<u16>,
 }

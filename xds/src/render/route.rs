@@ -3,7 +3,7 @@
 //! A table is put together from the encoded bytes of its routes, which each route keeps: when one of ten thousand
 //! changes, one is encoded and the rest is copied.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use prost::{Message, Name};
@@ -76,8 +76,9 @@ pub(super) fn route_configuration(table: &ir::RouteTable) -> Bytes {
         .iter()
         .map(|host| virtual_host(&table.key, host))
         .collect();
-    if table.misdirected && table.virtual_hosts.iter().all(|host| &*host.domain != "*") {
-        virtual_hosts.push(misdirected_host().encode_to_vec().into());
+    if !table.misdirected.is_empty() {
+        let host = misdirected_host(&table.misdirected);
+        virtual_hosts.push(host.encode_to_vec().into());
     }
     with_fields(&head, VIRTUAL_HOSTS, &virtual_hosts)
 }
@@ -170,10 +171,10 @@ fn extension(name: &str, config: &[u8]) -> Bytes {
 }
 
 /// Answers what belongs to another connection.
-fn misdirected_host() -> VirtualHost {
+fn misdirected_host(domains: &[Arc<str>]) -> VirtualHost {
     VirtualHost {
         name: "misdirected".to_owned(),
-        domains: vec!["*".to_owned()],
+        domains: domains.iter().map(ToString::to_string).collect(),
         routes: vec![Route {
             r#match: Some(RouteMatch {
                 path_specifier: Some(route_match::PathSpecifier::Prefix("/".to_owned())),

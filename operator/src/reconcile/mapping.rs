@@ -114,6 +114,7 @@ fn role(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Role, Problem
         return Ok(Role::Shadow);
     }
     if is_redirect {
+        redirect::without_backend(spec, problems);
         return redirect::redirect(spec, problems).map(Role::Redirect);
     }
     redirect::without_effect(spec, problems);

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use nuncio_xds::ir::{self, ChainAction, Insecure, ListenerKey, ServerTls, TableKey, Transport};
+use nuncio_xds::ir::{
+    self, ChainAction, Insecure, ListenerKey, ServerTls, TableKey, TlsVersion, Transport,
+};
 
 use super::{NoTls, tcp::TcpGroup};
 use crate::{
@@ -290,6 +292,12 @@ impl Link {
                 continue;
             }
             let (first, tls) = hosts[0];
+            if key.transport == Transport::Udp && !can_be_kept_by_quic(tls) {
+                for (host, _) in hosts {
+                    self.say(host.object, Severity::Notice, "NotForHTTP3", "spec.tls", "it is not served by HTTP/3, which is TLS 1.3 or later and where Envoy cannot be told the curves".to_owned());
+                }
+                continue;
+            }
             let table = TableKey {
                 listener: key,
                 server_name: Some(server_name.clone()),
@@ -297,6 +305,7 @@ impl Link {
             let mut entry = Table {
                 http3: demand
                     .http3
+                    .filter(|_| can_be_kept_by_quic(tls))
                     .filter(|(owner, listener, _)| takes(owner, listener, first, demand))
                     .map(|(_, _, port)| port),
                 ..Table::default()
@@ -391,6 +400,13 @@ impl Link {
             }
         }
     }
+}
+
+/// Whether HTTP/3 can keep to the terms of a Host: QUIC begins with TLS 1.3 (RFC 9001, 4.2), and Envoy's has its own
+/// curves.
+fn can_be_kept_by_quic(tls: &ServerTls) -> bool {
+    let parameters = &tls.parameters;
+    parameters.max.is_none_or(|max| max >= TlsVersion::V1_3) && parameters.curves.is_empty()
 }
 
 /// Hosts by the terms of their TLS. A client that is let in for a name with a wildcard must not reach a Host with

@@ -195,7 +195,13 @@ fn forms(insecure: Insecure, route: &ir::Route) -> &'static [Form] {
     if matches!(&route.path, PathMatch::Prefix(prefix) if prefix == ACME_CHALLENGE) {
         return &[Form::Plain];
     }
+    let never_secure = route.headers.iter().any(|header| {
+        let other = matches!(&header.value, StringMatch::Exact(value) if value != "https");
+        header.name == FORWARDED_PROTO && other
+    });
     match insecure {
+        Insecure::RedirectByHeader if never_secure => &[Form::Redirect],
+        Insecure::RejectByHeader if never_secure => &[],
         Insecure::Route => &[Form::Plain],
         Insecure::Redirect => &[Form::Redirect],
         Insecure::Reject => &[],
@@ -262,9 +268,7 @@ fn with_fields(head: &impl Message, field: u32, values: &[Bytes]) -> Bytes {
 fn route(route: &ir::Route, form: Form, with_authority: bool) -> Bytes {
     let mut matcher = route_match(route);
     if with_authority && let Some(authority) = &route.authority {
-        matcher
-            .headers
-            .push(header_matcher(":authority", authority));
+        matcher.headers.push(authority_matcher(authority));
     }
     let mut message = Route {
         name: route.name.clone(),
@@ -353,6 +357,19 @@ fn header_matcher(name: &str, value: &StringMatch) -> HeaderMatcher {
         header_match_specifier: Some(header_matcher::HeaderMatchSpecifier::StringMatch(string(
             value,
         ))),
+        ..HeaderMatcher::default()
+    }
+}
+
+/// Host names are compared without case (RFC 9110, 4.2.3); for a regex that is up to who wrote it.
+fn authority_matcher(value: &StringMatch) -> HeaderMatcher {
+    let matcher = StringMatcher {
+        ignore_case: !matches!(value, StringMatch::Regex(_)),
+        ..string(value)
+    };
+    HeaderMatcher {
+        name: ":authority".to_owned(),
+        header_match_specifier: Some(header_matcher::HeaderMatchSpecifier::StringMatch(matcher)),
         ..HeaderMatcher::default()
     }
 }

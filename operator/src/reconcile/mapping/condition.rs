@@ -32,6 +32,11 @@ pub(super) fn host(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Ho
             None => Ok(HostMatch::Glob(name)),
         }
     };
+    if authority.is_some() && (hostname.is_some() || host.is_some()) {
+        let message =
+            ":authority is ignored because the Mapping says its host otherwise".to_owned();
+        problems.push(warning("Ignored", "spec.headers[:authority]", message));
+    }
     if let Some(hostname) = hostname {
         if host.is_some() {
             problems.push(warning(

@@ -6,7 +6,10 @@ use nuncio_crds::field::{LabelGroup, LabelSpecifier};
 use nuncio_xds::ir::{RateLimit, RateLimitPart};
 
 use super::left_out;
-use crate::{reconcile::is_header_name, report::Problem};
+use crate::{
+    reconcile::{is_header_name, notice},
+    report::Problem,
+};
 
 /// The domain of a RateLimitService that does not say another.
 const DOMAIN: &str = "ambassador";
@@ -16,6 +19,16 @@ pub(super) fn rate_limits(
     labels: &BTreeMap<String, Vec<LabelGroup>>,
     problems: &mut Vec<Problem>,
 ) -> Vec<RateLimit> {
+    for domain in labels.keys().filter(|domain| *domain != DOMAIN) {
+        let message = format!(
+            "no rate limit service asks for domain {domain:?}; that of one that names none is {DOMAIN:?}"
+        );
+        problems.push(notice(
+            "WithoutEffect",
+            &format!("spec.labels.{domain}"),
+            message,
+        ));
+    }
     let groups = labels.get(DOMAIN).into_iter().flatten();
     let mut limits = Vec::new();
     for (index, LabelGroup(group)) in groups.enumerate() {

@@ -5,7 +5,7 @@ use nuncio_xds::ir::{Redirect, Rewrite};
 
 use super::{check_text, invalid, rewrite};
 use crate::{
-    reconcile::{upstream, warning},
+    reconcile::{notice, upstream, warning},
     report::Problem,
 };
 
@@ -52,6 +52,34 @@ fn path(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Rewrite, Prob
         )
     }));
     Ok(path)
+}
+
+/// Says of each field that is about a backend that a redirect has none.
+pub(super) fn without_backend(spec: &MappingSpec, problems: &mut Vec<Problem>) {
+    let fields = [
+        ("add_request_headers", !spec.add_request_headers.is_empty()),
+        (
+            "remove_request_headers",
+            !spec.remove_request_headers.is_empty(),
+        ),
+        ("timeout_ms", spec.timeout_ms.is_some()),
+        ("idle_timeout_ms", spec.idle_timeout_ms.is_some()),
+        ("connect_timeout_ms", spec.connect_timeout_ms.is_some()),
+        ("retry_policy", spec.retry_policy.is_some()),
+        ("load_balancer", spec.load_balancer.is_some()),
+        ("circuit_breakers", !spec.circuit_breakers.is_empty()),
+        ("health_checks", !spec.health_checks.is_empty()),
+        ("cors", spec.cors.is_some()),
+        ("allow_upgrade", !spec.allow_upgrade.is_empty()),
+        ("host_rewrite", spec.host_rewrite.is_some()),
+    ];
+    problems.extend(fields.iter().filter(|(_, set)| *set).map(|(field, _)| {
+        notice(
+            "WithoutEffect",
+            &format!("spec.{field}"),
+            format!("{field} has no effect: a redirect goes to no backend"),
+        )
+    }));
 }
 
 /// Says of each field of a redirect that there is none.

@@ -35,6 +35,8 @@ mod failure;
 mod fixture;
 #[path = "e2e/http3.rs"]
 mod http3;
+#[path = "e2e/insecure.rs"]
+mod insecure;
 #[path = "e2e/protocol.rs"]
 mod protocol;
 #[path = "e2e/replicas.rs"]
@@ -118,6 +120,8 @@ const IN_WORLD: &[(&str, InWorld)] = tests![
     client_certificate::whom_to_trust_is_followed,
     client_certificate::a_revoked_client_cannot_resume_its_session,
     client_certificate::terms_that_cannot_be_kept_are_not_served,
+    insecure::insecure_requests_are_treated_as_asked,
+    insecure::the_client_is_the_one_that_trusted_proxies_name,
     status::conditions_and_columns_say_what_is_served,
     status::status_is_written_once_per_change,
     status::a_missing_service_and_a_missing_host_are_told,

@@ -180,7 +180,7 @@ impl Envoy {
             String::from_utf8_lossy(&output.stderr)
         );
         fs::write(folder.path().join("bootstrap.yaml"), output.stdout)?;
-        let process = run(name, &folder)?;
+        let process = run(name, &folder, &[])?;
         Ok(Self {
             name: name.to_owned(),
             admin,
@@ -197,7 +197,7 @@ impl Envoy {
     pub fn start_with(name: &str, admin: &str, bootstrap: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("bootstrap.yaml"), bootstrap)?;
-        let process = run(name, &folder)?;
+        let process = run(name, &folder, &[])?;
         Ok(Self {
             name: name.to_owned(),
             admin: admin.to_owned(),
@@ -211,8 +211,16 @@ impl Envoy {
     /// # Errors
     /// It cannot be started.
     pub fn restart(&mut self) -> Result<()> {
+        self.restart_with(&[])
+    }
+
+    /// Kills it and starts it again, with these flags added.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn restart_with(&mut self, flags: &[&str]) -> Result<()> {
         self.process.kill();
-        self.process = run(&self.name, &self.folder)?;
+        self.process = run(&self.name, &self.folder, flags)?;
         Ok(())
     }
 
@@ -276,7 +284,7 @@ impl Envoy {
     }
 }
 
-fn run(name: &str, folder: &tempfile::TempDir) -> Result<Process> {
+fn run(name: &str, folder: &tempfile::TempDir, flags: &[&str]) -> Result<Process> {
     let bootstrap = folder.path().join("bootstrap.yaml").display().to_string();
     let arguments = [
         "-c",
@@ -287,6 +295,7 @@ fn run(name: &str, folder: &tempfile::TempDir) -> Result<Process> {
         "--log-level",
         "warning",
     ];
+    let arguments = arguments.into_iter().chain(flags.iter().copied());
     Process::start(name, &tool("envoy")?, arguments, &[])
 }
 

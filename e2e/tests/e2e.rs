@@ -37,8 +37,12 @@ mod fixture;
 mod http3;
 #[path = "e2e/insecure.rs"]
 mod insecure;
+#[path = "e2e/listener.rs"]
+mod listener;
 #[path = "e2e/protocol.rs"]
 mod protocol;
+#[path = "e2e/proxy_protocol.rs"]
+mod proxy_protocol;
 #[path = "e2e/replicas.rs"]
 mod replicas;
 #[path = "e2e/routing.rs"]
@@ -122,6 +126,10 @@ const IN_WORLD: &[(&str, InWorld)] = tests![
     client_certificate::terms_that_cannot_be_kept_are_not_served,
     insecure::insecure_requests_are_treated_as_asked,
     insecure::the_client_is_the_one_that_trusted_proxies_name,
+    proxy_protocol::the_client_is_the_one_that_the_proxy_header_names,
+    listener::hosts_are_bound_by_namespace_and_label,
+    listener::the_first_by_name_serves_the_port_and_goes_on,
+    listener::an_edit_of_a_listener_drops_no_connection,
     status::conditions_and_columns_say_what_is_served,
     status::status_is_written_once_per_change,
     status::a_missing_service_and_a_missing_host_are_told,

@@ -28,7 +28,15 @@ impl Replica {
     /// # Errors
     /// It does not get ready.
     pub async fn start(plane: &ControlPlane, number: u16) -> Result<Self> {
-        Self::start_at(plane, number, &xds_address(number), &[]).await
+        Self::start_at(plane, number, &xds_address(number), &[], "default").await
+    }
+
+    /// Starts one that has only objects with this `ambassador_id`.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub async fn start_for(plane: &ControlPlane, number: u16, id: &str) -> Result<Self> {
+        Self::start_at(plane, number, &xds_address(number), &[], id).await
     }
 
     /// Starts one that serves Envoys on the address of a pod.
@@ -36,7 +44,7 @@ impl Replica {
     /// # Errors
     /// It does not get ready.
     pub async fn start_on_pod(plane: &ControlPlane, number: u16, address: &str) -> Result<Self> {
-        Self::start_at(plane, number, address, &["--xds-insecure"]).await
+        Self::start_at(plane, number, address, &["--xds-insecure"], "default").await
     }
 
     async fn start_at(
@@ -44,6 +52,7 @@ impl Replica {
         number: u16,
         address: &str,
         flags: &[&str],
+        id: &str,
     ) -> Result<Self> {
         let name = format!("nuncio-{number}");
         let kubeconfig = plane.operator_kubeconfig().display().to_string();
@@ -62,6 +71,7 @@ impl Replica {
             arguments,
             &[
                 ("KUBECONFIG", &kubeconfig),
+                ("AMBASSADOR_ID", id),
                 ("AMBASSADOR_NAMESPACE", NAMESPACE),
                 ("POD_NAME", &name),
                 (

@@ -73,6 +73,18 @@ impl Authority {
         self.sign(&params)
     }
 
+    /// A certificate for these names with the key of another.
+    ///
+    /// # Errors
+    /// A name that is none, or the key.
+    pub fn issue_for(&self, names: &[&str], other: &Certificate) -> Result<Certificate> {
+        let key = KeyPair::from_pem(&other.key)?;
+        Ok(Certificate {
+            chain: params(names)?.signed_by(&key, &self.issuer)?.pem(),
+            key: other.key.clone(),
+        })
+    }
+
     fn sign(&self, params: &CertificateParams) -> Result<Certificate> {
         let key = KeyPair::generate()?;
         Ok(Certificate {

@@ -1,19 +1,10 @@
 //! HTTP clients: one request at a time, and a steady load that counts what is lost.
 
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustls::{
     ClientConfig, HandshakeKind, RootCertStore,
-    client::Resumption,
     pki_types::{CertificateDer, ServerName},
 };
 use tokio::{
@@ -22,12 +13,19 @@ use tokio::{
         BufReader,
     },
     net::TcpStream,
-    task::JoinHandle,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::certificate::Certificate;
+
+mod http2;
+mod load;
+
+pub use self::{
+    http2::Http2Connection,
+    load::{Load, Sent},
+};
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,6 +46,8 @@ pub struct Answer {
 /// A connection that can carry several requests.
 pub struct Connection<S> {
     stream: BufReader<S>,
+    /// Whether the server has said that it closes the connection.
+    is_over: bool,
 }
 
 /// A connection that speaks TLS.
@@ -72,7 +72,10 @@ impl Connection<TcpStream> {
         let mut stream = BufReader::new(stream);
         stream.write_all(preface).await?;
         stream.flush().await?;
-        Ok(Self { stream })
+        Ok(Self {
+            stream,
+            is_over: false,
+        })
     }
 
     /// Goes on with TLS.
@@ -86,6 +89,7 @@ impl Connection<TcpStream> {
         let stream = timeout(PATIENCE, stream).await.context("no handshake")??;
         Ok(Connection {
             stream: BufReader::new(stream),
+            is_over: false,
         })
     }
 }
@@ -121,7 +125,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// # Errors
     /// The connection ends, or there is no answer.
     pub async fn get(&mut self, host: &str, path: &str) -> Result<Answer> {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        self.get_with(host, path, &[]).await
+    }
+
+    /// One GET with headers.
+    ///
+    /// # Errors
+    /// The connection ends, or there is no answer.
+    pub async fn get_with(
+        &mut self,
+        host: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer> {
+        let headers: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n");
         timeout(PATIENCE, async {
             self.stream.write_all(request.as_bytes()).await?;
             self.stream.flush().await?;
@@ -184,6 +205,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.stream.read_exact(&mut body).await?;
         }
         answer.body = String::from_utf8_lossy(&body).into_owned();
+        let told = answer.headers.get("connection");
+        self.is_over = told.is_some_and(|told| told == "close");
         Ok(answer)
     }
 }
@@ -244,114 +267,4 @@ pub fn tls_config(
         None => builder.with_no_client_auth(),
         Some(own) => builder.with_client_auth_cert(vec![own.der()?], own.key_der()?)?,
     })
-}
-
-/// A steady load on one path, about two hundred requests a second.
-#[derive(Debug)]
-pub struct Load {
-    stop: Arc<AtomicBool>,
-    task: JoinHandle<(u64, Vec<String>)>,
-}
-
-impl Load {
-    /// Starts it, on a connection that stays. Every answer other than 200 counts as lost.
-    #[must_use]
-    pub fn start(address: &str, host: &str, path: &str) -> Self {
-        let address = address.to_owned();
-        let open = move || {
-            let address = address.clone();
-            async move { Connection::open(&address).await }
-        };
-        Self::run(host, path, true, open)
-    }
-
-    /// Starts it, with a new connection and a whole handshake for each request.
-    #[must_use]
-    pub fn start_handshakes(
-        address: &str,
-        host: &str,
-        path: &str,
-        mut config: ClientConfig,
-    ) -> Self {
-        config.resumption = Resumption::disabled();
-        let (address, name, config) = (address.to_owned(), host.to_owned(), Arc::new(config));
-        let open = move || {
-            let (address, name, config) = (address.clone(), name.clone(), config.clone());
-            async move {
-                let connection = Connection::open(&address).await?;
-                connection.with_tls(&name, config).await
-            }
-        };
-        Self::run(host, path, false, open)
-    }
-
-    fn run<S, F>(
-        host: &str,
-        path: &str,
-        stays: bool,
-        open: impl Fn() -> F + Send + Sync + 'static,
-    ) -> Self
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        F: Future<Output = Result<Connection<S>>> + Send,
-    {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, host, path) = (stop.clone(), host.to_owned(), path.to_owned());
-        let task = tokio::spawn(async move {
-            let (mut sent, mut lost) = (0, Vec::new());
-            let mut connection = None;
-            while !stopped.load(Ordering::Relaxed) && sent < 100_000 {
-                sent += 1;
-                if let Err(error) = once(&mut connection, &open, &host, &path).await {
-                    lost.push(format!("request {sent}: {error:#}"));
-                    connection = None;
-                }
-                connection = connection.filter(|_| stays);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            (sent, lost)
-        });
-        Self { stop, task }
-    }
-
-    /// Ends it.
-    ///
-    /// # Errors
-    /// Requests were lost, or there were hardly any.
-    pub async fn finish(self) -> Result<u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        let (sent, lost) = self.task.await?;
-        ensure!(
-            lost.is_empty(),
-            "{} of {sent} requests were lost: {}",
-            lost.len(),
-            lost[..lost.len().min(3)].join("; ")
-        );
-        ensure!(sent > 20, "only {sent} requests were sent");
-        Ok(sent)
-    }
-}
-
-async fn once<S: AsyncRead + AsyncWrite + Unpin, F: Future<Output = Result<Connection<S>>>>(
-    connection: &mut Option<Connection<S>>,
-    open: impl Fn() -> F,
-    host: &str,
-    path: &str,
-) -> Result<()> {
-    let opened = match connection {
-        Some(opened) => opened,
-        None => connection.insert(open().await?),
-    };
-    let answer = opened.get(host, path).await?;
-    if answer.status != 200 {
-        bail!("status {}", answer.status);
-    }
-    if answer
-        .headers
-        .get("connection")
-        .is_some_and(|value| value == "close")
-    {
-        *connection = None;
-    }
-    Ok(())
 }

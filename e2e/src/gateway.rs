@@ -28,7 +28,15 @@ impl Replica {
     /// # Errors
     /// It does not get ready.
     pub async fn start(plane: &ControlPlane, number: u16) -> Result<Self> {
-        Self::start_at(plane, number, &xds_address(number), &[]).await
+        Self::start_at(plane, number, &xds_address(number), &[], "default").await
+    }
+
+    /// Starts one that has only objects with this `ambassador_id`.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub async fn start_for(plane: &ControlPlane, number: u16, id: &str) -> Result<Self> {
+        Self::start_at(plane, number, &xds_address(number), &[], id).await
     }
 
     /// Starts one that serves Envoys on the address of a pod.
@@ -36,7 +44,7 @@ impl Replica {
     /// # Errors
     /// It does not get ready.
     pub async fn start_on_pod(plane: &ControlPlane, number: u16, address: &str) -> Result<Self> {
-        Self::start_at(plane, number, address, &["--xds-insecure"]).await
+        Self::start_at(plane, number, address, &["--xds-insecure"], "default").await
     }
 
     async fn start_at(
@@ -44,6 +52,7 @@ impl Replica {
         number: u16,
         address: &str,
         flags: &[&str],
+        id: &str,
     ) -> Result<Self> {
         let name = format!("nuncio-{number}");
         let kubeconfig = plane.operator_kubeconfig().display().to_string();
@@ -62,6 +71,7 @@ impl Replica {
             arguments,
             &[
                 ("KUBECONFIG", &kubeconfig),
+                ("AMBASSADOR_ID", id),
                 ("AMBASSADOR_NAMESPACE", NAMESPACE),
                 ("POD_NAME", &name),
                 (
@@ -180,7 +190,7 @@ impl Envoy {
             String::from_utf8_lossy(&output.stderr)
         );
         fs::write(folder.path().join("bootstrap.yaml"), output.stdout)?;
-        let process = run(name, &folder)?;
+        let process = run(name, &folder, &[])?;
         Ok(Self {
             name: name.to_owned(),
             admin,
@@ -197,7 +207,7 @@ impl Envoy {
     pub fn start_with(name: &str, admin: &str, bootstrap: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("bootstrap.yaml"), bootstrap)?;
-        let process = run(name, &folder)?;
+        let process = run(name, &folder, &[])?;
         Ok(Self {
             name: name.to_owned(),
             admin: admin.to_owned(),
@@ -211,8 +221,16 @@ impl Envoy {
     /// # Errors
     /// It cannot be started.
     pub fn restart(&mut self) -> Result<()> {
+        self.restart_with(&[])
+    }
+
+    /// Kills it and starts it again, with these flags added.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn restart_with(&mut self, flags: &[&str]) -> Result<()> {
         self.process.kill();
-        self.process = run(&self.name, &self.folder)?;
+        self.process = run(&self.name, &self.folder, flags)?;
         Ok(())
     }
 
@@ -276,7 +294,7 @@ impl Envoy {
     }
 }
 
-fn run(name: &str, folder: &tempfile::TempDir) -> Result<Process> {
+fn run(name: &str, folder: &tempfile::TempDir, flags: &[&str]) -> Result<Process> {
     let bootstrap = folder.path().join("bootstrap.yaml").display().to_string();
     let arguments = [
         "-c",
@@ -287,6 +305,7 @@ fn run(name: &str, folder: &tempfile::TempDir) -> Result<Process> {
         "--log-level",
         "warning",
     ];
+    let arguments = arguments.into_iter().chain(flags.iter().copied());
     Process::start(name, &tool("envoy")?, arguments, &[])
 }
 

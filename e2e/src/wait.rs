@@ -24,10 +24,14 @@ pub async fn until<T, F: Future<Output = Result<T>>>(
     let mut last = anyhow!("no attempt came to an end");
     loop {
         let left = PATIENCE.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            // an attempt that never waits is not ended by a timeout
+            bail!("{what}, within {PATIENCE:?}: {last:#}");
+        }
         match timeout(left, attempt()).await {
             Ok(Ok(found)) => return Ok(found),
             Ok(Err(error)) => last = error,
-            Err(_elapsed) => bail!("{what}, within {PATIENCE:?}: {last:#}"),
+            Err(_elapsed) => {}
         }
         tokio::time::sleep(PAUSE).await;
     }

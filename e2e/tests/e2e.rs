@@ -35,10 +35,20 @@ mod failure;
 mod fixture;
 #[path = "e2e/http3.rs"]
 mod http3;
+#[path = "e2e/insecure.rs"]
+mod insecure;
+#[path = "e2e/listener.rs"]
+mod listener;
+#[path = "e2e/many_hosts.rs"]
+mod many_hosts;
 #[path = "e2e/protocol.rs"]
 mod protocol;
+#[path = "e2e/proxy_protocol.rs"]
+mod proxy_protocol;
 #[path = "e2e/replicas.rs"]
 mod replicas;
+#[path = "e2e/rotation.rs"]
+mod rotation;
 #[path = "e2e/routing.rs"]
 mod routing;
 #[path = "e2e/serve.rs"]
@@ -118,6 +128,13 @@ const IN_WORLD: &[(&str, InWorld)] = tests![
     client_certificate::whom_to_trust_is_followed,
     client_certificate::a_revoked_client_cannot_resume_its_session,
     client_certificate::terms_that_cannot_be_kept_are_not_served,
+    insecure::insecure_requests_are_treated_as_asked,
+    insecure::the_client_is_the_one_that_trusted_proxies_name,
+    proxy_protocol::the_client_is_the_one_that_the_proxy_header_names,
+    listener::hosts_are_bound_by_namespace_and_label,
+    listener::the_first_by_name_serves_the_port_and_goes_on,
+    listener::an_edit_of_a_listener_drops_no_connection,
+    rotation::a_certificate_rotates_under_load,
     status::conditions_and_columns_say_what_is_served,
     status::status_is_written_once_per_change,
     status::a_missing_service_and_a_missing_host_are_told,
@@ -131,6 +148,7 @@ const IN_WORLD: &[(&str, InWorld)] = tests![
     failover::a_restarted_apiserver_is_picked_up,
     replicas::an_envoy_whose_replica_dies_goes_to_the_other,
     replicas::the_other_replica_takes_over_status,
+    many_hosts::hosts_come_and_go_among_a_thousand,
 ];
 
 fn main() -> ExitCode {

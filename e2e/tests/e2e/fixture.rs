@@ -25,6 +25,11 @@ pub(crate) fn object(kind: &str, name: &str, spec: &str) -> String {
     )
 }
 
+/// An object of our kinds with labels.
+pub(crate) fn labelled(kind: &str, name: &str, labels: &str, spec: &str) -> String {
+    object(kind, &format!("{name}, labels: {{{labels}}}"), spec)
+}
+
 /// A Host with the certificate of the Secret that has its name; `more` goes into its spec.
 pub(crate) fn tls_host(name: &str, hostname: &str, more: &str) -> String {
     let spec = format!("hostname: '{hostname}', tlsSecret: {{name: {name}}}{more}");

@@ -30,6 +30,19 @@ pub(crate) async fn condition(
     .await
 }
 
+/// Waits until all Envoys have an object of ours as it was applied last.
+pub(crate) async fn programmed(world: &World, object: &str) -> Result<()> {
+    let path = r#"{.metadata.generation}{range .status.conditions[?(@.type=="Programmed")]} {.observedGeneration} {.status}{end}"#;
+    until(&format!("the last generation of {object}"), || async {
+        let found = world.plane.field("default", object, path)?;
+        let words: Vec<&str> = found.split(' ').collect();
+        let is_it = matches!(words[..], [last, seen, "True"] if last == seen);
+        ensure!(is_it, "generations and status are {found:?}");
+        Ok(())
+    })
+    .await
+}
+
 pub(crate) async fn conditions_and_columns_say_what_is_served(world: &mut World) -> Result<()> {
     let manifests = [
         host("status", "status.example", ""),

@@ -352,15 +352,22 @@ impl Link {
         if listener.tls && listener.security_model == SecurityModel::Secure {
             return None;
         }
+        let is_reached = |host: &&Candidate<'_>| {
+            listener.security_model == SecurityModel::Xfp
+                || insecure(listener, host.host.insecure, false) != Insecure::Reject
+        };
+        if !bound.iter().any(is_reached) {
+            return None;
+        }
         let mut entry = Table::default();
         for host in bound {
+            // one that rejects has its virtual host too: what it rejects must not fall to a wildcard, and challenges of
+            // ACME are let through
             let insecure = insecure(listener, host.host.insecure, false);
-            if insecure != Insecure::Reject {
-                self.add(&mut entry, host, insecure);
+            if insecure == Insecure::Reject && host.tls.is_none() {
+                self.say(host.object, Severity::Warning, "AllRejected", "spec.requestPolicy.insecure.action", format!("on port {} no request to this Host is secure, so all are rejected; without tlsSecret there is no TLS", key.port));
             }
-        }
-        if entry.virtual_hosts.is_empty() {
-            return None;
+            self.add(&mut entry, host, insecure);
         }
         let table = TableKey {
             listener: key,

@@ -1,0 +1,356 @@
+//! Listeners: which Hosts they serve, whose the port is, and what an edit does to connections.
+
+use anyhow::{Context as _, Result, ensure};
+use nuncio_e2e::{
+    backend::Backend,
+    certificate::Authority,
+    client::{Load, get, tls_config},
+    wait::until,
+};
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+
+use crate::{
+    World,
+    fixture::{labelled, mapping},
+    status::{condition, programmed},
+};
+
+/// An object in a namespace, with labels.
+fn placed(kind: &str, namespace: &str, name: &str, labels: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: getambassador.io/v3alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{{labels}}}}}\nspec: {{{spec}}}\n---\n"
+    )
+}
+
+fn namespace(name: &str, labels: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n---\n"
+    )
+}
+
+/// Hosts by namespace and side.
+const HOSTS: [(&str, &str); 4] = [
+    ("near", "left"),
+    ("near", "right"),
+    ("far", "left"),
+    ("far", "right"),
+];
+
+/// Waits until a port serves these of [`HOSTS`] and no other.
+async fn serves(port: u16, served: &[&str]) -> Result<()> {
+    until(&format!("Hosts on port {port}"), || async {
+        for (namespace, side) in HOSTS {
+            let name = format!("{namespace}-{side}");
+            let answer = get(
+                &format!("127.0.0.1:{port}"),
+                &format!("{name}.bind.example"),
+                "/",
+            )
+            .await?;
+            let expected = if served.contains(&&*name) { 200 } else { 404 };
+            ensure!(
+                answer.status == expected,
+                "{name} is answered with {}",
+                answer.status
+            );
+        }
+        Ok(())
+    })
+    .await
+}
+
+pub(crate) async fn hosts_are_bound_by_namespace_and_label(world: &mut World) -> Result<()> {
+    let _backend = Backend::start("10.96.52.1:80", "bound").await?;
+    let listener = |port: u16, binding: &str| {
+        let spec =
+            format!("port: {port}, protocol: HTTP, securityModel: XFP, hostBinding: {{{binding}}}");
+        placed("Listener", "near", &format!("bind-{port}"), "", &spec)
+    };
+    let host = |namespace: &str, name: &str, side: &str| {
+        let spec = format!(
+            "hostname: {name}.bind.example, requestPolicy: {{insecure: {{action: Route, additionalPort: 9159}}}}"
+        );
+        placed("Host", namespace, name, &format!("side: {side}"), &spec)
+    };
+    let mut manifests = vec![
+        namespace("near", ""),
+        namespace("far", "team: red"),
+        mapping("bind", "'*.bind.example'", "/", "10.96.52.1", ""),
+        listener(9150, "namespace: {from: SELF}"),
+        listener(
+            9151,
+            "namespace: {from: ALL}, selector: {matchLabels: {side: left}}",
+        ),
+        listener(
+            9152,
+            "namespace: {from: SELECTOR, selector: {matchLabels: {team: red}}}",
+        ),
+        listener(9153, "selector: {matchLabels: {side: left}}"),
+    ];
+    for (namespace, side) in HOSTS {
+        manifests.push(host(namespace, &format!("{namespace}-{side}"), side));
+    }
+    world.plane.apply(&manifests.concat())?;
+    serves(9150, &["near-left", "near-right"]).await?;
+    serves(9151, &["near-left", "far-left"]).await?;
+    serves(9152, &["far-left", "far-right"]).await?;
+    serves(9153, &["near-left"]).await?;
+    ensure!(
+        TcpStream::connect("127.0.0.1:9159").await.is_err(),
+        "additionalPort opens a port"
+    );
+    let path = r#"{.status.conditions[?(@.type=="Accepted")].message}"#;
+    let told = world.plane.field("near", "host/near-left", path)?;
+    ensure!(
+        told.contains("additionalPort"),
+        "of additionalPort is said {told:?}"
+    );
+    // labels of a Host, those of a namespace, and the binding itself
+    let edits = [
+        host("far", "far-right", "left"),
+        namespace("near", "team: red"),
+        namespace("far", "team: blue"),
+        listener(9150, "namespace: {from: ALL}"),
+        listener(9153, "selector: {matchLabels: {side: right}}"),
+    ];
+    world.plane.apply(&edits.concat())?;
+    serves(9150, &["near-left", "near-right", "far-left", "far-right"]).await?;
+    serves(9151, &["near-left", "far-left", "far-right"]).await?;
+    serves(9152, &["near-left", "near-right"]).await?;
+    serves(9153, &["near-right"]).await?;
+    for namespace in ["near", "far"] {
+        world
+            .plane
+            .kubectl(&["delete", "listeners,hosts", "-n", namespace, "--all"], "")?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn the_first_by_name_serves_the_port_and_goes_on(world: &mut World) -> Result<()> {
+    let _backend = Backend::start("10.96.52.2:80", "clash").await?;
+    let listener = |side: &str| {
+        let spec = format!(
+            "port: 9160, protocol: HTTP, securityModel: XFP, hostBinding: {{selector: {{matchLabels: {{clash: {side}}}}}}}"
+        );
+        labelled("Listener", &format!("clash-{side}"), "test: clash", &spec)
+    };
+    let host = |side: &str| {
+        let spec = format!(
+            "hostname: {side}.clash.example, requestPolicy: {{insecure: {{action: Route}}}}"
+        );
+        labelled(
+            "Host",
+            &format!("clash-{side}"),
+            &format!("test: clash, clash: {side}"),
+            &spec,
+        )
+    };
+    let manifests = [
+        listener("a"),
+        host("a"),
+        host("b"),
+        mapping("clash", "'*.clash.example'", "/", "10.96.52.2", ""),
+    ];
+    world.plane.apply(&manifests.concat())?;
+    serves_side("a").await?;
+    let load = Load::start("127.0.0.1:9160", "a.clash.example", "/");
+    for _ in 0..3 {
+        world.plane.apply(&listener("b"))?;
+        condition(
+            world,
+            "listener/clash-b",
+            "Accepted",
+            "False",
+            "belongs to Listener default/clash-a",
+        )
+        .await?;
+        condition(
+            world,
+            "listener/clash-a",
+            "Accepted",
+            "True",
+            "also asked for by Listener default/clash-b",
+        )
+        .await?;
+        programmed(world, "listener/clash-a").await?;
+        serves_side("a").await?;
+        world.plane.delete("default", "listener/clash-b")?;
+        condition(world, "listener/clash-a", "Accepted", "True", "").await?;
+    }
+    let sent = load.finish().await?;
+    ensure!(sent.connections == 1, "{sent:?}: a rival costs connections");
+    // the other gets the port with the end of the first, and loses it again to it: the name decides, not the age
+    world.plane.apply(&listener("b"))?;
+    world.plane.delete("default", "listener/clash-a")?;
+    serves_side("b").await?;
+    condition(world, "listener/clash-b", "Accepted", "True", "").await?;
+    world.plane.apply(&listener("a"))?;
+    serves_side("a").await?;
+    condition(
+        world,
+        "listener/clash-b",
+        "Accepted",
+        "False",
+        "belongs to Listener default/clash-a",
+    )
+    .await?;
+    world
+        .plane
+        .kubectl(&["delete", "listeners,hosts", "-l", "test=clash"], "")
+        .map(drop)
+}
+
+/// Waits until the port serves the Host of one side only.
+async fn serves_side(side: &str) -> Result<()> {
+    until(&format!("side {side}"), || async {
+        for found in ["a", "b"] {
+            let answer = get("127.0.0.1:9160", &format!("{found}.clash.example"), "/").await?;
+            let expected = if found == side { 200 } else { 404 };
+            ensure!(
+                answer.status == expected,
+                "{found} is answered with {}",
+                answer.status
+            );
+        }
+        Ok(())
+    })
+    .await
+}
+
+const EDITED: &str = "127.0.0.1:9161";
+
+/// The Listener that is edited.
+fn edited(binding: &str, more: &str) -> String {
+    let spec = format!("port: 9161, hostBinding: {{{binding}}}, {more}");
+    labelled("Listener", "edited", "test: edited", &spec)
+}
+
+const ALL: &str = "namespace: {from: ALL}, selector: {matchLabels: {test: edited}}";
+const USUAL: &str = "protocol: HTTPS, securityModel: XFP";
+
+pub(crate) async fn an_edit_of_a_listener_drops_no_connection(world: &mut World) -> Result<()> {
+    // what an edit ends it ends at once, and not some time within ten minutes
+    world
+        .envoy
+        .restart_with(&["--drain-strategy", "immediate"])?;
+    let result = edits_drop_nothing(world).await;
+    world
+        .plane
+        .kubectl(&["delete", "listeners,hosts", "-l", "test=edited"], "")?;
+    world.envoy.restart()?;
+    world.envoy.ready().await?;
+    result
+}
+
+async fn edits_drop_nothing(world: &World) -> Result<()> {
+    let _backend = Backend::start("10.96.52.3:80", "edited").await?;
+    let authority = Authority::new()?;
+    let host = |name: &str, more: &str| {
+        let spec = format!(
+            "hostname: {name}.edited.example, tlsSecret: {{name: edited}}, requestPolicy: {{insecure: {{action: Route}}}}, tls: {{alpn_protocols: 'h2,http/1.1'}}"
+        );
+        labelled(
+            "Host",
+            &format!("edited-{name}"),
+            &format!("test: edited{more}"),
+            &spec,
+        )
+    };
+    let manifests = [
+        authority
+            .issue(&["*.edited.example"])?
+            .secret("default", "edited"),
+        host("one", ", some: few"),
+        host("two", ", some: few"),
+        host("other", ""),
+        mapping("edited", "'*.edited.example'", "/", "10.96.52.3", ""),
+        edited(ALL, USUAL),
+    ];
+    world.plane.apply(&manifests.concat())?;
+    let config = tls_config(&authority.der(), None)?;
+    let loads = loads(&config).await?;
+    let few = "selector: {matchLabels: {test: edited, some: few}}";
+    // Settings of what speaks HTTP are fixed for a connection when it is opened, so Envoy asks clients to open others.
+    for (binding, more, connections) in [
+        (few, USUAL, 1),
+        (ALL, USUAL, 1),
+        (
+            ALL,
+            "protocolStack: [TLS, HTTP, TCP], securityModel: XFP",
+            1,
+        ),
+        (ALL, "protocol: HTTPS, securityModel: INSECURE", 1),
+        (ALL, USUAL, 1),
+        (
+            ALL,
+            "protocol: HTTPS, securityModel: XFP, statsPrefix: edited",
+            2,
+        ),
+        (
+            few,
+            "protocol: HTTPS, securityModel: XFP, statsPrefix: edited",
+            2,
+        ),
+        (ALL, "protocol: HTTPS, securityModel: XFP, l7Depth: 1", 3),
+        (
+            ALL,
+            "protocol: HTTPS, securityModel: XFP, http2MaxConcurrentStreams: 50",
+            4,
+        ),
+    ] {
+        world.plane.apply(&edited(binding, more))?;
+        programmed(world, "listener/edited").await?;
+        for (what, load) in &loads {
+            let before = load.sent().requests;
+            until("more requests", || async {
+                ensure!(load.sent().requests > before + 40, "hardly any is sent");
+                Ok(())
+            })
+            .await?;
+            let sent = load.sent();
+            ensure!(
+                sent.connections == connections,
+                "{what}: {sent:?}, {connections} connections were expected after {binding}, {more}"
+            );
+        }
+    }
+    for (what, load) in loads {
+        load.finish().await.context(what)?;
+    }
+    Ok(())
+}
+
+/// One connection of each kind.
+async fn loads(config: &ClientConfig) -> Result<[(&'static str, Load); 4]> {
+    let started = || {
+        [
+            ("HTTP/1.1", Load::start(EDITED, "one.edited.example", "/")),
+            (
+                "HTTP/1.1 of another Host",
+                Load::start(EDITED, "two.edited.example", "/"),
+            ),
+            (
+                "HTTP/1.1 with TLS",
+                Load::start_tls(EDITED, "one.edited.example", "/", config.clone()),
+            ),
+            (
+                "HTTP/2",
+                Load::start_http2(EDITED, "two.edited.example", "/", config.clone()),
+            ),
+        ]
+    };
+    until("all Hosts", || async {
+        for (_, load) in started() {
+            until("a request", || async {
+                ensure!(load.sent().requests > 30, "none is sent");
+                Ok(())
+            })
+            .await?;
+            load.finish().await?;
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(started())
+}

@@ -1,0 +1,186 @@
+//! A thousand Hosts, each with a certificate of its own, some of which come, go and change while others are in use.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use nuncio_e2e::{
+    backend::Backend,
+    certificate::{Authority, Certificate},
+    client::{Load, open_tls, tls_config},
+    gateway::{Envoy, Replica, xds_address},
+    wait::until,
+};
+use rustls::pki_types::CertificateDer;
+
+use crate::World;
+
+/// Of an instance and an Envoy of their own: on the Listeners that tests share they would be in the way.
+const ID: &str = "many";
+const ADDRESS: &str = "127.0.0.1:9170";
+const HOSTS: usize = 1_000;
+const ROUNDS: usize = 10;
+/// How many Hosts come, how many go, and how many get another certificate in each round.
+const EACH: usize = 3;
+/// Longest time from the end of kubectl until clients see what changed, on a machine that is busy.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// The Hosts and who certifies them, all with one key.
+struct Many {
+    authority: Authority,
+    key: Certificate,
+}
+
+impl Many {
+    fn new() -> Result<Self> {
+        let authority = Authority::new()?;
+        let key = authority.issue(&["key"])?;
+        Ok(Self { authority, key })
+    }
+
+    fn certificate(&self, number: usize) -> Result<Certificate> {
+        self.authority.issue_for(&[&hostname(number)], &self.key)
+    }
+
+    /// A Host with its Mapping and its Secret.
+    fn host(&self, number: usize) -> Result<String> {
+        let (name, hostname) = (name(number), hostname(number));
+        let spec = format!("hostname: {hostname}, tlsSecret: {{name: {name}}}");
+        Ok([
+            self.certificate(number)?.secret(ID, &name),
+            object("Host", &name, &spec),
+            object(
+                "Mapping",
+                &name,
+                &format!("hostname: {hostname}, prefix: /, service: 10.96.54.1"),
+            ),
+        ]
+        .concat())
+    }
+
+    /// Waits until a Host is served, with this certificate if it has to be a certain one.
+    async fn serves(&self, number: usize, certificate: Option<&CertificateDer<'_>>) -> Result<()> {
+        let hostname = hostname(number);
+        until(&hostname, || async {
+            let mut connection = open_tls(ADDRESS, &hostname, &self.authority.der()).await?;
+            let shown = connection.certificate();
+            ensure!(
+                certificate.is_none() || shown.as_ref() == certificate,
+                "another certificate is shown"
+            );
+            let answer = connection.get(&hostname, "/").await?;
+            ensure!(answer.status == 200, "{answer:?}");
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn name(number: usize) -> String {
+    format!("host-{number}")
+}
+
+fn hostname(number: usize) -> String {
+    format!("{}.many.example", name(number))
+}
+
+fn object(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: getambassador.io/v3alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {ID}}}\nspec: {{ambassador_id: [{ID}], {spec}}}\n---\n"
+    )
+}
+
+pub(crate) async fn hosts_come_and_go_among_a_thousand(world: &mut World) -> Result<()> {
+    let _backend = Backend::start("10.96.54.1:80", "many").await?;
+    world.plane.kubectl(&["create", "namespace", ID], "")?;
+    let many = Many::new()?;
+    apply_all(world, &many)?;
+    let _replica = Replica::start_for(&world.plane, 4, ID).await?;
+    let _envoy = Envoy::start("envoy-many", &xds_address(4), 8401, "delta")?;
+    many.serves(HOSTS - 1, None).await?;
+    let config = tls_config(&many.authority.der(), None)?;
+    // the first whose certificate changes, and two that stay as they are
+    let kept = [EACH * ROUNDS, HOSTS / 2, HOSTS - 1];
+    let kept = kept.map(|number| Load::start_tls(ADDRESS, &hostname(number), "/", config.clone()));
+    let new = [EACH * ROUNDS, HOSTS - 2];
+    let new =
+        new.map(|number| Load::start_handshakes(ADDRESS, &hostname(number), "/", config.clone()));
+    for round in 0..ROUNDS {
+        come_and_go(world, &many, round).await?;
+    }
+    for load in kept {
+        let sent = load.finish().await.context("kept connections")?;
+        ensure!(
+            sent.connections == 1,
+            "{sent:?}: other Hosts end connections"
+        );
+    }
+    for load in new {
+        load.finish().await.context("new connections")?;
+    }
+    Ok(())
+}
+
+/// Applies them all, by few calls at once.
+fn apply_all(world: &World, many: &Many) -> Result<()> {
+    let listener =
+        "port: 9170, protocol: HTTPS, securityModel: XFP, hostBinding: {namespace: {from: SELF}}";
+    world.plane.apply(&object("Listener", "many", listener))?;
+    let manifests: Result<Vec<String>> = (0..HOSTS).map(|number| many.host(number)).collect();
+    let manifests = manifests?;
+    thread::scope(|scope| {
+        let calls: Vec<_> = manifests
+            .chunks(HOSTS / 4)
+            .map(|part| scope.spawn(|| world.plane.apply(&part.concat())))
+            .collect();
+        calls
+            .into_iter()
+            .try_for_each(|call| call.join().map_err(|_panic| anyhow!("a call panicked"))?)
+    })
+}
+
+/// New Hosts, the end of old ones, and other certificates, each seen by clients.
+async fn come_and_go(world: &World, many: &Many, round: usize) -> Result<()> {
+    let part = |first: usize| (first + round * EACH)..(first + (round + 1) * EACH);
+    let (coming, going, changing) = (part(HOSTS), part(0), part(EACH * ROUNDS));
+    let mut manifests = Vec::new();
+    for number in coming.clone() {
+        manifests.push(many.host(number)?);
+    }
+    let mut next = Vec::new();
+    for number in changing {
+        let certificate = many.certificate(number)?;
+        manifests.push(certificate.secret(ID, &name(number)));
+        next.push((number, certificate.der()?));
+    }
+    world.plane.apply(&manifests.concat())?;
+    let names: Vec<String> = going
+        .clone()
+        .map(|number| format!("host/{}", name(number)))
+        .collect();
+    let mut arguments = vec!["delete", "-n", ID, "--wait=false"];
+    arguments.extend(names.iter().map(String::as_str));
+    world.plane.kubectl(&arguments, "")?;
+    let start = Instant::now();
+    for (number, certificate) in &next {
+        many.serves(*number, Some(certificate)).await?;
+    }
+    for number in coming {
+        many.serves(number, None).await?;
+    }
+    for number in going {
+        let hostname = hostname(number);
+        until("the end of a Host", || async {
+            match open_tls(ADDRESS, &hostname, &many.authority.der()).await {
+                Ok(_open) => bail!("{hostname} is still served"),
+                Err(_closed) => Ok(()),
+            }
+        })
+        .await?;
+    }
+    let took = start.elapsed();
+    ensure!(took < BOUND, "round {round} was seen after {took:?}");
+    Ok(())
+}

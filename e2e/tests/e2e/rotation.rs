@@ -1,0 +1,72 @@
+//! Certificates that are replaced while they are in use.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nuncio_e2e::{
+    backend::Backend,
+    certificate::Authority,
+    client::{Load, get_tls, open_tls, tls_config},
+    wait::until,
+};
+
+use crate::{
+    World,
+    fixture::{HTTPS, mapping, tls_host},
+};
+
+const HOST: &str = "rotation.example";
+const ROTATIONS: usize = 15;
+/// Longest time from the end of `kubectl apply` until clients see what was applied, on a machine that is busy.
+const BOUND: Duration = Duration::from_secs(2);
+
+pub(crate) async fn a_certificate_rotates_under_load(world: &mut World) -> Result<()> {
+    let _backend = Backend::start("10.96.53.1:80", "rotation").await?;
+    let authority = Authority::new()?;
+    let manifests = [
+        authority.issue(&[HOST])?.secret("default", "rotation"),
+        tls_host("rotation", HOST, ", tls: {alpn_protocols: 'h2,http/1.1'}"),
+        mapping("rotation", HOST, "/", "10.96.53.1", ""),
+    ];
+    world.plane.apply(&manifests.concat())?;
+    until("the first certificate", || async {
+        let answer = get_tls(HTTPS, HOST, "/", &authority.der()).await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        Ok(())
+    })
+    .await?;
+    let config = tls_config(&authority.der(), None)?;
+    let new = Load::start_handshakes(HTTPS, HOST, "/", config.clone());
+    let kept = [
+        (
+            "HTTP/1.1",
+            Load::start_tls(HTTPS, HOST, "/", config.clone()),
+        ),
+        ("HTTP/2", Load::start_http2(HTTPS, HOST, "/", config)),
+    ];
+    for rotation in 0..ROTATIONS {
+        let next = authority.issue(&[HOST])?;
+        world.plane.apply(&next.secret("default", "rotation"))?;
+        let start = Instant::now();
+        let (next, authority) = (next.der()?, authority.der());
+        until("the next certificate", || async {
+            let connection = open_tls(HTTPS, HOST, &authority).await?;
+            ensure!(
+                connection.certificate().as_ref() == Some(&next),
+                "an older one is shown"
+            );
+            Ok(())
+        })
+        .await?;
+        let took = start.elapsed();
+        ensure!(took < BOUND, "rotation {rotation} was seen after {took:?}");
+    }
+    for (what, load) in kept {
+        let sent = load.finish().await.context(what)?;
+        ensure!(
+            sent.connections == 1,
+            "{what}: {sent:?}: a rotation ends connections"
+        );
+    }
+    new.finish().await.context("new connections").map(drop)
+}

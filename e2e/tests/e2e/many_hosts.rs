@@ -21,9 +21,9 @@ use crate::World;
 const ID: &str = "many";
 const ADDRESS: &str = "127.0.0.1:9170";
 const HOSTS: usize = 1_000;
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 6;
 /// How many Hosts come, how many go, and how many get another certificate in each round.
-const EACH: usize = 3;
+const EACH: usize = 5;
 /// Longest time from the end of kubectl until clients see what changed, on a machine that is busy.
 const BOUND: Duration = Duration::from_secs(5);
 

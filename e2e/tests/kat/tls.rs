@@ -72,9 +72,15 @@ async fn a_name_is_asked_for_and_http2_negotiated() -> Result<()> {
     assert_eq!(certificate["PublicKeyAlgorithm"], 3);
     assert_eq!(certificate["SignatureAlgorithm"], 10);
     assert_eq!(certificate["NotBefore"], "1975-01-01T00:00:00Z");
-    let name = json!({"Type": [2, 5, 4, 3], "Value": "rcgen self signed cert"});
+    // authorities of tests are numbered
+    let issuer = &certificate["Issuer"]["CommonName"];
+    assert!(
+        issuer
+            .as_str()
+            .is_some_and(|name| name.starts_with("Authority "))
+    );
+    let name = json!({"Type": [2, 5, 4, 3], "Value": issuer});
     assert_eq!(certificate["Issuer"]["Names"], json!([name]));
-    assert_eq!(certificate["Issuer"]["CommonName"], name["Value"]);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use http::{HeaderMap, Request, Uri, Version, header, request::Builder};
 use http_body_util::{BodyExt as _, Collected, Full};
 use hyper::{
     Response,
+    body::Incoming,
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -75,7 +76,8 @@ async fn over_http1(stream: Box<dyn Stream>, query: &Query, body: Bytes) -> Resu
     let mut request = Request::builder().uri(query.target());
     request = request.header(header::HOST, &query.host);
     let request = fill(request, query, query.headers.clone(), body)?;
-    let (parts, body) = sender.send_request(request).await?.into_parts();
+    let response = exchange(&mut driver, sender.send_request(request)).await?;
+    let (parts, body) = response.into_parts();
     Ok(Response::from_parts(parts, body.collect().await?))
 }
 
@@ -99,8 +101,27 @@ pub(super) async fn over_http2(
         .build()?;
     let request = Request::builder().uri(uri).version(Version::HTTP_2);
     let request = fill(request, query, headers, body)?;
-    let (parts, body) = sender.send_request(request).await?.into_parts();
+    let response = exchange(&mut driver, sender.send_request(request)).await?;
+    let (parts, body) = response.into_parts();
     Ok(Response::from_parts(parts, body.collect().await?))
+}
+
+/// Waits for the response. When the connection fails first, its error says why, and that of the request need not.
+async fn exchange(
+    driver: &mut JoinSet<hyper::Result<()>>,
+    response: impl Future<Output = hyper::Result<Response<Incoming>>>,
+) -> Result<Response<Incoming>> {
+    tokio::select! {
+        biased;
+        response = response => match response {
+            Err(error) if error.is_canceled() => match driver.join_next().await {
+                Some(Ok(Err(reason))) => Err(reason.into()),
+                _ => Err(error.into()),
+            },
+            response => Ok(response?),
+        },
+        Some(Ok(Err(reason))) = driver.join_next() => Err(reason.into()),
+    }
 }
 
 fn fill(

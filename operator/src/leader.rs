@@ -18,6 +18,25 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{debug, info, warn};
 
 const NAME: &str = "nuncio-leader";
+
+/// The Lease of an instance. Instances with ids of their own share a namespace and not a Lease: each writes the status of
+/// its own objects.
+#[must_use]
+pub fn lease_name(ambassador_id: &str) -> String {
+    let is_label = ambassador_id
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if ambassador_id == "default" {
+        NAME.to_owned()
+    } else if is_label && ambassador_id.len() <= 32 && !ambassador_id.ends_with('-') {
+        format!("{NAME}-{ambassador_id}")
+    } else {
+        // no name of an object can hold it
+        let hash = xxhash_rust::xxh3::xxh3_64(ambassador_id.as_bytes());
+        format!("{NAME}-{hash:016x}")
+    }
+}
+
 const DURATION: Duration = Duration::from_secs(15);
 const RENEW: Duration = Duration::from_secs(5);
 /// A leader gives up when it has not been able to renew for so long.
@@ -28,11 +47,13 @@ const RETRY: Duration = Duration::from_secs(2);
 pub async fn campaign(
     client: Client,
     namespace: String,
+    name: String,
     identity: String,
     leading: watch::Sender<bool>,
 ) {
     let mut candidate = Candidate {
         api: Api::namespaced(client, &namespace),
+        name,
         identity,
         seen: None,
     };
@@ -66,9 +87,9 @@ pub async fn campaign(
 }
 
 /// Gives the Lease up, so that another replica need not wait for its end.
-pub async fn resign(client: Client, namespace: &str, identity: &str) {
+pub async fn resign(client: Client, namespace: &str, name: &str, identity: &str) {
     let api: Api<Lease> = Api::namespaced(client, namespace);
-    let Ok(Some(mut lease)) = api.get_opt(NAME).await else {
+    let Ok(Some(mut lease)) = api.get_opt(name).await else {
         return;
     };
     let Some(spec) = lease
@@ -81,13 +102,14 @@ pub async fn resign(client: Client, namespace: &str, identity: &str) {
     spec.holder_identity = None;
     spec.lease_duration_seconds = Some(1);
     spec.renew_time = Some(MicroTime(Timestamp::now()));
-    if let Err(error) = api.replace(NAME, &PostParams::default(), &lease).await {
+    if let Err(error) = api.replace(name, &PostParams::default(), &lease).await {
         debug!(%error, "the Lease cannot be given up; it will run out");
     }
 }
 
 struct Candidate {
     api: Api<Lease>,
+    name: String,
     identity: String,
     /// The Lease as it was when it last changed, and when we saw that.
     seen: Option<(LeaseSpec, Instant)>,
@@ -96,10 +118,10 @@ struct Candidate {
 impl Candidate {
     /// Takes or renews the Lease if it is ours or over; says whether it is ours now.
     async fn acquire(&mut self) -> Result<bool, kube::Error> {
-        let Some(lease) = self.api.get_opt(NAME).await? else {
+        let Some(lease) = self.api.get_opt(&self.name).await? else {
             let lease = Lease {
                 metadata: ObjectMeta {
-                    name: Some(NAME.to_owned()),
+                    name: Some(self.name.clone()),
                     ..ObjectMeta::default()
                 },
                 spec: Some(renewed(&self.identity, None)),
@@ -123,7 +145,11 @@ impl Candidate {
             ..lease
         };
         // the resource version in the metadata makes sure that nobody else was faster
-        lost_race(self.api.replace(NAME, &PostParams::default(), &lease).await)
+        lost_race(
+            self.api
+                .replace(&self.name, &PostParams::default(), &lease)
+                .await,
+        )
     }
 }
 
@@ -173,6 +199,16 @@ fn lost_race(result: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_instance_has_a_lease_of_its_own() {
+        assert_eq!(lease_name("default"), "nuncio-leader");
+        assert_eq!(lease_name("blue-2"), "nuncio-leader-blue-2");
+        for odd in ["Blue", "a.b", "-", "\u{e4}", &"x".repeat(300)] {
+            let name = lease_name(odd);
+            assert_eq!(name.len(), "nuncio-leader-".len() + 16, "{odd:?}: {name}");
+        }
+    }
 
     #[test]
     fn a_lease_of_another_is_left_alone_until_it_was_unchanged_for_its_duration() {

@@ -80,6 +80,8 @@ struct Publisher {
     /// Snapshot with which an object was last told of.
     seq_of_object: BTreeMap<ObjectRef, u64>,
     rejections: Vec<Rejection>,
+    /// As of when the wanted Secrets are told.
+    wanted: Option<(u64, bool)>,
 }
 
 impl Publisher {
@@ -92,6 +94,7 @@ impl Publisher {
             seq_of_unit: BTreeMap::new(),
             seq_of_object: BTreeMap::new(),
             rejections: Vec::new(),
+            wanted: None,
         }
     }
 
@@ -175,7 +178,12 @@ impl Publisher {
         self.outputs.book.record(seq, outcome.reports);
     }
 
-    fn want_secrets(&self) {
+    fn want_secrets(&mut self) {
+        let generation = Some(self.store.wanted_generation());
+        if self.wanted == generation {
+            return;
+        }
+        self.wanted = generation;
         let wanted = self.store.wanted_secrets();
         self.outputs.wanted_secrets.send_if_modified(|current| {
             let differs = current.as_deref() != Some(&wanted);

@@ -309,11 +309,13 @@ pub async fn operator(
         .unwrap_or_else(|| format!("{}-{}", envoy::hostname(), std::process::id()));
     let (leading_sender, leading) = watch::channel(false);
     let namespace = settings.ambassador_namespace.clone();
+    let lease = leader::lease_name(&settings.ambassador_id);
     tasks.start_endless(
         "leader election",
         leader::campaign(
             client.clone(),
             namespace.clone(),
+            lease.clone(),
             identity.clone(),
             leading_sender,
         ),
@@ -343,7 +345,7 @@ pub async fn operator(
     let result = tasks.finish().await;
     let farewell = async {
         tokio::join!(
-            leader::resign(client, &namespace, &identity),
+            leader::resign(client, &namespace, &lease, &identity),
             replica.withdraw()
         )
     };

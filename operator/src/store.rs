@@ -363,6 +363,13 @@ impl Store {
         &self.reports
     }
 
+    /// The same as before if [`Store::wanted_secrets`] is.
+    #[must_use]
+    pub fn wanted_generation(&self) -> (u64, bool) {
+        let has_default = self.hosts.contains_key(&self.default_host_ref());
+        (self.secret_users.generation(), has_default)
+    }
+
     /// Secrets that are referred to; no others need to be read.
     #[must_use]
     pub fn wanted_secrets(&self) -> BTreeSet<ObjectRef> {

@@ -417,25 +417,34 @@ pub(super) fn endpoints<'a>(
 
 /// Objects by what they refer to.
 #[derive(Debug, Default)]
-pub(super) struct Users(BTreeMap<Name, std::collections::BTreeSet<ObjectRef>>);
+pub(super) struct Users {
+    by_name: BTreeMap<Name, std::collections::BTreeSet<ObjectRef>>,
+    /// Grows whenever a name appears or disappears.
+    generation: u64,
+}
 
 impl Users {
     pub(super) fn add(&mut self, name: &Name, user: &ObjectRef) {
-        self.0.entry(name.clone()).or_default().insert(user.clone());
+        if !self.by_name.contains_key(name) {
+            self.generation += 1;
+        }
+        let users = self.by_name.entry(name.clone()).or_default();
+        users.insert(user.clone());
     }
 
     pub(super) fn remove(&mut self, name: &Name, user: &ObjectRef) {
-        if let Some(users) = self.0.get_mut(name) {
+        if let Some(users) = self.by_name.get_mut(name) {
             users.remove(user);
             if users.is_empty() {
-                self.0.remove(name);
+                self.generation += 1;
+                self.by_name.remove(name);
             }
         }
     }
 
     /// Who refers to this.
     pub(super) fn of(&self, name: &Name) -> impl Iterator<Item = &ObjectRef> {
-        self.0.get(name).into_iter().flatten()
+        self.by_name.get(name).into_iter().flatten()
     }
 
     /// Who refers to anything in this namespace.
@@ -447,7 +456,7 @@ impl Users {
             namespace: namespace.clone(),
             name: "".into(),
         };
-        self.0
+        self.by_name
             .range(first..)
             .take_while(move |(name, _)| name.namespace == *namespace)
             .flat_map(|(_, users)| users)
@@ -455,6 +464,11 @@ impl Users {
 
     /// Everything that anybody refers to.
     pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
-        self.0.keys()
+        self.by_name.keys()
+    }
+
+    /// The same as before if [`Users::names`] is.
+    pub(super) const fn generation(&self) -> u64 {
+        self.generation
     }
 }

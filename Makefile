@@ -45,7 +45,7 @@ test: tools lint ## Run everything: lints, unit, golden, property, and end-to-en
 	cargo test --package nuncio-e2e --tests
 
 .PHONY: bench
-bench: tools ## Measure latency, CPU, memory and bytes at 100, 1,000 and 10,000 Mappings on a real apiserver
+bench: tools ## Measure changes and requests at 100, 1,000 and 10,000 Mappings and Hosts; a part with BENCH="--part routes"
 	cargo build --release --package nuncio --package nuncio-e2e
 	target/release/nuncio-bench $(BENCH)
 

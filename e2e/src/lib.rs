@@ -2,6 +2,7 @@
 //! drive and observe them.
 
 pub mod backend;
+pub mod bench;
 pub mod certificate;
 pub mod client;
 pub mod control_plane;

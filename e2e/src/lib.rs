@@ -5,6 +5,7 @@ pub mod backend;
 pub mod certificate;
 pub mod client;
 pub mod control_plane;
+pub mod fuzz;
 pub mod gateway;
 pub mod kat;
 pub mod kubectl;

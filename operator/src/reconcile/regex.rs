@@ -23,7 +23,7 @@ pub(super) fn flaw(pattern: &str) -> Option<String> {
             ));
         }
     };
-    if let Err(construct) = ast::visit(&ast, OnlyRe2) {
+    if let Err(construct) = ast::visit(&ast, OnlyRe2::default()) {
         return Some(format!("uses {construct}, which RE2 does not have"));
     }
     // RE2's \d, \w and \s are those of ASCII; classes such as \pN are Unicode's, and only there the translation is
@@ -81,7 +81,36 @@ pub(super) fn substitution_flaw(pattern: &str, substitution: &str) -> Option<Str
 }
 
 /// Refuses what `regex_syntax` has and RE2 has not.
-struct OnlyRe2;
+#[derive(Default)]
+struct OnlyRe2 {
+    /// Upper bounds of the repetitions around the place of the visit.
+    repetitions: Vec<u32>,
+}
+
+impl OnlyRe2 {
+    /// RE2 refuses repetitions of repetitions that come to more than 1000, and a repetition sign behind another.
+    fn repetition(&mut self, repetition: &ast::Repetition) -> Result<(), &'static str> {
+        if matches!(*repetition.ast, Ast::Repetition(_)) {
+            return Err("a repetition of a repetition without brackets");
+        }
+        let times = match &repetition.op.kind {
+            ast::RepetitionKind::Range(range) => upper(range).max(1),
+            ast::RepetitionKind::ZeroOrOne
+            | ast::RepetitionKind::ZeroOrMore
+            | ast::RepetitionKind::OneOrMore => 1,
+        };
+        self.repetitions.push(times);
+        let total = self
+            .repetitions
+            .iter()
+            .copied()
+            .fold(1, u32::saturating_mul);
+        if total > 1000 {
+            return Err("a repetition above 1000");
+        }
+        Ok(())
+    }
+}
 
 impl ast::Visitor for OnlyRe2 {
     type Output = ();
@@ -112,15 +141,7 @@ impl ast::Visitor for OnlyRe2 {
                 | ast::AssertionKind::WordBoundary
                 | ast::AssertionKind::NotWordBoundary => Ok(()),
             },
-            Ast::Repetition(repetition) => match &repetition.op.kind {
-                ast::RepetitionKind::Range(range) if upper(range) > 1000 => {
-                    Err("a repetition above 1000")
-                }
-                ast::RepetitionKind::Range(_)
-                | ast::RepetitionKind::ZeroOrOne
-                | ast::RepetitionKind::ZeroOrMore
-                | ast::RepetitionKind::OneOrMore => Ok(()),
-            },
+            Ast::Repetition(repetition) => self.repetition(repetition),
             Ast::Literal(literal) => allowed_literal(literal),
             Ast::Empty(_)
             | Ast::Dot(_)
@@ -130,6 +151,13 @@ impl ast::Visitor for OnlyRe2 {
             | Ast::Alternation(_)
             | Ast::Concat(_) => Ok(()),
         }
+    }
+
+    fn visit_post(&mut self, ast: &Ast) -> Result<(), &'static str> {
+        if matches!(ast, Ast::Repetition(_)) {
+            self.repetitions.pop();
+        }
+        Ok(())
     }
 
     fn visit_class_set_binary_op_pre(
@@ -232,6 +260,9 @@ mod tests {
             "(?i)foo",
             r"\d+\.\w*",
             "a{1,50}",
+            "a*?",
+            "(?:a{2})*",
+            "(?:a{10}b){10}",
             "(?P<name>x)",
             r"[[:alpha:]]\pN",
             "^/a$",
@@ -250,6 +281,11 @@ mod tests {
             "(?!x)",
             r"(a)\1",
             "a{1001}",
+            "(a{100}){11}",
+            "(?:^{1000}){2}",
+            "a**",
+            "a{2}{3}",
+            "a*?+",
             "(?x) a",
             "[a&&b]",
             "[a[b]]",

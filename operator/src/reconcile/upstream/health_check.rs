@@ -43,7 +43,9 @@ pub(super) fn health_checks(
                 None => default,
                 Some((_, Ok(time))) if time >= Duration::from_millis(1) => time,
                 Some((text, result)) => {
-                    let flaw = result.err().unwrap_or_else(|| "is no time above zero".to_owned());
+                    let flaw = result
+                        .err()
+                        .unwrap_or_else(|| "is no time above zero".to_owned());
                     problems.push(left_out(
                         &format!("{path}.{field}"),
                         &format!("{text:?} {flaw}"),

@@ -35,7 +35,9 @@ pub(super) fn detection(text: &str, problems: &mut Vec<Problem>) -> Option<Outli
         match duration::parse(&text) {
             Ok(time) if time >= Duration::from_millis(1) => Some(time),
             result => {
-                let flaw = result.err().unwrap_or_else(|| "is no time above zero".to_owned());
+                let flaw = result
+                    .err()
+                    .unwrap_or_else(|| "is no time above zero".to_owned());
                 let flaw = format!("{text:?} {flaw}");
                 problems.push(left_out(&format!("{PATH}.{field}"), &flaw));
                 None

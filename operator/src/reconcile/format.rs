@@ -146,7 +146,9 @@ fn one(text: &str) -> Result<&str, String> {
             Some(&inside[..end])
         }
     };
+    let mut has_length = false;
     if let Some(digits) = rest.strip_prefix(':') {
+        has_length = true;
         let end = digits.bytes().position(|byte| !byte.is_ascii_digit());
         let (length, after) = digits.split_at(end.unwrap_or(digits.len()));
         if length.is_empty() || length.len() > 6 {
@@ -160,6 +162,11 @@ fn one(text: &str) -> Result<&str, String> {
             "has the operator %{name}%, which is not known here"
         ));
     };
+    if has_length && *expected != Argument::Header && name != "DYNAMIC_METADATA" {
+        return Err(format!(
+            "has the operator %{name}% with a length, which it does not take"
+        ));
+    }
     let fits = match (expected, argument) {
         (Argument::None, argument) => argument.is_none(),
         (Argument::Optional, None) => true,
@@ -203,6 +210,7 @@ mod tests {
             "%REQ(x-a):5%",
             "%START_TIME%",
             "%DYNAMIC_METADATA(a:b)%",
+            "%DYNAMIC_METADATA(a:b):5%",
         ] {
             assert_eq!(flaw(text), None, "{text}");
         }
@@ -223,6 +231,9 @@ mod tests {
             "%REQ(a b)%",
             "%REQ(a",
             "%PROTOCOL(x)%",
+            "%PROTOCOL:5%",
+            "%START_TIME(%Y):5%",
+            "%UPSTREAM_METADATA(a:b):5%",
             "%REQ(a):%",
         ] {
             assert!(flaw(text).is_some(), "{text}");

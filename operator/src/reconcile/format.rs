@@ -6,7 +6,7 @@
 enum Argument {
     /// Nothing.
     None,
-    /// Something, if anything.
+    /// The format of a time, if anything.
     Optional,
     /// A header name, or two with a question mark between them.
     Header,
@@ -170,7 +170,7 @@ fn one(text: &str) -> Result<&str, String> {
     let fits = match (expected, argument) {
         (Argument::None, argument) => argument.is_none(),
         (Argument::Optional, None) => true,
-        (Argument::Optional, Some(format)) => !format.is_empty() && !format.contains(['%', '{']),
+        (Argument::Optional, Some(format)) => !has_line_end(format),
         (Argument::Header, Some(names)) => is_header_choice(names),
         (Argument::Required, Some(argument)) => {
             !argument.is_empty() && argument.split(':').all(|part| !part.is_empty())
@@ -184,6 +184,15 @@ fn one(text: &str) -> Result<&str, String> {
             "has the operator %{name}% with something else in brackets than it takes"
         ))
     }
+}
+
+/// Whether the format of a time has the conversion of a line end, `%n`, in any of its forms: no header may have one.
+fn has_line_end(format: &str) -> bool {
+    let conversions = format.split('%').skip(1);
+    let is_form = |character: char| "-_0^#123456789EO".contains(character);
+    conversions
+        .map(|conversion| conversion.trim_start_matches(is_form))
+        .any(|conversion| conversion.starts_with('n'))
 }
 
 fn is_header_choice(names: &str) -> bool {
@@ -209,6 +218,8 @@ mod tests {
             "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
             "%REQ(x-a):5%",
             "%START_TIME%",
+            "%START_TIME()%",
+            "%START_TIME(%Y-%m-%dT%H:%M:%E3S%z)%",
             "%DYNAMIC_METADATA(a:b)%",
             "%DYNAMIC_METADATA(a:b):5%",
         ] {
@@ -233,6 +244,8 @@ mod tests {
             "%PROTOCOL(x)%",
             "%PROTOCOL:5%",
             "%START_TIME(%Y):5%",
+            "%START_TIME(%n)%",
+            "%START_TIME(%Y%-0En)%",
             "%UPSTREAM_METADATA(a:b):5%",
             "%REQ(a):%",
         ] {

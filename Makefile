@@ -49,6 +49,11 @@ bench: tools ## Measure changes and requests at 100, 1,000 and 10,000 Mappings a
 	cargo build --release --package nuncio --package nuncio-e2e
 	target/release/nuncio-bench $(BENCH)
 
+.PHONY: fuzz
+fuzz: tools ## Write objects at random and look for what panics, is left unserved without a word, or is refused by Envoy
+	cargo build --release --package nuncio-e2e --bin nuncio-fuzz
+	target/release/nuncio-fuzz $(FUZZ)
+
 .PHONY: clean
 clean: ## Remove what was built; tools stay
 	cargo clean

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod certificate;
 pub mod client;
 pub mod control_plane;
+pub mod fuzz;
 pub mod gateway;
 pub mod kat;
 pub mod kubectl;

@@ -33,6 +33,8 @@ mod failover;
 mod failure;
 #[path = "e2e/fixture.rs"]
 mod fixture;
+#[path = "e2e/fuzz.rs"]
+mod fuzz;
 #[path = "e2e/http3.rs"]
 mod http3;
 #[path = "e2e/insecure.rs"]
@@ -96,6 +98,7 @@ const ALONE: &[(&str, Alone)] = alone![
     bad_files::a_file_that_is_served_in_part_says_which,
     serve::rendering_a_wrong_object_fails,
     serve::an_address_beyond_loopback_needs_tls,
+    fuzz::whatever_is_written_is_served_or_told,
 ];
 
 const IN_WORLD: &[(&str, InWorld)] = tests![

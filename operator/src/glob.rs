@@ -50,6 +50,10 @@ pub fn flaw(glob: &str) -> Option<&'static str> {
     if glob.is_empty() {
         return Some("is empty");
     }
+    if glob.starts_with(':') {
+        // a chain for the server name before the port would be one for every name
+        return Some("has a port and no name before it");
+    }
     if glob.len() > 255 {
         return Some("is longer than 255 characters");
     }
@@ -140,7 +144,17 @@ mod tests {
 
     #[test]
     fn names_that_are_none_have_a_flaw() {
-        for name in ["", "a b", "a/b", "ü.example", "*a*", "a.*.com", "http://a"] {
+        for name in [
+            "",
+            ":x",
+            ":80",
+            "a b",
+            "a/b",
+            "ü.example",
+            "*a*",
+            "a.*.com",
+            "http://a",
+        ] {
             assert!(flaw(name).is_some(), "{name}");
         }
         for name in [

@@ -3,7 +3,7 @@
 //!
 //! Values are shared ([`Arc`]), so that a table of ten thousand routes is rebuilt from pointers when one changes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub mod action;
 pub mod cluster;
@@ -29,6 +29,10 @@ pub use route::{
     VirtualHost,
 };
 pub use secret::{Secret, SecretContent};
+
+/// The longest time that is ever told: 100 years of 365 days. Envoy counts nanoseconds in 64 bits, which hold 292 years,
+/// and refuses a resource with a time beyond them.
+pub const LONGEST_TIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Everything that Envoys are told, keyed like the resources that it becomes.
 #[derive(Clone, Debug, Default)]

@@ -76,11 +76,9 @@ fn any<M: Message + Name>(message: &M) -> pb::google::protobuf::Any {
 }
 
 fn duration(duration: std::time::Duration) -> pb::google::protobuf::Duration {
+    let duration = duration.min(crate::ir::LONGEST_TIME);
     pb::google::protobuf::Duration {
-        // beyond this Envoy refuses it; no timeout of use is longer than 10,000 years
-        seconds: i64::try_from(duration.as_secs())
-            .unwrap_or(i64::MAX)
-            .min(315_576_000_000),
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(0),
         nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
     }
 }

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use nuncio_xds::ir::LONGEST_TIME;
+
+use super::warning;
+use crate::report::Problem;
+
 /// The duration that a text means.
 ///
 /// # Errors
@@ -34,7 +39,23 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         seconds += number.parse::<f64>().map_err(|_source| wrong())? * factor;
         rest = tail;
     }
-    Duration::try_from_secs_f64(seconds).map_err(|_source| "is too long".to_owned())
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| *duration <= LONGEST_TIME)
+        .ok_or_else(|| "is too long; up to 876000h are served".to_owned())
+}
+
+/// The duration of so many milliseconds. One that is too long for Envoy is meant as no limit: the longest is served instead.
+pub(super) fn milliseconds(path: &str, number: u64, problems: &mut Vec<Problem>) -> Duration {
+    let duration = Duration::from_millis(number);
+    if duration > LONGEST_TIME {
+        let longest = LONGEST_TIME.as_millis();
+        let message = format!(
+            "Envoy takes no time as long as {number} ms; {longest} ms, which is 100 years, is served"
+        );
+        problems.push(warning("Invalid", path, message));
+    }
+    duration.min(LONGEST_TIME)
 }
 
 #[cfg(test)]
@@ -66,5 +87,19 @@ mod tests {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse(&format!("{}h", "9".repeat(30))).is_err());
+    }
+
+    #[test]
+    fn a_time_that_envoy_cannot_count_is_cut() {
+        assert!(parse("876000h").is_ok());
+        assert!(parse("876001h").is_err());
+        let mut problems = Vec::new();
+        assert_eq!(
+            milliseconds("a", 3_153_600_000_000, &mut problems),
+            LONGEST_TIME
+        );
+        assert_eq!(problems, []);
+        assert_eq!(milliseconds("a", u64::MAX, &mut problems), LONGEST_TIME);
+        assert_eq!(problems.len(), 1);
     }
 }

@@ -6,7 +6,7 @@
 enum Argument {
     /// Nothing.
     None,
-    /// Something, if anything.
+    /// The format of a time, if anything.
     Optional,
     /// A header name, or two with a question mark between them.
     Header,
@@ -146,7 +146,9 @@ fn one(text: &str) -> Result<&str, String> {
             Some(&inside[..end])
         }
     };
+    let mut has_length = false;
     if let Some(digits) = rest.strip_prefix(':') {
+        has_length = true;
         let end = digits.bytes().position(|byte| !byte.is_ascii_digit());
         let (length, after) = digits.split_at(end.unwrap_or(digits.len()));
         if length.is_empty() || length.len() > 6 {
@@ -160,10 +162,15 @@ fn one(text: &str) -> Result<&str, String> {
             "has the operator %{name}%, which is not known here"
         ));
     };
+    if has_length && *expected != Argument::Header && name != "DYNAMIC_METADATA" {
+        return Err(format!(
+            "has the operator %{name}% with a length, which it does not take"
+        ));
+    }
     let fits = match (expected, argument) {
         (Argument::None, argument) => argument.is_none(),
         (Argument::Optional, None) => true,
-        (Argument::Optional, Some(format)) => !format.is_empty() && !format.contains(['%', '{']),
+        (Argument::Optional, Some(format)) => !has_line_end(format),
         (Argument::Header, Some(names)) => is_header_choice(names),
         (Argument::Required, Some(argument)) => {
             !argument.is_empty() && argument.split(':').all(|part| !part.is_empty())
@@ -177,6 +184,15 @@ fn one(text: &str) -> Result<&str, String> {
             "has the operator %{name}% with something else in brackets than it takes"
         ))
     }
+}
+
+/// Whether the format of a time has the conversion of a line end, `%n`, in any of its forms: no header may have one.
+fn has_line_end(format: &str) -> bool {
+    let conversions = format.split('%').skip(1);
+    let is_form = |character: char| "-_0^#123456789EO".contains(character);
+    conversions
+        .map(|conversion| conversion.trim_start_matches(is_form))
+        .any(|conversion| conversion.starts_with('n'))
 }
 
 fn is_header_choice(names: &str) -> bool {
@@ -202,7 +218,10 @@ mod tests {
             "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
             "%REQ(x-a):5%",
             "%START_TIME%",
+            "%START_TIME()%",
+            "%START_TIME(%Y-%m-%dT%H:%M:%E3S%z)%",
             "%DYNAMIC_METADATA(a:b)%",
+            "%DYNAMIC_METADATA(a:b):5%",
         ] {
             assert_eq!(flaw(text), None, "{text}");
         }
@@ -223,6 +242,11 @@ mod tests {
             "%REQ(a b)%",
             "%REQ(a",
             "%PROTOCOL(x)%",
+            "%PROTOCOL:5%",
+            "%START_TIME(%Y):5%",
+            "%START_TIME(%n)%",
+            "%START_TIME(%Y%-0En)%",
+            "%UPSTREAM_METADATA(a:b):5%",
             "%REQ(a):%",
         ] {
             assert!(flaw(text).is_some(), "{text}");

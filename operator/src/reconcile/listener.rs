@@ -95,13 +95,28 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
                 (false, true) => format!("ingress_tls_{port}"),
                 (false, false) => format!("ingress_tcp_{port}"),
             }),
-        max_concurrent_streams: spec
-            .http2_max_concurrent_streams
-            .and_then(|streams| u32::try_from(streams).ok())
-            .filter(|streams| *streams > 0),
+        max_concurrent_streams: max_concurrent_streams(spec.http2_max_concurrent_streams, problems),
         namespaces,
         host_selector,
     })
+}
+
+/// The limit, within the 31 bits that HTTP/2 has for it.
+fn max_concurrent_streams(streams: Option<i64>, problems: &mut Vec<Problem>) -> Option<u32> {
+    const PATH: &str = "spec.http2MaxConcurrentStreams";
+    const MOST: u32 = 2_147_483_647;
+    let streams = streams?;
+    if streams < 1 {
+        let message = "a limit is above zero; the default of 100 is used".to_owned();
+        problems.push(warning("Invalid", PATH, message));
+        return None;
+    }
+    let served = u32::try_from(streams).unwrap_or(MOST).min(MOST);
+    if i64::from(served) < streams {
+        let message = format!("Envoy takes a limit up to {MOST}, which is used");
+        problems.push(warning("Invalid", PATH, message));
+    }
+    Some(served)
 }
 
 /// Of which namespaces Hosts are taken, and which, by their labels.

@@ -7,7 +7,7 @@ use nuncio_xds::ir::{Authorization, Forward};
 use serde_json::Value;
 
 use super::{
-    Found, Fragment, Mapping, Role, error, notice, parse, regex,
+    Found, Fragment, Mapping, Role, duration, error, notice, parse, regex,
     upstream::{self, Asked},
     warning,
 };
@@ -143,14 +143,14 @@ fn forward(
 ) -> Result<Forward, Problem> {
     let timeout = match spec.timeout_ms {
         None => DEFAULT_TIMEOUT,
-        Some(milliseconds) => time("spec.timeout_ms", milliseconds)?,
+        Some(milliseconds) => time("spec.timeout_ms", milliseconds, problems)?,
     };
     let mut forward = Forward {
         host: host_rewrite(spec, upstream, problems)?,
         timeout,
         idle_timeout: spec
             .idle_timeout_ms
-            .map(|milliseconds| time("spec.idle_timeout_ms", milliseconds))
+            .map(|milliseconds| time("spec.idle_timeout_ms", milliseconds, problems))
             .transpose()?,
         hash: shared::hash_policy(spec, problems),
         authorization: authorization(spec),
@@ -222,9 +222,9 @@ fn asked(spec: &MappingSpec) -> Asked<'_> {
     }
 }
 
-fn time(path: &str, milliseconds: i64) -> Result<Duration, Problem> {
+fn time(path: &str, milliseconds: i64, problems: &mut Vec<Problem>) -> Result<Duration, Problem> {
     match u64::try_from(milliseconds) {
-        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+        Ok(milliseconds) => Ok(duration::milliseconds(path, milliseconds, problems)),
         Err(_) => Err(invalid(
             path,
             "a time cannot be negative; 0 switches the limit off",

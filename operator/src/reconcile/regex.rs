@@ -1,12 +1,16 @@
 //! Regular expressions are checked before Envoy sees them: one that does not compile would take a whole table with it.
 //!
-//! Envoy uses RE2. The syntax of `regex_syntax` is RE2's but for a few points, each of which is refused here; what
+//! Envoy uses RE2 on bytes, each of which is a character (Latin-1). The syntax of `regex_syntax` is RE2's but for a few points, each of which is refused here; what
 //! remains either side accepts. The program size is bounded as Emissary bounds it, measured on our own compiled form.
 
 use regex_syntax::{
-    ast::{self, Ast},
+    ast,
     hir::{Hir, HirKind, translate::TranslatorBuilder},
 };
+
+use self::re2::OnlyRe2;
+
+mod re2;
 
 /// Emissary's default for `regex_max_size`, and Envoy's own limit unless the bootstrap raises it, is a program of
 /// this many instructions; Nuncio's bootstrap raises it to 1000.
@@ -23,8 +27,8 @@ pub(super) fn flaw(pattern: &str) -> Option<String> {
             ));
         }
     };
-    if let Err(construct) = ast::visit(&ast, OnlyRe2) {
-        return Some(format!("uses {construct}, which RE2 does not have"));
+    if let Err(construct) = ast::visit(&ast, OnlyRe2::default()) {
+        return Some(format!("uses {construct}, which Envoy's RE2 does not have"));
     }
     // RE2's \d, \w and \s are those of ASCII; classes such as \pN are Unicode's, and only there the translation is
     let translate = |unicode| {
@@ -80,130 +84,19 @@ pub(super) fn substitution_flaw(pattern: &str, substitution: &str) -> Option<Str
     None
 }
 
-/// Refuses what `regex_syntax` has and RE2 has not.
-struct OnlyRe2;
-
-impl ast::Visitor for OnlyRe2 {
-    type Output = ();
-    type Err = &'static str;
-
-    fn finish(self) -> Result<(), &'static str> {
-        Ok(())
-    }
-
-    fn visit_pre(&mut self, ast: &Ast) -> Result<(), &'static str> {
-        match ast {
-            Ast::Flags(flags) => allowed_flags(&flags.flags),
-            Ast::Group(group) => match &group.kind {
-                ast::GroupKind::NonCapturing(flags) => allowed_flags(flags),
-                ast::GroupKind::CaptureIndex(_) | ast::GroupKind::CaptureName { .. } => Ok(()),
-            },
-            Ast::Assertion(assertion) => match assertion.kind {
-                ast::AssertionKind::WordBoundaryStart
-                | ast::AssertionKind::WordBoundaryEnd
-                | ast::AssertionKind::WordBoundaryStartAngle
-                | ast::AssertionKind::WordBoundaryEndAngle
-                | ast::AssertionKind::WordBoundaryStartHalf
-                | ast::AssertionKind::WordBoundaryEndHalf => Err("a half word boundary"),
-                ast::AssertionKind::StartLine
-                | ast::AssertionKind::EndLine
-                | ast::AssertionKind::StartText
-                | ast::AssertionKind::EndText
-                | ast::AssertionKind::WordBoundary
-                | ast::AssertionKind::NotWordBoundary => Ok(()),
-            },
-            Ast::Repetition(repetition) => match &repetition.op.kind {
-                ast::RepetitionKind::Range(range) if upper(range) > 1000 => {
-                    Err("a repetition above 1000")
-                }
-                ast::RepetitionKind::Range(_)
-                | ast::RepetitionKind::ZeroOrOne
-                | ast::RepetitionKind::ZeroOrMore
-                | ast::RepetitionKind::OneOrMore => Ok(()),
-            },
-            Ast::Literal(literal) => allowed_literal(literal),
-            Ast::Empty(_)
-            | Ast::Dot(_)
-            | Ast::ClassUnicode(_)
-            | Ast::ClassPerl(_)
-            | Ast::ClassBracketed(_)
-            | Ast::Alternation(_)
-            | Ast::Concat(_) => Ok(()),
-        }
-    }
-
-    fn visit_class_set_binary_op_pre(
-        &mut self,
-        _op: &ast::ClassSetBinaryOp,
-    ) -> Result<(), &'static str> {
-        Err("an operation between character classes")
-    }
-
-    fn visit_class_set_item_pre(&mut self, item: &ast::ClassSetItem) -> Result<(), &'static str> {
-        match item {
-            ast::ClassSetItem::Bracketed(_) => Err("a character class inside another"),
-            ast::ClassSetItem::Literal(literal) => allowed_literal(literal),
-            ast::ClassSetItem::Empty(_)
-            | ast::ClassSetItem::Range(_)
-            | ast::ClassSetItem::Ascii(_)
-            | ast::ClassSetItem::Unicode(_)
-            | ast::ClassSetItem::Perl(_)
-            | ast::ClassSetItem::Union(_) => Ok(()),
-        }
-    }
-}
-
-fn allowed_flags(flags: &ast::Flags) -> Result<(), &'static str> {
-    let known = flags.items.iter().all(|item| {
-        matches!(
-            item.kind,
-            ast::FlagsItemKind::Negation
-                | ast::FlagsItemKind::Flag(
-                    ast::Flag::CaseInsensitive
-                        | ast::Flag::MultiLine
-                        | ast::Flag::DotMatchesNewLine
-                        | ast::Flag::SwapGreed
-                )
-        )
-    });
-    if known {
-        Ok(())
-    } else {
-        Err("a flag other than i, m, s and U")
-    }
-}
-
-fn allowed_literal(literal: &ast::Literal) -> Result<(), &'static str> {
-    match literal.kind {
-        ast::LiteralKind::HexFixed(
-            ast::HexLiteralKind::UnicodeShort | ast::HexLiteralKind::UnicodeLong,
-        )
-        | ast::LiteralKind::HexBrace(
-            ast::HexLiteralKind::UnicodeShort | ast::HexLiteralKind::UnicodeLong,
-        ) => Err("a \\u escape"),
-        _ => Ok(()),
-    }
-}
-
-fn upper(range: &ast::RepetitionRange) -> u32 {
-    match range {
-        ast::RepetitionRange::Exactly(n) | ast::RepetitionRange::AtLeast(n) => *n,
-        ast::RepetitionRange::Bounded(least, most) => *least.max(most),
-    }
-}
-
 /// About as many instructions as RE2 makes of it.
 fn program_size(hir: &Hir) -> usize {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => 1,
         HirKind::Literal(literal) => literal.0.len(),
         HirKind::Class(class) => match class {
-            // RE2 works on bytes: a range beyond ASCII takes several of them
+            // RE2 works on bytes: a range beyond ASCII takes several of them, and there are 256
             regex_syntax::hir::Class::Unicode(class) => class
                 .ranges()
                 .iter()
                 .map(|range| if range.end().is_ascii() { 1 } else { 4 })
-                .sum(),
+                .sum::<usize>()
+                .min(256),
             regex_syntax::hir::Class::Bytes(class) => class.ranges().len(),
         },
         HirKind::Repetition(repetition) => {
@@ -232,8 +125,15 @@ mod tests {
             "(?i)foo",
             r"\d+\.\w*",
             "a{1,50}",
+            "a*?",
+            "(?:a{2})*",
+            "(?:a{10}b){10}",
             "(?P<name>x)",
             r"[[:alpha:]]\pN",
+            r"\p{Greek}\p{Lu}\P{Any}",
+            r"\x{ff}[a-\xff]",
+            "é[é-ü]",
+            "(?<a_1>x)",
             "^/a$",
         ] {
             assert_eq!(flaw(pattern), None, "{pattern}");
@@ -250,10 +150,23 @@ mod tests {
             "(?!x)",
             r"(a)\1",
             "a{1001}",
+            "(a{100}){11}",
+            "(?:^{1000}){2}",
+            "a**",
+            "a{2}{3}",
+            "a*?+",
             "(?x) a",
             "[a&&b]",
             "[a[b]]",
             r"\b{start}",
+            r"\x{100}",
+            r"[a-\x{100}]",
+            r"[\u0061-b]",
+            r"\p{greek}",
+            r"\p{Letter}",
+            r"\p{Script=Greek}",
+            "(?P<é>x)",
+            "(?P<a.b>x)",
         ] {
             assert!(flaw(pattern).is_some(), "{pattern}");
         }

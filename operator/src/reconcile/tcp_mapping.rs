@@ -7,7 +7,7 @@ use nuncio_xds::ir::{ListenerKey, Transport};
 use serde_json::Value;
 
 use super::{
-    Found, Fragment, TcpMapping, error, parse,
+    Found, Fragment, TcpMapping, duration, error, parse,
     upstream::{self, Asked},
     warning,
 };
@@ -104,7 +104,10 @@ fn idle_timeout(spec: &TcpMappingSpec, problems: &mut Vec<Problem>) -> Option<Du
         .as_deref()
         .filter(|text| !text.is_empty())?;
     match text.trim().parse() {
-        Ok(milliseconds) => Some(Duration::from_millis(milliseconds)),
+        Ok(milliseconds) => {
+            let path = "spec.idle_timeout_ms";
+            Some(duration::milliseconds(path, milliseconds, problems))
+        }
         Err(_) => {
             let message = format!("{text:?} is no number of milliseconds; it is left out");
             problems.push(warning("Invalid", "spec.idle_timeout_ms", message));

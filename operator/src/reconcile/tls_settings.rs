@@ -127,9 +127,20 @@ impl Written<'_> {
             min,
             max,
             ciphers: self.cipher_suites.to_vec(),
-            curves: self.ecdh_curves.to_vec(),
+            curves: once_each(self.ecdh_curves),
         })
     }
+}
+
+/// The curves, each in its first place: Envoy refuses repetitions.
+fn once_each(curves: &[String]) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for curve in curves {
+        if !found.contains(curve) {
+            found.push(curve.clone());
+        }
+    }
+    found
 }
 
 fn flaw<T>(field: &str, message: &str) -> Result<T, Flaw> {

@@ -74,6 +74,9 @@ pub(super) fn path(spec: &MappingSpec) -> Result<PathMatch, Problem> {
     check_text("spec.prefix", &spec.prefix)?;
     let text = spec.prefix.clone();
     if spec.prefix_regex == Some(true) {
+        if text.is_empty() {
+            return Err(invalid("spec.prefix", "an empty pattern matches no path"));
+        }
         check_regex("spec.prefix", &text)?;
         return Ok(PathMatch::Regex(text));
     }
@@ -82,6 +85,15 @@ pub(super) fn path(spec: &MappingSpec) -> Result<PathMatch, Problem> {
     } else {
         PathMatch::Prefix(text)
     })
+}
+
+/// A regular expression for a whole value. Envoy takes no empty one, and that of Emissary matched the empty value.
+fn pattern(text: &str) -> StringMatch {
+    if text.is_empty() {
+        StringMatch::Exact(String::new())
+    } else {
+        StringMatch::Regex(text.to_owned())
+    }
 }
 
 fn header(path: &str, name: &str, value: StringMatch) -> Result<HeaderMatch, Problem> {
@@ -113,13 +125,10 @@ pub(super) fn headers(spec: &MappingSpec) -> Result<Vec<HeaderMatch>, Problem> {
                 StringMatch::Exact(value.clone()),
             )
         });
-    let regexes = spec.regex_headers.iter().map(|(name, value)| {
-        header(
-            &format!("spec.regex_headers[{name}]"),
-            name,
-            StringMatch::Regex(value.clone()),
-        )
-    });
+    let regexes = spec
+        .regex_headers
+        .iter()
+        .map(|(name, value)| header(&format!("spec.regex_headers[{name}]"), name, pattern(value)));
     let method = spec
         .method
         .as_ref()
@@ -162,7 +171,7 @@ pub(super) fn query(spec: &MappingSpec) -> Result<Vec<QueryMatch>, Problem> {
         parameter(
             format!("spec.regex_query_parameters[{name}]"),
             name,
-            StringMatch::Regex(value.clone()),
+            pattern(value),
         )
     });
     exact.chain(regexes).collect()

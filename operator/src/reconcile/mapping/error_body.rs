@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nuncio_crds::field::{ErrorResponseBody, ErrorResponseOverride};
 use nuncio_xds::ir::{BodyFormat, ErrorBody};
 
-use super::left_out;
+use super::{header, left_out};
 use crate::{reconcile::format, report::Problem};
 
 /// Bodies by status code; the first of a code counts.
@@ -61,11 +61,8 @@ fn body(body: &ErrorResponseBody) -> Result<ErrorBody, (&'static str, String)> {
         return Err(("", "it says no text".to_owned()));
     };
     let content_type = body.content_type.clone().filter(|text| !text.is_empty());
-    if content_type
-        .as_deref()
-        .is_some_and(|text| text.chars().any(char::is_control))
-    {
-        let why = "there is a control character in it".to_owned();
+    // it becomes the value of a header that is added
+    if let Some(why) = content_type.as_deref().and_then(header::value_flaw) {
         return Err((".content_type", why));
     }
     Ok(ErrorBody {

@@ -8,7 +8,7 @@ use nuncio_xds::ir::{Balancer, CircuitBreaker, DnsFamily, Keepalive};
 use super::{health_check, outlier, parse, qualified, service};
 use crate::{
     object::ObjectRef,
-    reconcile::{ClusterSettings, Name, Origination, Resolver, Upstream, error, warning},
+    reconcile::{ClusterSettings, Name, Origination, Resolver, Upstream, duration, error, warning},
     report::Problem,
     settings::Settings,
 };
@@ -164,7 +164,7 @@ pub(super) fn left_out(path: &str, message: &str) -> Problem {
 
 fn time(path: &str, milliseconds: Option<i64>, problems: &mut Vec<Problem>) -> Option<Duration> {
     match u64::try_from(milliseconds?) {
-        Ok(milliseconds) => Some(Duration::from_millis(milliseconds)),
+        Ok(milliseconds) => Some(duration::milliseconds(path, milliseconds, problems)),
         Err(_) => {
             problems.push(left_out(path, "a time cannot be negative"));
             None

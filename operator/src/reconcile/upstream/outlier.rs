@@ -34,8 +34,11 @@ pub(super) fn detection(text: &str, problems: &mut Vec<Problem>) -> Option<Outli
         let text = text?;
         match duration::parse(&text) {
             Ok(time) if time >= Duration::from_millis(1) => Some(time),
-            _ => {
-                let flaw = format!("{text:?} is no time above zero");
+            result => {
+                let flaw = result
+                    .err()
+                    .unwrap_or_else(|| "is no time above zero".to_owned());
+                let flaw = format!("{text:?} {flaw}");
                 problems.push(left_out(&format!("{PATH}.{field}"), &flaw));
                 None
             }

@@ -1,0 +1,148 @@
+//! A fuzzer of what users write: objects at random, most of which pass the schemas of their kinds, go in batches through
+//! the pipeline and on to a real Envoy.
+//!
+//! Nothing that anybody writes may make our code panic, be left unserved without a word, or be refused by Envoy: what
+//! Envoy would refuse has to be told by us, on the object and the field. What is found is reduced to the objects and
+//! fields that it takes, and printed as YAML. The same seed writes the same batches.
+
+use std::{
+    collections::BTreeSet,
+    io::{Write as _, stdout},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use self::{
+    batch::{Object, World},
+    finding::{Finding, What},
+    gateway::Gateway,
+    pipeline::{Survivor, make},
+    reduce::reduce,
+};
+
+mod batch;
+mod finding;
+mod gateway;
+mod hostile;
+mod meaning;
+mod pipeline;
+mod random;
+mod reduce;
+mod schema;
+mod spoil;
+mod value;
+
+/// How long and from where.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// No batch is begun after this time.
+    pub time: Duration,
+    /// Seed of the first batch; each further one has the next number.
+    pub seed: u64,
+    /// No batch is begun after so many.
+    pub batches: u64,
+    /// How many different defects are reduced and printed before it ends.
+    pub findings: usize,
+}
+
+/// What a run has come to.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Batches that were written.
+    pub batches: u64,
+    /// Objects in them.
+    pub objects: usize,
+    /// Objects of which something was served.
+    pub in_service: usize,
+    /// Resources that Envoy was told.
+    pub resources: usize,
+    /// Different defects, told for people.
+    pub findings: Vec<String>,
+}
+
+/// Writes batches until the time is over or enough is found. Has to be in the sandbox.
+///
+/// # Errors
+/// Envoy cannot be started.
+pub async fn run(options: Options) -> Result<Summary> {
+    pipeline::keep_panics();
+    let world = World::new()?;
+    let mut fuzzer = Fuzzer {
+        gateway: Gateway::start().await?,
+        survivor: Survivor::new(),
+        known: BTreeSet::new(),
+        summary: Summary::default(),
+    };
+    let start = Instant::now();
+    for number in 0..options.batches {
+        let is_enough = fuzzer.summary.findings.len() >= options.findings;
+        if start.elapsed() >= options.time || is_enough {
+            break;
+        }
+        let seed = options.seed.wrapping_add(number);
+        fuzzer.batch(seed, world.batch(seed)).await?;
+    }
+    Ok(fuzzer.summary)
+}
+
+struct Fuzzer {
+    gateway: Gateway,
+    survivor: Survivor,
+    /// Signatures of what was found already.
+    known: BTreeSet<(What, String, String)>,
+    summary: Summary,
+}
+
+impl Fuzzer {
+    async fn batch(&mut self, seed: u64, objects: Vec<Object>) -> Result<()> {
+        let made = make(&objects);
+        self.summary.batches += 1;
+        self.summary.objects += objects.len();
+        self.summary.in_service += made.in_service;
+        self.summary.resources += made.resources.len();
+        let mut findings = made.findings;
+        if !self.survivor.agrees(&objects, &made.resources) {
+            let message = "resources are not those of a new store".to_owned();
+            findings.push(Finding::new(What::Differs, "", message));
+        }
+        findings.extend(self.gateway.show(&made.resources).await?);
+        for finding in findings {
+            if finding.is_cut() || self.known.insert(finding.signature()) {
+                self.report(seed, &objects, &finding).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reduces the batch to what it takes, and prints that.
+    async fn report(&mut self, seed: u64, objects: &[Object], finding: &Finding) -> Result<()> {
+        let gateway = &mut self.gateway;
+        let mut last = finding.clone();
+        let needs_envoy = matches!(finding.what, What::Refused | What::Silent | What::Died);
+        let shows = async |objects: &[Object]| {
+            let made = make(objects);
+            let mut findings = made.findings;
+            if needs_envoy {
+                gateway.show(&pipeline::Resources::new()).await?;
+                findings.extend(gateway.show(&made.resources).await?);
+            }
+            let same = findings.into_iter().find(|other| other.is_like(finding));
+            let shows = same.is_some();
+            last = same.unwrap_or(last.clone());
+            Ok(shows)
+        };
+        let reduced = if finding.what == What::Differs {
+            Vec::new()
+        } else {
+            reduce(objects.to_vec(), shows).await?
+        };
+        if !self.known.insert(last.signature()) && finding.is_cut() {
+            return Ok(());
+        }
+        let text = last.tell(seed, &reduced);
+        writeln!(stdout(), "{text}")?;
+        self.summary.findings.push(text);
+        Ok(())
+    }
+}

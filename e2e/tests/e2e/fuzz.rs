@@ -1,0 +1,29 @@
+//! A few batches of the fuzzer, so that it stays alive; `make fuzz` runs as many as there is time for.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use nuncio_e2e::fuzz::{Options, run};
+use tokio::{runtime::Handle, task::spawn_blocking};
+
+pub(crate) async fn whatever_is_written_is_served_or_told() -> Result<()> {
+    let options = Options {
+        time: Duration::from_secs(60),
+        seed: 1,
+        batches: 40,
+        findings: 3,
+    };
+    // a thread of its own: the future is none that may change threads
+    let runtime = Handle::current();
+    let summary = spawn_blocking(move || runtime.block_on(run(options))).await??;
+    ensure!(
+        summary.findings.is_empty(),
+        "{}",
+        summary.findings.join("\n")
+    );
+    ensure!(
+        summary.in_service > summary.objects / 10 && summary.resources > 0,
+        "next to nothing is served: {summary:?}"
+    );
+    Ok(())
+}

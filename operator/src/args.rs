@@ -33,7 +33,7 @@ pub enum Command {
     #[command(
         after_help = "The cluster is that of KUBECONFIG, or the one that this runs in. Environment: AMBASSADOR_ID, \
 AMBASSADOR_NAMESPACE, AMBASSADOR_SINGLE_NAMESPACE, AMBASSADOR_LABEL_SELECTOR, AMBASSADOR_FIELD_SELECTOR, \
-AMBASSADOR_ENVOY_BIND_ADDRESS, POD_NAME.
+AMBASSADOR_ENVOY_BIND_ADDRESS, AMBASSADOR_ISTIO_SECRET_DIR, DISABLE_STRICT_LABEL_SELECTORS, POD_NAME.
 
 Example:
   KUBECONFIG=~/.kube/config nuncio operator --context staging"
@@ -139,6 +139,10 @@ pub struct EnvoyArguments {
     /// Number of its worker threads [default: as many as cores]
     #[arg(long)]
     pub envoy_concurrency: Option<u32>,
+    /// Seconds for which connections of what is gone are drained, and for which Envoy keeps what an update of a
+    /// listener replaces: with thousands of Hosts that is much memory [default: Envoy's 600]
+    #[arg(long, env = "AMBASSADOR_DRAIN_TIME", value_name = "SECONDS")]
+    pub envoy_drain_time: Option<u32>,
 }
 
 /// What is different between Envoys.

@@ -85,6 +85,7 @@ pub async fn run(
         envoy: Some(envoy),
         envoy_admin_address: loopback(8001),
         envoy_concurrency: Some(2),
+        envoy_drain_time: None,
     };
     run::serve_in(&mut tasks, &directory, &servers, &envoy, settings).await?;
     stdout().write_all(introduction(&directory).as_bytes())?;

@@ -46,6 +46,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Number of worker threads; none: as many as cores.
     pub concurrency: Option<u32>,
+    /// Seconds in which connections are drained; none: Envoy's default.
+    pub drain_time: Option<u32>,
 }
 
 /// Runs an Envoy until `stop`.
@@ -131,6 +133,9 @@ fn start(settings: &Settings, bootstrap: &Path) -> anyhow::Result<Child> {
         .kill_on_drop(true);
     if let Some(concurrency) = settings.concurrency {
         command.args(["--concurrency", &concurrency.to_string()]);
+    }
+    if let Some(seconds) = settings.drain_time {
+        command.args(["--drain-time-s", &seconds.to_string()]);
     }
     let mut envoy = command.spawn()?;
     if let Some(output) = envoy.stdout.take() {

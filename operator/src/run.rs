@@ -427,6 +427,7 @@ pub async fn serve_in(
             xds: plane.xds_address,
             admin: envoy.envoy_admin_address,
             concurrency: envoy.envoy_concurrency,
+            drain_time: envoy.envoy_drain_time,
         };
         tasks.start("Envoy", envoy::run(settings, tasks.stop.clone()));
     }

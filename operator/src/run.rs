@@ -276,6 +276,7 @@ pub async fn operator(
 ) -> anyhow::Result<()> {
     let settings = Settings {
         in_cluster: true,
+        reads_secrets_on_demand: true,
         ..settings
     };
     let client = client(context).await?;

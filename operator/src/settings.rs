@@ -21,6 +21,8 @@ pub struct Settings {
     pub field_selector: Option<String>,
     /// Whether every Service there is can be seen: true in a cluster, where an unknown one is worth a report.
     pub in_cluster: bool,
+    /// Whether Secrets are read only when something refers to them, so that one may be there and not known.
+    pub reads_secrets_on_demand: bool,
     /// `AMBASSADOR_ENVOY_BIND_ADDRESS`: where Envoy's listeners bind.
     pub bind_address: IpAddr,
     /// `AMBASSADOR_ISTIO_SECRET_DIR`: where Istio's agent writes certificates.
@@ -38,6 +40,7 @@ impl Default for Settings {
             label_selector: None,
             field_selector: None,
             in_cluster: false,
+            reads_secrets_on_demand: false,
             bind_address: Ipv4Addr::UNSPECIFIED.into(),
             istio_secret_dir: None,
             loose_label_selectors: false,
@@ -81,6 +84,7 @@ impl Settings {
             label_selector: variable("AMBASSADOR_LABEL_SELECTOR"),
             field_selector: variable("AMBASSADOR_FIELD_SELECTOR"),
             in_cluster: false,
+            reads_secrets_on_demand: false,
             bind_address,
             istio_secret_dir: variable("AMBASSADOR_ISTIO_SECRET_DIR").map(Into::into),
             loose_label_selectors: ["y", "yes", "on", "1", "true", "t"]

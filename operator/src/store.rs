@@ -34,6 +34,7 @@ use self::{
     shadowed::Paths,
     tcp::TcpState,
     upstream::{EndpointsKey, Users},
+    waiting::Told,
 };
 use crate::{
     change::{Change, Reconciled},
@@ -63,6 +64,7 @@ mod table;
 mod tcp;
 mod trust;
 mod upstream;
+mod waiting;
 
 /// The shared state of the gateway. One task owns it.
 #[derive(Debug)]
@@ -80,6 +82,8 @@ pub struct Store {
 
     hosts: BTreeMap<ObjectRef, HostState>,
     hosts_by_name: ByName<ObjectRef>,
+    /// Hosts as they will be when their Secrets have been read.
+    waiting_hosts: BTreeMap<ObjectRef, Arc<Host>>,
     /// Selectors of Hosts, and how many Hosts have each.
     selectors: BTreeMap<Selector, usize>,
     /// The tables that have a virtual host of a Host.
@@ -116,6 +120,8 @@ pub struct Store {
 
     secrets: BTreeMap<Name, Arc<Secret>>,
     secret_users: Users,
+    /// Secrets that something refers to, and that are known not to be there.
+    missing_secrets: BTreeSet<Name>,
 
     dirty: Dirty,
 }
@@ -236,6 +242,7 @@ impl Store {
             namespace_labels: BTreeMap::new(),
             hosts: BTreeMap::new(),
             hosts_by_name: ByName::default(),
+            waiting_hosts: BTreeMap::new(),
             selectors: BTreeMap::new(),
             tables_of_host: BTreeMap::new(),
             mappings: BTreeMap::new(),
@@ -259,6 +266,7 @@ impl Store {
             service_users: Users::default(),
             secrets: BTreeMap::new(),
             secret_users: Users::default(),
+            missing_secrets: BTreeSet::new(),
             dirty: Dirty {
                 default_host: true,
                 ..Dirty::default()
@@ -268,6 +276,7 @@ impl Store {
 
     /// Files a change. Nothing else happens until [`Store::link`].
     pub fn apply(&mut self, change: Change) {
+        let told = Told::from(&change);
         match change {
             Change::Apply(reconciled) => self.file_unless_pinned(*reconciled),
             Change::Delete(object) => {
@@ -299,6 +308,7 @@ impl Store {
                 }
             }
         }
+        self.note_secrets(&told);
     }
 
     /// Follows all changes to their ends, and says what differs since the last time.

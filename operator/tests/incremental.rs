@@ -449,6 +449,15 @@ fn run(steps: Vec<Step>, settings: &Settings, reverse: bool) {
             Step::Publish => gateway.publish(),
         }
     }
+    let secrets = || {
+        let all = objects.iter().filter(|((of, _), _)| *of == Kind::Secret);
+        let all = all.map(|(_, value)| reconcile(Kind::Secret, value.clone(), settings));
+        Change::Replace(Kind::Secret, all.collect())
+    };
+    if settings.reads_secrets_on_demand {
+        // the source tells of every Secret that is referred to, sooner or later
+        gateway.store.apply(secrets());
+    }
     gateway.publish();
 
     let mut scratch = Gateway::new(settings);
@@ -458,6 +467,9 @@ fn run(steps: Vec<Step>, settings: &Settings, reverse: bool) {
     }
     for ((kind, _), value) in all {
         scratch.apply(*kind, value);
+    }
+    if settings.reads_secrets_on_demand {
+        scratch.store.apply(secrets());
     }
     scratch.publish();
     assert_eq!(gateway.reports, scratch.reports);
@@ -485,10 +497,11 @@ proptest! {
     fn any_sequence_of_changes_ends_as_one_build_from_the_final_objects(
         steps in vec(step(), 1..40),
         in_cluster in any::<bool>(),
+        reads_secrets_on_demand in any::<bool>(),
         loose_label_selectors in any::<bool>(),
         reverse in any::<bool>(),
     ) {
-        let settings = Settings { in_cluster, loose_label_selectors, ..Settings::default() };
+        let settings = Settings { in_cluster, reads_secrets_on_demand, loose_label_selectors, ..Settings::default() };
         run(steps, &settings, reverse);
     }
 }

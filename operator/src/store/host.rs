@@ -42,11 +42,14 @@ impl Store {
         }
         let object = self.default_host_ref();
         let first = ObjectRef::new(Kind::Host, "", "");
-        let any = self
+        let mut hosts = self
             .objects
             .range(first..)
-            .next()
-            .is_some_and(|(found, _)| found.kind == Kind::Host);
+            .map(|(found, _)| found)
+            .take_while(|found| found.kind == Kind::Host);
+        // one that waits for its Secrets does not take over yet
+        let any = hosts
+            .any(|found| self.hosts.contains_key(found) || !self.waiting_hosts.contains_key(found));
         if any {
             if !self.objects.contains_key(&object) {
                 self.set_host(&object, None);
@@ -76,6 +79,11 @@ impl Store {
     }
 
     pub(super) fn set_host(&mut self, object: &ObjectRef, host: Option<Arc<Host>>) {
+        match &host {
+            Some(host) if self.has_to_wait(object, host) => return,
+            Some(_) => {}
+            None => self.stop_waiting(object),
+        }
         if let Some(old) = self.hosts.get(object).map(|state| state.host.clone()) {
             self.unfile_host(object, &old);
         }
@@ -384,7 +392,7 @@ impl Store {
 }
 
 /// The Secrets that a Host refers to.
-fn secrets(tls: &HostTls) -> impl Iterator<Item = &Name> {
+pub(super) fn secrets(tls: &HostTls) -> impl Iterator<Item = &Name> {
     let settings = match &tls.terms {
         HostTerms::Own(settings) => Some(settings),
         HostTerms::Context(_) | HostTerms::Implicit(_) | HostTerms::Refused => None,

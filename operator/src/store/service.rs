@@ -127,6 +127,9 @@ impl Store {
             }
             let resource: Arc<str> = name.to_string().into();
             let used = self.secret_users.of(&name).next().is_some();
+            if !used {
+                self.missing_secrets.remove(&name);
+            }
             let certificate = self
                 .secrets
                 .get(&name)

@@ -194,6 +194,10 @@ impl Secrets {
                     let is_forbidden =
                         matches!(&error, kube::Error::Api(status) if status.code == 403);
                     may_tell &= is_forbidden;
+                    if is_forbidden && self.has_told && !self.told.contains_key(&object) {
+                        // for us it is not there; who refers to it must not wait for ever
+                        changes.push(Change::Delete(object.clone()));
+                    }
                     if self.failing.insert(object.clone()) {
                         warn!(%object, %error, "the Secret cannot be read and is tried again; what is known of it stays");
                     }

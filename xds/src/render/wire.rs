@@ -26,6 +26,12 @@ impl Writer {
         self
     }
 
+    /// Fields that are encoded already.
+    pub(super) fn encoded(mut self, fields: &[u8]) -> Self {
+        self.0.extend_from_slice(fields);
+        self
+    }
+
     /// A field that is a string, bytes, or an encoded message.
     pub(super) fn field(mut self, number: u32, value: &[u8]) -> Self {
         self.push(number, value);

@@ -1,5 +1,7 @@
 //! What is applied reaches traffic.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use nuncio_e2e::{
     backend::Backend,
@@ -10,10 +12,15 @@ use nuncio_e2e::{
     wait::until,
 };
 
+use tokio::time::sleep;
+
 use crate::{
     World,
     fixture::{HTTP, HTTPS, endpoints, host, mapping, service},
 };
+
+/// How many resources Envoys were told.
+const SENT: &str = "xds_response_resources_total";
 
 /// Waits until a path is answered with this status and a body that begins so.
 pub(crate) async fn answers(hostname: &str, path: &str, status: u16, body: &str) -> Result<()> {
@@ -68,10 +75,18 @@ pub(crate) async fn endpoints_of_a_service_are_followed(world: &mut World) -> Re
     ];
     world.plane.apply(&manifests.concat())?;
     answers("pods.example", "/", 200, "one").await?;
-    let before = world.replica.metric("xds_response_resources_total").await?;
+    // what the tests before this one have left behind may still be on its way
+    let before = until("Envoy to have everything", || async {
+        let first = world.replica.metric(SENT).await?;
+        sleep(Duration::from_millis(500)).await;
+        let then = world.replica.metric(SENT).await?;
+        ensure!((then - first).abs() < 0.1, "{then} resources after {first}");
+        Ok(then)
+    })
+    .await?;
     world.plane.apply(&endpoints("pods", &["10.244.2.2"]))?;
     answers("pods.example", "/", 200, "two").await?;
-    let sent = world.replica.metric("xds_response_resources_total").await? - before;
+    let sent = world.replica.metric(SENT).await? - before;
     ensure!(
         (sent - 1.0).abs() < 0.1,
         "a change of endpoints sent {sent} resources"

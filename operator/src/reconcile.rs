@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     change::Reconciled,
     object::{Kind, ObjectRef},
-    report::{ConditionType, Problem, Severity},
+    report::{Problem, Severity},
     settings::Settings,
 };
 
@@ -145,28 +145,16 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
 }
 
 fn error(reason: &'static str, path: &str, message: String) -> Problem {
-    Problem {
-        severity: Severity::Error,
-        condition: ConditionType::Accepted,
-        reason,
-        path: path.to_owned(),
-        message,
-    }
+    Problem::accepted(Severity::Error, reason, path, message)
 }
 
 fn warning(reason: &'static str, path: &str, message: String) -> Problem {
-    Problem {
-        severity: Severity::Warning,
-        ..error(reason, path, message)
-    }
+    Problem::accepted(Severity::Warning, reason, path, message)
 }
 
 /// Something that its author should know, and that changes nothing.
 fn notice(reason: &'static str, path: &str, message: String) -> Problem {
-    Problem {
-        severity: Severity::Notice,
-        ..error(reason, path, message)
-    }
+    Problem::accepted(Severity::Notice, reason, path, message)
 }
 
 /// Whether this can be the name of a header (RFC 9110, 5.1).

@@ -19,6 +19,20 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// A problem of the object itself, or of it and others, which belongs to [`ConditionType::Accepted`].
+    #[must_use]
+    pub fn accepted(severity: Severity, reason: &'static str, path: &str, message: String) -> Self {
+        Self {
+            severity,
+            condition: ConditionType::Accepted,
+            reason,
+            path: path.to_owned(),
+            message,
+        }
+    }
+}
+
 /// What a problem does to its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Severity {

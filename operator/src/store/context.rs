@@ -123,9 +123,8 @@ impl Store {
     pub(super) fn link_contexts(&mut self) {
         for object in mem::take(&mut self.dirty.contexts) {
             self.dirty.reports.insert(object.clone());
-            let users: Vec<ObjectRef> = self.context_users.of(&object.name).cloned().collect();
-            for user in users {
-                self.look_again(&user);
+            for user in self.context_users.of(&object.name) {
+                self.dirty.look_again(user);
             }
             let with_tcp = self
                 .sockets

@@ -12,7 +12,7 @@ use crate::{
     glob,
     object::ObjectRef,
     reconcile::{HostMatch, Mapping, Role},
-    report::{ConditionType, Problem, Severity},
+    report::{Problem, Severity},
     selector::Selector,
 };
 
@@ -207,13 +207,7 @@ impl Shared {
         self.problems
             .entry(member.object.clone())
             .or_default()
-            .push(Problem {
-                severity,
-                condition: ConditionType::Accepted,
-                reason,
-                path: path.to_owned(),
-                message,
-            });
+            .push(Problem::accepted(severity, reason, path, message));
     }
 
     /// A member of which nothing is served, because another comes first.

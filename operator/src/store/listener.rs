@@ -15,7 +15,7 @@ use crate::{
     glob,
     object::ObjectRef,
     reconcile::{Host, InsecureAction, Listener, Namespaces, SecurityModel},
-    report::{ConditionType, Problem, Severity},
+    report::{Problem, Severity},
     selector::{LabelSet, Labels},
 };
 
@@ -199,13 +199,7 @@ impl Link {
         self.problems
             .entry(object.clone())
             .or_default()
-            .push(Problem {
-                severity,
-                condition: ConditionType::Accepted,
-                reason,
-                path: path.to_owned(),
-                message,
-            });
+            .push(Problem::accepted(severity, reason, path, message));
     }
 
     /// One chain for each server name of TCPMappings, and one for those without.

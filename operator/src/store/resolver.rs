@@ -2,7 +2,7 @@
 
 use std::{mem, sync::Arc};
 
-use super::Store;
+use super::{Dirty, Store};
 use crate::{
     object::{Kind, ObjectRef},
     reconcile::ResolverKind,
@@ -24,9 +24,8 @@ impl Store {
 
     pub(super) fn link_resolvers(&mut self) {
         for name in mem::take(&mut self.dirty.resolvers) {
-            let users: Vec<ObjectRef> = self.resolver_users.of(&name).cloned().collect();
-            for user in users {
-                self.look_again(&user);
+            for user in self.resolver_users.of(&name) {
+                self.dirty.look_again(user);
             }
         }
     }
@@ -43,14 +42,16 @@ impl Store {
             _ => None,
         })
     }
+}
 
+impl Dirty {
     /// Has whoever refers to something that changed look again.
     pub(super) fn look_again(&mut self, user: &ObjectRef) {
         match user.kind {
-            Kind::Mapping => self.dirty.mappings.insert(user.clone()),
-            Kind::TcpMapping => self.dirty.tcp_mappings.insert(user.clone()),
-            Kind::Host => self.dirty.hosts.insert(user.clone()),
-            Kind::TlsContext => self.dirty.contexts.insert(user.clone()),
+            Kind::Mapping => self.mappings.insert(user.clone()),
+            Kind::TcpMapping => self.tcp_mappings.insert(user.clone()),
+            Kind::Host => self.hosts.insert(user.clone()),
+            Kind::TlsContext => self.contexts.insert(user.clone()),
             Kind::KubernetesServiceResolver
             | Kind::KubernetesEndpointResolver
             | Kind::Listener

@@ -44,13 +44,8 @@ impl Store {
             self.namespaces.remove(namespace);
         }
         if flipped {
-            let users: Vec<_> = self
-                .service_users
-                .of_namespace(namespace)
-                .cloned()
-                .collect();
-            for user in users {
-                self.look_again(&user);
+            for user in self.service_users.of_namespace(namespace) {
+                self.dirty.look_again(user);
             }
         }
     }
@@ -95,9 +90,8 @@ impl Store {
     /// A Service decides what the clusters of its users are, and which ports its endpoints have.
     pub(super) fn link_services(&mut self) {
         for name in mem::take(&mut self.dirty.services) {
-            let users: Vec<_> = self.service_users.of(&name).cloned().collect();
-            for user in users {
-                self.look_again(&user);
+            for user in self.service_users.of(&name) {
+                self.dirty.look_again(user);
             }
             self.dirty.slices.insert(name);
         }
@@ -121,9 +115,8 @@ impl Store {
     /// A certificate is a resource of its own: only Hosts that could not use it before, or cannot any more, change.
     pub(super) fn link_secrets(&mut self) {
         for name in mem::take(&mut self.dirty.secrets) {
-            let users: Vec<_> = self.secret_users.of(&name).cloned().collect();
-            for user in users {
-                self.look_again(&user);
+            for user in self.secret_users.of(&name) {
+                self.dirty.look_again(user);
             }
             let resource: Arc<str> = name.to_string().into();
             let used = self.secret_users.of(&name).next().is_some();

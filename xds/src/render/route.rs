@@ -91,8 +91,8 @@ fn alt_svc(port: u16) -> (String, ir::AddedHeader) {
     ("alt-svc".to_owned(), header)
 }
 
-/// The virtual hosts. Names with the same routes share one: ten thousand that all redirect what they have cost Envoy half a
-/// second of its main thread as virtual hosts of their own, each time one of them changes.
+/// The virtual hosts. Names with the same routes share one: Envoy takes a table as a whole, so that each virtual host costs
+/// it something whenever any of them changes.
 fn virtual_hosts(table: &ir::RouteTable) -> Vec<Bytes> {
     let mut places: BTreeMap<Bytes, usize> = BTreeMap::new();
     let mut shared: Vec<(Bytes, Vec<String>)> = Vec::new();

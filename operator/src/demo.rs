@@ -13,8 +13,8 @@ use crate::{
     args::{EnvoyArguments, Servers},
     echo,
     run::{self, Tasks},
-    settings::Settings,
 };
+use nuncio_core::settings::Settings;
 
 /// The manifests that are built in.
 const SAMPLES: [(&str, &str); 3] = [

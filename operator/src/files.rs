@@ -22,7 +22,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
 
 use self::document::documents;
-use crate::{
+use nuncio_core::{
     change::{Change, Reconciled},
     object::{Kind, ObjectRef},
     report::{ConditionType, Problem, Severity},

@@ -22,7 +22,7 @@ use prometheus_client::{encoding::text, registry::Registry};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::object::Kind;
+use nuncio_core::object::Kind;
 
 /// What each source still waits for. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]

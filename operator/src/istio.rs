@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::{fs, sync::mpsc, time::sleep};
 use tracing::{info, warn};
 
-use crate::{
+use nuncio_core::{
     change::Change,
     object::{Kind, ObjectRef},
     reconcile::reconcile,

@@ -3,25 +3,19 @@
 //! ```text
 //!  apiserver, files                                                             Envoy
 //!        │                                                                        ▲
-//!   watch, files ─► reconcile ─► store ──dirty units──► nuncio_xds::render ─► cache ─► ads
-//!        status ◄──────────────────┘ (reports)          publish is the loop that joins them
+//!   watch, files ─► nuncio_core ──dirty units──► nuncio_xds::render ─► cache ─► ads
+//!        status ◄──────┘ (reports)          publish is the loop that joins them
 //! ```
 
-pub mod change;
-pub mod glob;
-pub mod object;
-pub mod report;
-pub mod selector;
-pub mod settings;
-
+pub mod api;
 pub mod files;
 pub mod istio;
-pub mod leader;
-pub mod publish;
-pub mod reconcile;
-pub mod status;
-pub mod store;
 pub mod watch;
+
+pub mod publish;
+
+pub mod leader;
+pub mod status;
 
 pub mod health;
 pub mod metrics;

@@ -9,10 +9,9 @@ use std::{
 use clap::Parser as _;
 use nuncio::{
     args::{Arguments, Command},
-    bootstrap_command, demo, envoy, render_command, run,
-    settings::Settings,
-    telemetry,
+    bootstrap_command, demo, envoy, render_command, run, telemetry,
 };
+use nuncio_core::settings::Settings;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

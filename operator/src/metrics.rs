@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::object::Kind;
+use nuncio_core::object::Kind;
 
 /// The metrics of this process. Cheap to clone: clones count into the same numbers.
 #[derive(Clone, Debug)]

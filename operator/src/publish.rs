@@ -22,17 +22,13 @@ use nuncio_xds::{
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info};
 
-use crate::{
+use crate::{metrics::Metrics, status::Book};
+use nuncio_core::{
     change::Change,
-    metrics::Metrics,
     object::{Kind, ObjectRef},
     settings::Settings,
-    status::Book,
-    store::{Outcome, Store},
+    store::{Outcome, Store, WantedSecrets},
 };
-
-/// Secrets that something refers to; `None` until everything else is known.
-pub type WantedSecrets = Option<Arc<BTreeSet<ObjectRef>>>;
 
 /// Where the loop puts its results.
 pub struct Outputs {
@@ -224,6 +220,7 @@ impl Publisher {
 
     fn unit(&self, kind: ResourceType, name: &str) -> Option<Unit> {
         self.store
+            .ir()
             .units()
             .find(|unit| unit.kind() == kind && *unit.name() == *name)
     }

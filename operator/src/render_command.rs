@@ -9,11 +9,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use nuncio_xds::{Resource, ResourceType, config_dump};
+use nuncio_xds::{Resource, ResourceType, config_dump, render_all};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{change::Change, files, report::Report, settings::Settings, store::Store};
+use crate::files;
+use nuncio_core::{change::Change, report::Report, settings::Settings, store::Store};
 
 /// How the result is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -45,7 +46,7 @@ impl Rendering {
         }
         store.link();
         let mut resources: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
-        for resource in store.resources() {
+        for resource in render_all(store.ir()) {
             let json = config_dump::to_json(&resource).with_context(|| {
                 format!("{} {:?} cannot be shown", resource.kind, resource.name)
             })?;

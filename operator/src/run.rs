@@ -23,20 +23,18 @@ use tracing::{error, info};
 
 use crate::{
     args::{EnvoyArguments, Servers},
-    change::Change,
     envoy, files,
     health::{self, Health, Progress},
     istio, leader,
     metrics::Metrics,
-    object::Kind,
-    publish::{self, Outputs, WantedSecrets},
-    settings::Settings,
+    publish::{self, Outputs},
     status::{
         self, Book,
         replica::{self, Replica},
     },
     watch as kube_watch,
 };
+use nuncio_core::{change::Change, object::Kind, settings::Settings, store::WantedSecrets};
 
 /// Batches of changes that wait for the publish loop; sources pause beyond it.
 const CHANGES: usize = 64;

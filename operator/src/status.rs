@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use self::{fleet::Acknowledged, queue::Queue};
-use crate::{
+use nuncio_core::{
     object::{Kind, ObjectRef},
     report::{Report, Severity},
 };

@@ -15,7 +15,7 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject},
+    api::DynamicObject,
     runtime::{
         WatchStreamExt as _,
         utils::Backoff,
@@ -27,13 +27,16 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::{
-    change::{Change, Reconciled},
+    api::api_resource,
     health::Progress,
     metrics::Metrics,
+    status::{Book, Observed},
+};
+use nuncio_core::{
+    change::{Change, Reconciled},
     object::{Kind, ObjectRef},
     reconcile::reconcile,
     settings::Settings,
-    status::{Book, Observed},
 };
 
 pub mod secret;
@@ -59,23 +62,6 @@ pub struct Context {
     pub progress: Progress,
     /// Counters.
     pub metrics: Metrics,
-}
-
-/// How the API spells a kind.
-#[must_use]
-pub fn api_resource(kind: Kind) -> ApiResource {
-    let (group, version) = (kind.group(), kind.version());
-    ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: if group.is_empty() {
-            version.to_owned()
-        } else {
-            format!("{group}/{version}")
-        },
-        kind: kind.name().to_owned(),
-        plural: kind.plural().to_owned(),
-    }
 }
 
 fn config(settings: &Settings) -> watcher::Config {

@@ -9,8 +9,8 @@ use std::{env, fs, path::Path};
 use nuncio::{
     files,
     render_command::{Format, Rendering},
-    settings::Settings,
 };
+use nuncio_core::settings::Settings;
 use similar::TextDiff;
 
 datatest_stable::harness! {

@@ -3,9 +3,6 @@
 //!
 //! The modules are listed in the order of the pipeline.
 
-pub mod ir;
-pub mod unit;
-
 pub mod render;
 
 pub mod resource;
@@ -18,9 +15,9 @@ pub mod ads;
 pub mod bootstrap;
 pub mod config_dump;
 
-pub use render::render;
-pub use resource::{Resource, ResourceType, Version};
-pub use unit::Unit;
+pub use nuncio_ir::{self as ir, ResourceType, Unit};
+pub use render::{render, render_all};
+pub use resource::{Resource, Version};
 
 /// Envoy's protobuf messages.
 pub use envoy_types::pb;

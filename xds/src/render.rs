@@ -6,7 +6,7 @@
 
 use prost::{Message, Name};
 
-use crate::{Resource, ir::Ir, pb, unit::Unit};
+use crate::{Resource, Unit, ir::Ir, pb};
 
 mod action;
 mod cluster;
@@ -22,8 +22,6 @@ mod secret;
 mod tcp_proxy;
 mod tls;
 mod wire;
-
-pub use route::is_same_when_redirected;
 
 /// The resource of this unit; `None` if the gateway has no such thing (any more).
 #[must_use]
@@ -61,6 +59,11 @@ pub fn render(unit: &Unit, ir: &Ir) -> Option<Resource> {
             Some(Resource::new(kind, name, route::route_configuration(table)))
         }
     }
+}
+
+/// Every resource of the gateway: what an Envoy gets that connects now.
+pub fn render_all(ir: &Ir) -> impl Iterator<Item = Resource> {
+    ir.units().filter_map(move |unit| render(&unit, ir))
 }
 
 fn encode(message: &impl Message) -> bytes::Bytes {

@@ -8,71 +8,8 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use nuncio_ir::ResourceType;
 use xxhash_rust::xxh3::xxh3_128;
-
-/// The kinds of resources we serve, declared in the order in which an update has to reach Envoy: additions
-/// first to last, so that nothing refers to what is not there yet ("make before break", xDS protocol,
-/// "Eventual consistency considerations").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ResourceType {
-    /// `envoy.config.cluster.v3.Cluster` (CDS)
-    Cluster,
-    /// `envoy.config.endpoint.v3.ClusterLoadAssignment` (EDS)
-    Endpoints,
-    /// `envoy.extensions.transport_sockets.tls.v3.Secret` (SDS)
-    Secret,
-    /// `envoy.config.listener.v3.Listener` (LDS)
-    Listener,
-    /// `envoy.config.route.v3.RouteConfiguration` (RDS)
-    RouteTable,
-}
-
-impl ResourceType {
-    /// Every type, in the order of an update.
-    pub const ALL: [Self; 5] = [
-        Self::Cluster,
-        Self::Endpoints,
-        Self::Secret,
-        Self::Listener,
-        Self::RouteTable,
-    ];
-
-    /// The type URL of the xDS protocol.
-    #[must_use]
-    pub const fn type_url(self) -> &'static str {
-        match self {
-            Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-            Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
-            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-            Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
-            Self::RouteTable => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
-        }
-    }
-
-    /// The type with this URL; `None` for a type that we never serve.
-    #[must_use]
-    pub fn from_type_url(url: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.type_url() == url)
-    }
-
-    /// Position in [`ResourceType::ALL`], for tables indexed by type.
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-}
-
-impl fmt::Display for ResourceType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cluster => "cluster",
-            Self::Endpoints => "endpoints",
-            Self::Secret => "secret",
-            Self::Listener => "listener",
-            Self::RouteTable => "route table",
-        })
-    }
-}
 
 /// Hash of a resource's encoded bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use nuncio::object::Kind;
+use nuncio_core::object::Kind;
 use rcgen::{
     CertificateRevocationListParams, KeyIdMethod, KeyUsagePurpose, RevokedCertParams, SerialNumber,
     date_time_ymd,

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, Once, PoisonError},
 };
 
-use nuncio::{
+use nuncio_core::{
     change::{Change, Reconciled},
     object::{Kind, ObjectRef},
     reconcile::reconcile,
@@ -16,7 +16,7 @@ use nuncio::{
     settings::Settings,
     store::Store,
 };
-use nuncio_xds::{Resource, ResourceType, config_dump};
+use nuncio_xds::{Resource, ResourceType, config_dump, render_all};
 
 use super::{
     batch::Object,
@@ -129,9 +129,8 @@ fn build(store: &mut Store, reconciled: Vec<Reconciled>) -> (Resources, Reports)
         store.apply(Change::Replace(kind, all));
     }
     store.link();
-    let resources = store
-        .resources()
-        .map(|resource| ((resource.kind, resource.name.clone()), resource));
+    let resources =
+        render_all(store.ir()).map(|resource| ((resource.kind, resource.name.clone()), resource));
     (resources.collect(), store.reports().clone())
 }
 

@@ -147,7 +147,7 @@ fn edit(value: &mut Value, place: &[String], text: Option<String>) {
 
 #[cfg(test)]
 mod tests {
-    use nuncio::object::Kind;
+    use nuncio_core::object::Kind;
     use serde_json::json;
 
     use super::*;

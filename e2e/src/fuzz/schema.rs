@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result};
-use nuncio::object::Kind;
+use nuncio_core::object::Kind;
 use serde_json::Value;
 
 use crate::workspace::root;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::not_an_object;
-use crate::{
+use nuncio_core::{
     change::Reconciled,
     reconcile::{identify, reconcile},
     settings::Settings,

@@ -18,7 +18,7 @@ use super::{
     fleet::Acknowledged,
     observed::{CONDITION_TYPES, Observed},
 };
-use crate::{
+use nuncio_core::{
     object::Kind,
     report::{ConditionType, Problem, Report, Severity},
 };

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::object::Kind;
+use nuncio_core::object::Kind;
 
 /// The condition types, in the order in which they stand in a status.
 pub(crate) const CONDITION_TYPES: [&str; 3] = ["Accepted", "ResolvedRefs", PROGRAMMED];

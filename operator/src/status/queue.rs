@@ -27,7 +27,7 @@ use super::{
     fleet::Acknowledged,
     observed::Observed,
 };
-use crate::{
+use nuncio_core::{
     object::{Kind, ObjectRef},
     report::Report,
 };

@@ -37,7 +37,7 @@ use tokio::time::{sleep, sleep_until};
 use tracing::{debug, warn};
 
 use super::{Book, fleet::Acknowledged};
-use crate::settings::Settings;
+use nuncio_core::settings::Settings;
 
 /// Label of the Leases of replicas.
 const LABEL: (&str, &str) = ("app.kubernetes.io/component", "nuncio-replica");

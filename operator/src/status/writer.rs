@@ -13,7 +13,7 @@ use super::{
     observed::Observed,
     queue::{Next, Outcome, Write},
 };
-use crate::{metrics::Metrics, watch::api_resource};
+use crate::{api::api_resource, metrics::Metrics};
 
 /// Owner of the fields that we write.
 const FIELD_MANAGER: &str = "nuncio";

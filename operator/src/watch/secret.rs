@@ -23,11 +23,11 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
 use super::{Advice, Context, Outage, backoff, config};
-use crate::{
+use nuncio_core::{
     change::{Change, Reconciled},
     object::{Kind, ObjectRef},
-    publish::WantedSecrets,
     reconcile::reconcile,
+    store::WantedSecrets,
 };
 
 /// Secrets that are fetched at a time.

@@ -14,7 +14,7 @@ use super::{
     wire::{self, Writer},
 };
 use crate::{
-    ir::{self, Action, Insecure, PathMatch, StringMatch},
+    ir::{self, Action, PathMatch, RouteForm, StringMatch, route::FORWARDED_PROTO},
     pb::envoy::{
         config::{
             core::v3::RuntimeFractionalPercent,
@@ -47,25 +47,8 @@ const ON_MATCH_ACTION: u32 = 2;
 const EXTENSION_NAME: u32 = 1;
 const EXTENSION_CONFIG: u32 = 2;
 
-/// Prefix of the paths by which ACME servers check that a name is ours; they ask by http and must not be sent away.
-const ACME_CHALLENGE: &str = "/.well-known/acme-challenge/";
-
-/// The header by which proxies tell how a request came to them.
-const FORWARDED_PROTO: &str = "x-forwarded-proto";
-
 /// Name, in Envoy's logs, of routes that send insecure requests to https.
 const REDIRECT: &str = "redirect-to-https";
-
-/// A form of a route: the same match in different company.
-#[derive(Clone, Copy)]
-enum Form {
-    /// As it is.
-    Plain,
-    /// Only requests that came by HTTPS, by the header that tells.
-    Secure,
-    /// The same match, answered with a redirect to https.
-    Redirect,
-}
 
 /// The encoded table.
 pub(super) fn route_configuration(table: &ir::RouteTable) -> Bytes {
@@ -125,7 +108,8 @@ fn routes(host: &ir::VirtualHost) -> Bytes {
         .iter()
         .map(|route| {
             let with_authority = !implied(&host.domain, route.authority.as_ref());
-            forms(host.insecure, route)
+            route
+                .forms(host.insecure)
                 .iter()
                 .map(move |form| encoded(route, *form, with_authority))
                 .collect()
@@ -212,43 +196,6 @@ fn misdirected_host(domains: &[Arc<str>]) -> VirtualHost {
     }
 }
 
-/// Which forms of the route a virtual host needs, in their order.
-fn forms(insecure: Insecure, route: &ir::Route) -> &'static [Form] {
-    if matches!(&route.path, PathMatch::Prefix(prefix) if prefix == ACME_CHALLENGE) {
-        return &[Form::Plain];
-    }
-    let never_secure = route.headers.iter().any(|header| {
-        let other = matches!(&header.value, StringMatch::Exact(value) if value != "https");
-        header.name == FORWARDED_PROTO && other
-    });
-    match insecure {
-        Insecure::RedirectByHeader if never_secure => &[Form::Redirect],
-        Insecure::RejectByHeader if never_secure => &[],
-        Insecure::Route => &[Form::Plain],
-        Insecure::Redirect => &[Form::Redirect],
-        Insecure::Reject => &[],
-        Insecure::RedirectByHeader => &[Form::Secure, Form::Redirect],
-        Insecure::RejectByHeader => &[Form::Secure],
-    }
-}
-
-/// Whether a virtual host that sends all requests away, or answers none, shows nothing of the difference between two
-/// routes: they match the same, and where they would go does not matter.
-#[must_use]
-pub fn is_same_when_redirected(one: &ir::Route, other: &ir::Route) -> bool {
-    let is_shown = forms(Insecure::Redirect, one)
-        .iter()
-        .any(|form| !matches!(form, Form::Redirect));
-    let same_match = one.name == other.name
-        && one.path == other.path
-        && one.case_sensitive == other.case_sensitive
-        && one.headers == other.headers
-        && one.authority == other.authority
-        && one.query == other.query
-        && one.percentage == other.percentage;
-    same_match && (!is_shown || one.action == other.action)
-}
-
 /// Whether every name that a virtual host takes also meets the route's condition on the name.
 fn implied(domain: &str, authority: Option<&StringMatch>) -> bool {
     match authority {
@@ -268,11 +215,10 @@ fn implied(domain: &str, authority: Option<&StringMatch>) -> bool {
     }
 }
 
-fn encoded(route: &ir::Route, form: Form, with_authority: bool) -> Bytes {
-    let slot = form as usize * 2 + usize::from(with_authority);
-    route.encoded.forms[slot]
-        .get_or_init(|| self::route(route, form, with_authority))
-        .clone()
+fn encoded(route: &ir::Route, form: RouteForm, with_authority: bool) -> Bytes {
+    route.encoded(form, with_authority, || {
+        self::route(route, form, with_authority)
+    })
 }
 
 /// The message, with further encoded messages as values of a repeated field.
@@ -287,7 +233,7 @@ fn with_fields(head: &impl Message, field: u32, values: &[Bytes]) -> Bytes {
         .finish()
 }
 
-fn route(route: &ir::Route, form: Form, with_authority: bool) -> Bytes {
+fn route(route: &ir::Route, form: RouteForm, with_authority: bool) -> Bytes {
     let mut matcher = route_match(route);
     if with_authority && let Some(authority) = &route.authority {
         matcher.headers.push(authority_matcher(authority));
@@ -298,8 +244,8 @@ fn route(route: &ir::Route, form: Form, with_authority: bool) -> Bytes {
     };
     let mut filters = BTreeMap::new();
     match form {
-        Form::Plain | Form::Secure => {
-            if matches!(form, Form::Secure) {
+        RouteForm::Plain | RouteForm::Secure => {
+            if matches!(form, RouteForm::Secure) {
                 let https = StringMatch::Exact("https".to_owned());
                 // what the route itself says of it is overruled: secure requests are those with https
                 matcher
@@ -312,7 +258,7 @@ fn route(route: &ir::Route, form: Form, with_authority: bool) -> Bytes {
             filters = filter_config::of_action(&route.action);
             act(&mut message, &route.action);
         }
-        Form::Redirect => {
+        RouteForm::Redirect => {
             // the same for whatever route it stands for, so that virtual hosts can share it
             message.name = REDIRECT.to_owned();
             message.action = Some(route::Action::Redirect(action::https()));

@@ -1,0 +1,16 @@
+//! The pure middle of the control plane: objects go in as changes, the gateway model and a report for each object come
+//! out. No I/O, no clock, no client of any kind.
+//!
+//! ```text
+//!  object ─► reconcile ─► Change ─► Store ─► Ir, dirty units, Reports
+//! ```
+
+pub mod change;
+pub mod glob;
+pub mod object;
+pub mod report;
+pub mod selector;
+pub mod settings;
+
+pub mod reconcile;
+pub mod store;

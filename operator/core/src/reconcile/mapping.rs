@@ -1,0 +1,265 @@
+//! A Mapping: which requests, and where they go.
+
+use std::time::Duration;
+
+use nuncio_crds::v3alpha1::MappingSpec;
+use nuncio_ir::{Authorization, Forward};
+use serde_json::Value;
+
+use super::{
+    Found, Fragment, Mapping, Role, duration, error, notice, parse, regex,
+    upstream::{self, Asked},
+    warning,
+};
+use crate::{object::ObjectRef, report::Problem, selector::Labels, settings::Settings};
+
+mod condition;
+mod cors;
+mod error_body;
+pub(super) mod header;
+mod label;
+mod redirect;
+mod rewrite;
+mod shared;
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Fields that Emissary takes and does nothing with; nor do we.
+const WITHOUT_EFFECT: [&str; 3] = [
+    "bypass_error_response_overrides",
+    "envoy_override",
+    "modules",
+];
+
+pub(super) fn reconcile(
+    value: Value,
+    object: &ObjectRef,
+    labels: &Labels,
+    settings: &Settings,
+) -> Found {
+    let mut problems = without_effect(&value);
+    let spec: MappingSpec = match parse::spec(value, true) {
+        Ok((spec, unknown)) => {
+            problems.extend(unknown);
+            spec
+        }
+        Err(problem) => return (None, vec![problem]),
+    };
+    match mapping(&spec, object, labels, settings, &mut problems) {
+        Ok(mapping) => (Some(Fragment::Mapping(mapping.into())), problems),
+        Err(problem) => {
+            problems.push(problem);
+            (None, problems)
+        }
+    }
+}
+
+/// A problem for each field that is set and has no effect.
+fn without_effect(value: &Value) -> Vec<Problem> {
+    let fields = parse::set_fields(value);
+    WITHOUT_EFFECT
+        .iter()
+        .filter(|field| {
+            fields
+                .get(**field)
+                .is_some_and(|value| **value != Value::Bool(false))
+        })
+        .map(|field| {
+            let path = format!("spec.{field}");
+            notice("WithoutEffect", &path, format!("{path} has no effect"))
+        })
+        .collect()
+}
+
+fn mapping(
+    spec: &MappingSpec,
+    object: &ObjectRef,
+    labels: &Labels,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> Result<Mapping, Problem> {
+    let role = role(spec, problems)?;
+    let own_rewrite = rewrite::own(spec)?;
+    let shared = shared::shared(spec, problems)?;
+    let upstream = upstream::upstream(&asked(spec), object, settings, problems)?;
+    Ok(Mapping {
+        labels: labels.clone(),
+        host: condition::host(spec, problems)?,
+        path: condition::path(spec)?,
+        case_sensitive: spec.case_sensitive.unwrap_or(true),
+        headers: condition::headers(spec)?,
+        query: condition::query(spec)?,
+        precedence: spec.precedence.unwrap_or_default(),
+        weight: weight(spec.weight)?,
+        role,
+        forward: forward(spec, &upstream, problems)?,
+        upstream,
+        rewrite: own_rewrite,
+        shared,
+    })
+}
+
+/// What the Mapping is in its group. Both a shadow and a redirect at once is a shadow.
+fn role(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Role, Problem> {
+    let is_redirect = spec.host_redirect == Some(true);
+    if spec.shadow == Some(true) {
+        if is_redirect {
+            problems.push(warning(
+                "Ignored",
+                "spec.host_redirect",
+                "a shadow cannot redirect: host_redirect is ignored because shadow is set"
+                    .to_owned(),
+            ));
+        }
+        return Ok(Role::Shadow);
+    }
+    if is_redirect {
+        redirect::without_backend(spec, problems);
+        return redirect::redirect(spec, problems).map(Role::Redirect);
+    }
+    redirect::without_effect(spec, problems);
+    Ok(Role::Forward)
+}
+
+/// A percentage.
+pub(super) fn weight(weight: Option<i64>) -> Result<Option<u32>, Problem> {
+    weight
+        .map(|weight| {
+            u32::try_from(weight).map_err(|_source| {
+                invalid(
+                    "spec.weight",
+                    "a weight is a percentage: it is neither negative nor beyond all measure",
+                )
+            })
+        })
+        .transpose()
+}
+
+/// What becomes of the Mapping's own share of requests.
+fn forward(
+    spec: &MappingSpec,
+    upstream: &super::Upstream,
+    problems: &mut Vec<Problem>,
+) -> Result<Forward, Problem> {
+    let timeout = match spec.timeout_ms {
+        None => DEFAULT_TIMEOUT,
+        Some(milliseconds) => time("spec.timeout_ms", milliseconds, problems)?,
+    };
+    let mut forward = Forward {
+        host: host_rewrite(spec, upstream, problems)?,
+        timeout,
+        idle_timeout: spec
+            .idle_timeout_ms
+            .map(|milliseconds| time("spec.idle_timeout_ms", milliseconds, problems))
+            .transpose()?,
+        hash: shared::hash_policy(spec, problems),
+        authorization: authorization(spec),
+        rate_limits: label::rate_limits(&spec.labels, problems),
+        error_bodies: error_body::error_bodies(&spec.error_response_overrides, problems),
+        ..Forward::default()
+    };
+    if spec.add_linkerd_headers == Some(true) {
+        let (name, header) = header::linkerd(upstream);
+        forward.request_headers.add.insert(name, header);
+    }
+    Ok(forward)
+}
+
+fn authorization(spec: &MappingSpec) -> Authorization {
+    if spec.bypass_auth == Some(true) {
+        Authorization::Bypass
+    } else if spec.auth_context_extensions.is_empty() {
+        Authorization::Ask
+    } else {
+        Authorization::AskWith(spec.auth_context_extensions.clone())
+    }
+}
+
+/// The Host header that the upstream gets. Envoy's own `auto_host_rewrite` works for DNS only; the name is known here.
+fn host_rewrite(
+    spec: &MappingSpec,
+    upstream: &super::Upstream,
+    problems: &mut Vec<Problem>,
+) -> Result<Option<String>, Problem> {
+    let literal = spec.host_rewrite.as_deref().filter(|text| !text.is_empty());
+    let is_automatic = spec.auto_host_rewrite == Some(true);
+    if let Some(literal) = literal {
+        check_text("spec.host_rewrite", literal)?;
+        if is_automatic {
+            problems.push(warning(
+                "Ignored",
+                "spec.auto_host_rewrite",
+                "auto_host_rewrite is ignored because host_rewrite is set".to_owned(),
+            ));
+        }
+        return Ok(Some(literal.to_owned()));
+    }
+    Ok(is_automatic.then(|| upstream.host.clone()))
+}
+
+/// What the Mapping asks of its upstream.
+fn asked(spec: &MappingSpec) -> Asked<'_> {
+    Asked {
+        service: &spec.service,
+        is_redirect: spec.host_redirect == Some(true) && spec.shadow != Some(true),
+        resolver: spec.resolver.as_deref(),
+        tls: spec.tls.as_deref(),
+        grpc: spec.grpc,
+        connect_timeout_ms: spec.connect_timeout_ms,
+        idle_timeout_ms: spec.cluster_idle_timeout_ms,
+        max_connection_lifetime_ms: spec.cluster_max_connection_lifetime_ms,
+        load_balancer: spec.load_balancer.as_ref(),
+        circuit_breakers: &spec.circuit_breakers,
+        keepalive: spec.keepalive.as_ref(),
+        health_checks: &spec.health_checks,
+        outlier_detection: spec.outlier_detection.as_deref(),
+        dns_type: spec.dns_type.as_deref(),
+        respect_dns_ttl: spec.respect_dns_ttl,
+        enable_ipv4: spec.enable_ipv4,
+        enable_ipv6: spec.enable_ipv6,
+        cluster_tag: spec.cluster_tag.as_deref(),
+        stats_name: spec.stats_name.as_deref(),
+    }
+}
+
+fn time(path: &str, milliseconds: i64, problems: &mut Vec<Problem>) -> Result<Duration, Problem> {
+    match u64::try_from(milliseconds) {
+        Ok(milliseconds) => Ok(duration::milliseconds(path, milliseconds, problems)),
+        Err(_) => Err(invalid(
+            path,
+            "a time cannot be negative; 0 switches the limit off",
+        )),
+    }
+}
+
+fn invalid(path: &str, message: &str) -> Problem {
+    error(
+        "Invalid",
+        path,
+        format!("{message}; nothing of this Mapping is served"),
+    )
+}
+
+/// Something that is left out, while the rest is served.
+fn left_out(path: &str, message: &str) -> Problem {
+    warning("Invalid", path, format!("{message}; it is left out"))
+}
+
+fn check_regex(path: &str, pattern: &str) -> Result<(), Problem> {
+    match regex::flaw(pattern) {
+        Some(flaw) => Err(error(
+            "InvalidRegex",
+            path,
+            format!("{pattern:?} {flaw}; nothing of this Mapping is served"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Envoy refuses control characters in what becomes part of a request.
+fn check_text(path: &str, text: &str) -> Result<(), Problem> {
+    if text.chars().any(char::is_control) {
+        return Err(invalid(path, "there is a control character in it"));
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Labels of requests: how they are described to a rate limit service.
+
+use std::collections::BTreeMap;
+
+use nuncio_crds::field::{LabelGroup, LabelSpecifier};
+use nuncio_ir::{RateLimit, RateLimitPart};
+
+use super::left_out;
+use crate::{
+    reconcile::{is_header_name, notice},
+    report::Problem,
+};
+
+/// The domain of a RateLimitService that does not say another.
+const DOMAIN: &str = "ambassador";
+
+/// One description for each group of the domain.
+pub(super) fn rate_limits(
+    labels: &BTreeMap<String, Vec<LabelGroup>>,
+    problems: &mut Vec<Problem>,
+) -> Vec<RateLimit> {
+    for domain in labels.keys().filter(|domain| *domain != DOMAIN) {
+        let message = format!(
+            "no rate limit service asks for domain {domain:?}; that of one that names none is {DOMAIN:?}"
+        );
+        problems.push(notice(
+            "WithoutEffect",
+            &format!("spec.labels.{domain}"),
+            message,
+        ));
+    }
+    let groups = labels.get(DOMAIN).into_iter().flatten();
+    let mut limits = Vec::new();
+    for (index, LabelGroup(group)) in groups.enumerate() {
+        let path = format!("spec.labels.{DOMAIN}[{index}]");
+        if group.len() > 1 {
+            problems.push(left_out(&path, "a group of labels has one name"));
+            continue;
+        }
+        let specifiers = group.iter().flat_map(|(name, list)| {
+            let place = |(at, specifier)| (format!("{path}.{name}[{at}]"), specifier);
+            list.iter().enumerate().map(place).collect::<Vec<_>>()
+        });
+        let mut parts = Vec::new();
+        for (path, specifier) in specifiers {
+            match part(specifier) {
+                Ok(part) => parts.push(part),
+                Err(flaw) => problems.push(left_out(&path, flaw)),
+            }
+        }
+        if !parts.is_empty() {
+            limits.push(RateLimit { parts });
+        }
+    }
+    limits
+}
+
+fn part(specifier: &LabelSpecifier) -> Result<RateLimitPart, &'static str> {
+    if specifier.source_cluster.is_some() {
+        return Ok(RateLimitPart::SourceCluster);
+    }
+    if specifier.destination_cluster.is_some() {
+        return Ok(RateLimitPart::DestinationCluster);
+    }
+    if specifier.remote_address.is_some() {
+        return Ok(RateLimitPart::RemoteAddress);
+    }
+    if let Some(generic) = &specifier.generic_key {
+        let key = generic.key.clone().filter(|key| !key.is_empty());
+        return if generic.value.is_empty() {
+            Err("a label has a value")
+        } else {
+            Ok(RateLimitPart::Fixed {
+                key: key.unwrap_or_else(|| "generic_key".to_owned()),
+                value: generic.value.clone(),
+            })
+        };
+    }
+    let Some(headers) = &specifier.request_headers else {
+        return Err(
+            "it is none of source_cluster, destination_cluster, remote_address, request_headers and generic_key",
+        );
+    };
+    let name = headers
+        .header_name
+        .strip_prefix(':')
+        .unwrap_or(&headers.header_name);
+    if headers.key.is_empty() || !is_header_name(name) {
+        return Err("a label of a header has a key and the name of a header");
+    }
+    Ok(RateLimitPart::Header {
+        key: headers.key.clone(),
+        header: headers.header_name.to_ascii_lowercase(),
+        optional: headers.omit_if_not_present == Some(true),
+    })
+}

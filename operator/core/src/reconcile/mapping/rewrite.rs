@@ -1,0 +1,41 @@
+//! Changes of the path.
+
+use nuncio_crds::{field::RegexMap, v3alpha1::MappingSpec};
+use nuncio_ir::Rewrite;
+
+use super::{check_regex, check_text, invalid};
+use crate::{reconcile::regex, report::Problem};
+
+/// What the Mapping itself says: `regex_rewrite`, else `rewrite`; `None`: nothing.
+pub(super) fn own(spec: &MappingSpec) -> Result<Option<Rewrite>, Problem> {
+    if let Some(map) = &spec.regex_rewrite {
+        return regex_map("spec.regex_rewrite", map).map(Some);
+    }
+    match spec.rewrite.as_deref() {
+        None => Ok(None),
+        Some("") => Ok(Some(Rewrite::Keep)),
+        Some(text) => {
+            check_text("spec.rewrite", text)?;
+            Ok(Some(Rewrite::Prefix(text.to_owned())))
+        }
+    }
+}
+
+/// A pattern and its replacement, both as Envoy takes them.
+pub(super) fn regex_map(path: &str, map: &RegexMap) -> Result<Rewrite, Problem> {
+    let pattern = map.pattern.clone().unwrap_or_default();
+    let substitution = map.substitution.clone().unwrap_or_default();
+    let (of_pattern, of_substitution) = (format!("{path}.pattern"), format!("{path}.substitution"));
+    if pattern.is_empty() {
+        return Err(invalid(&of_pattern, "the pattern is empty"));
+    }
+    check_regex(&of_pattern, &pattern)?;
+    check_text(&of_substitution, &substitution)?;
+    if let Some(flaw) = regex::substitution_flaw(&pattern, &substitution) {
+        return Err(invalid(&of_substitution, &flaw));
+    }
+    Ok(Rewrite::Regex {
+        pattern,
+        substitution,
+    })
+}

@@ -1,0 +1,474 @@
+//! Linking of an upstream: the Service that a Mapping's host means, the cluster that follows, and its endpoints.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use nuncio_ir::{ClientTls, Cluster, Discovery, Endpoints};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    object::ObjectRef,
+    reconcile::{
+        ClusterSettings, EndpointSlice, Name, Origination, Resolver, ResolverKind, Service,
+        Upstream,
+    },
+    report::{ConditionType, Problem, Severity},
+};
+
+/// Identity of a set of endpoints: a Service and the port of it that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::store) struct EndpointsKey {
+    pub(in crate::store) service: Name,
+    pub(in crate::store) port: u16,
+}
+
+impl EndpointsKey {
+    /// The resource name.
+    pub(in crate::store) fn resource(&self) -> Arc<str> {
+        format!(
+            "k8s/{}/{}/{}",
+            self.service.namespace, self.service.name, self.port
+        )
+        .into()
+    }
+}
+
+/// What is known of what an upstream refers to.
+pub(in crate::store) struct Known<'a> {
+    pub(in crate::store) services: &'a BTreeMap<Name, Arc<Service>>,
+    /// Whether a namespace has any Service at all: then `a.b` with `b` that namespace can only mean a Service.
+    pub(in crate::store) has_services: &'a dyn Fn(&str) -> bool,
+    /// Whether every Service there is is known.
+    pub(in crate::store) complete: bool,
+    /// What a resolver's name means.
+    pub(in crate::store) resolver: &'a dyn Fn(&str) -> Option<ResolverKind>,
+    /// TLS to upstreams as a TLSContext says, or why there is none; `None`: there is no such TLSContext.
+    pub(in crate::store) context: &'a dyn Fn(&Name) -> Option<Result<ClientTls, String>>,
+}
+
+/// The cluster of an upstream, with the endpoints that it needs and what is wrong with it.
+pub(in crate::store) struct Linked {
+    pub(in crate::store) cluster: Cluster,
+    pub(in crate::store) endpoints: Option<EndpointsKey>,
+    pub(in crate::store) problems: Vec<Problem>,
+}
+
+/// Links an upstream. Equal results for equal settings, whoever asks: clusters are shared.
+pub(in crate::store) fn link(upstream: &Upstream, known: &Known<'_>) -> Linked {
+    let mut problems = Vec::new();
+    let resolver = match &upstream.resolver {
+        Resolver::Service => Some(ResolverKind::Service),
+        Resolver::Endpoints => Some(ResolverKind::Endpoints),
+        Resolver::Named(name) => (known.resolver)(name),
+    };
+    let mut found = find(upstream, known, resolver, &mut problems);
+    let tls = tls(upstream, known, &mut problems);
+    let has_flaw = tls.is_err() || resolver.is_none();
+    if let (Resolver::Named(name), None) = (&upstream.resolver, resolver) {
+        problems.push(unresolved("ResolverNotFound", "spec.resolver", format!("there is no resolver {name:?}; kubernetes-service, endpoint and kubernetes-endpoint are built in; requests are answered with 503")));
+    }
+    let name: Arc<str> = cluster_name(upstream, &found.target, found.endpoints.is_some()).into();
+    if has_flaw {
+        // anything else would lead somewhere that was not meant, or there without the TLS that was
+        found.discovery = Discovery::Nowhere;
+        found.endpoints = None;
+    }
+    let settings = &upstream.settings;
+    let several = !matches!(found.discovery, Discovery::Static { .. });
+    let by_endpoints = matches!(found.discovery, Discovery::Endpoints(_));
+    if settings.balancer.is_some() && !several {
+        problems.push(without_endpoints(
+            "spec.load_balancer",
+            "there is one address to choose from",
+        ));
+    }
+    if !settings.health_checks.is_empty() && !by_endpoints && !has_flaw {
+        problems.push(without_endpoints(
+            "spec.health_checks",
+            "addresses are not checked",
+        ));
+    }
+    let stat_name = settings.stat_name.clone();
+    let stat_name = stat_name.unwrap_or_else(|| format!("{}_{}", found.target, upstream.port));
+    Linked {
+        cluster: Cluster {
+            name,
+            stat_name: self::stat_name(&stat_name),
+            discovery: found.discovery,
+            tls: tls.ok().flatten(),
+            http2: upstream.http2,
+            connect_timeout: settings.connect_timeout,
+            idle_timeout: settings.idle_timeout,
+            max_connection_lifetime: settings.max_connection_lifetime,
+            balancer: settings.balancer.filter(|_| several).unwrap_or_default(),
+            circuit_breakers: settings.circuit_breakers.clone(),
+            keepalive: settings.keepalive,
+            health_checks: if by_endpoints {
+                settings.health_checks.clone()
+            } else {
+                Vec::new()
+            },
+            outlier_detection: settings.outlier_detection,
+        },
+        endpoints: found.endpoints,
+        problems,
+    }
+}
+
+/// Where an upstream is found.
+struct Location {
+    discovery: Discovery,
+    endpoints: Option<EndpointsKey>,
+    /// What it is called.
+    target: String,
+}
+
+fn find(
+    upstream: &Upstream,
+    known: &Known<'_>,
+    resolver: Option<ResolverKind>,
+    problems: &mut Vec<Problem>,
+) -> Location {
+    let by_endpoints = resolver == Some(ResolverKind::Endpoints);
+    let settings = &upstream.settings;
+    let at = |target: String, discovery| Location {
+        discovery,
+        endpoints: None,
+        target,
+    };
+    let dns = |host: &str| Discovery::Dns {
+        host: host.to_owned(),
+        port: upstream.port,
+        family: settings.dns_family,
+        logical: settings.logical_dns,
+        respect_ttl: settings.respect_dns_ttl,
+    };
+    let endpoints = |name: &Name| {
+        let key = EndpointsKey {
+            service: name.clone(),
+            port: upstream.port,
+        };
+        Location {
+            discovery: Discovery::Endpoints(key.resource()),
+            endpoints: Some(key),
+            target: format!("{}.{}", name.name, name.namespace),
+        }
+    };
+    if let Some(address) = upstream.address {
+        let discovery = Discovery::Static {
+            address,
+            port: upstream.port,
+        };
+        return at(upstream.host.clone(), discovery);
+    }
+    if let Some(name) = &upstream.service
+        && let Some(service) = known.services.get(name)
+    {
+        let target = format!("{}.{}", name.name, name.namespace);
+        check_port(name, service, upstream.port, problems);
+        return match (&service.external_name, service.cluster_ip) {
+            (Some(external), _) => at(target, dns(external)),
+            (None, Some(address)) if !by_endpoints => {
+                let port = upstream.port;
+                at(target, Discovery::Static { address, port })
+            }
+            // a headless Service has no address but those of its pods
+            (None, _) => endpoints(name),
+        };
+    }
+    if let Some(name) = upstream.service.as_ref().filter(|_| by_endpoints) {
+        problems.push(not_found(
+            name,
+            "no endpoints are known, so requests are answered with 503",
+        ));
+        return endpoints(name);
+    }
+    if let Some(name) = &upstream.service
+        && known.complete
+        && (upstream.only_service || (known.has_services)(&name.namespace))
+    {
+        problems.push(not_found(
+            name,
+            "requests go to whatever DNS says, and are answered with 503 if it says nothing",
+        ));
+    }
+    at(upstream.host.clone(), dns(&upstream.host))
+}
+
+/// How TLS is originated; an error when it cannot be as it was asked for.
+fn tls(
+    upstream: &Upstream,
+    known: &Known<'_>,
+    problems: &mut Vec<Problem>,
+) -> Result<Option<ClientTls>, ()> {
+    let name = match &upstream.tls {
+        Origination::None => return Ok(None),
+        Origination::Plain => return Ok(Some(ClientTls::default())),
+        Origination::Context(name) => name,
+    };
+    match (known.context)(name) {
+        Some(Ok(tls)) => Ok(Some(tls)),
+        // as version v2 could have it
+        None if &*name.name == "true" => Ok(Some(ClientTls::default())),
+        None => {
+            problems.push(unresolved(
+                "TLSContextNotFound",
+                "spec.tls",
+                format!(
+                    "there is no TLSContext {:?}; requests are answered with 503 until it exists",
+                    name.name
+                ),
+            ));
+            Err(())
+        }
+        Some(Err(reason)) => {
+            problems.push(unresolved("InvalidTLSContext", "spec.tls", format!("TLSContext {:?} cannot be used: {reason}; requests are answered with 503 until it is mended", name.name)));
+            Err(())
+        }
+    }
+}
+
+/// `TARGET:PORT`, then what differs from the ordinary: readable, and different for different settings.
+fn cluster_name(upstream: &Upstream, target: &str, endpoints: bool) -> String {
+    let mut name = if target.contains(':') {
+        format!("[{target}]:{}", upstream.port)
+    } else {
+        format!("{target}:{}", upstream.port)
+    };
+    if endpoints {
+        name.push_str("/endpoints");
+    }
+    match &upstream.tls {
+        Origination::None => {}
+        Origination::Plain => name.push_str("/tls"),
+        Origination::Context(context) => {
+            name.push_str(&format!("/tls/{}/{}", context.namespace, context.name));
+        }
+    }
+    if upstream.http2 {
+        name.push_str("/h2");
+    }
+    let mut other = described(&upstream.settings);
+    if let Resolver::Named(resolver) = &upstream.resolver
+        && !["kubernetes-service", "endpoint", "kubernetes-endpoint"].contains(&&**resolver)
+    {
+        other.push_str(&format!("resolver={resolver};"));
+    }
+    if !other.is_empty() {
+        name.push_str(&format!("/{:08x}", xxh3_64(other.as_bytes()) >> 32));
+    }
+    name
+}
+
+/// What differs from the default, as text that is the same for the same settings in every release.
+fn described(settings: &ClusterSettings) -> String {
+    let default = ClusterSettings::default();
+    let mut text = String::new();
+    let mut add = |name: &str, value: &dyn std::fmt::Debug, differs: bool| {
+        if differs {
+            text.push_str(&format!("{name}={value:?};"));
+        }
+    };
+    let s = settings;
+    add(
+        "connect",
+        &s.connect_timeout,
+        s.connect_timeout != default.connect_timeout,
+    );
+    let has_dns = (s.dns_family, s.logical_dns) != (default.dns_family, default.logical_dns);
+    add("dns", &(s.dns_family, s.logical_dns), has_dns);
+    add("ttl", &s.respect_dns_ttl, s.respect_dns_ttl);
+    add("idle", &s.idle_timeout, s.idle_timeout.is_some());
+    add(
+        "lifetime",
+        &s.max_connection_lifetime,
+        s.max_connection_lifetime.is_some(),
+    );
+    add("lb", &s.balancer, s.balancer.is_some());
+    add(
+        "breakers",
+        &s.circuit_breakers,
+        !s.circuit_breakers.is_empty(),
+    );
+    add("keepalive", &s.keepalive, s.keepalive.is_some());
+    add("health", &s.health_checks, !s.health_checks.is_empty());
+    add(
+        "outlier",
+        &s.outlier_detection,
+        s.outlier_detection.is_some(),
+    );
+    add("stat", &s.stat_name, s.stat_name.is_some());
+    add("tag", &s.tag, s.tag.is_some());
+    text
+}
+
+fn without_endpoints(path: &str, why: &str) -> Problem {
+    Problem {
+        condition: ConditionType::Accepted,
+        ..unresolved(
+            "NeedsEndpoints",
+            path,
+            format!(
+                "{why}: requests go to the address of the Service; set resolver: endpoint to have them go to its pods; it is left out"
+            ),
+        )
+    }
+}
+
+fn unresolved(reason: &'static str, path: &str, message: String) -> Problem {
+    Problem {
+        severity: Severity::Warning,
+        condition: ConditionType::ResolvedRefs,
+        reason,
+        path: path.to_owned(),
+        message,
+    }
+}
+
+/// Dots and colons separate the parts of a statistic's name, so they cannot be part of one.
+fn stat_name(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '_' {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect()
+}
+
+fn check_port(name: &Name, service: &Service, port: u16, problems: &mut Vec<Problem>) {
+    if service.external_name.is_some()
+        || service.ports.is_empty()
+        || service.ports.contains_key(&port)
+    {
+        return;
+    }
+    let ports: Vec<String> = service.ports.keys().map(ToString::to_string).collect();
+    problems.push(Problem {
+        severity: Severity::Warning,
+        condition: ConditionType::ResolvedRefs,
+        reason: "PortNotFound",
+        path: "spec.service".to_owned(),
+        message: format!(
+            "Service {name} has no TCP port {port}, only {}; requests go to {port} all the same and will probably fail",
+            ports.join(", ")
+        ),
+    });
+}
+
+fn not_found(name: &Name, instead: &str) -> Problem {
+    Problem {
+        severity: Severity::Warning,
+        condition: ConditionType::ResolvedRefs,
+        reason: "ServiceNotFound",
+        path: "spec.service".to_owned(),
+        message: format!(
+            "there is no Service {:?} in namespace {:?}; {instead}",
+            name.name, name.namespace
+        ),
+    }
+}
+
+/// The addresses behind a port of a Service: those that are ready, or else those that still serve while they end,
+/// as kube-proxy does it (KEP-1669).
+pub(in crate::store) fn endpoints<'a>(
+    key: &EndpointsKey,
+    service: Option<&Service>,
+    slices: &(impl Iterator<Item = &'a EndpointSlice> + Clone),
+) -> Endpoints {
+    let port_name = service.and_then(|service| service.ports.get(&key.port));
+    let addresses = |ready: bool| {
+        let mut addresses: Vec<SocketAddr> = slices
+            .clone()
+            .filter_map(|slice| {
+                // an EndpointSlice names its ports as the Service does; without such a port the number is the pod's
+                let port = match port_name {
+                    Some(name) => slice.ports.get(name).copied(),
+                    None => slice.ports.values().copied().find(|port| *port == key.port),
+                }?;
+                let addresses = if ready {
+                    &slice.ready
+                } else {
+                    &slice.terminating
+                };
+                Some(
+                    addresses
+                        .iter()
+                        .map(move |address| SocketAddr::new(*address, port)),
+                )
+            })
+            .flatten()
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    };
+    let ready = addresses(true);
+    Endpoints {
+        name: key.resource(),
+        addresses: if ready.is_empty() {
+            addresses(false)
+        } else {
+            ready
+        },
+    }
+}
+
+/// Objects by what they refer to.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Users {
+    by_name: BTreeMap<Name, std::collections::BTreeSet<ObjectRef>>,
+    /// Grows whenever a name appears or disappears.
+    generation: u64,
+}
+
+impl Users {
+    pub(in crate::store) fn add(&mut self, name: &Name, user: &ObjectRef) {
+        if !self.by_name.contains_key(name) {
+            self.generation += 1;
+        }
+        let users = self.by_name.entry(name.clone()).or_default();
+        users.insert(user.clone());
+    }
+
+    pub(in crate::store) fn remove(&mut self, name: &Name, user: &ObjectRef) {
+        if let Some(users) = self.by_name.get_mut(name) {
+            users.remove(user);
+            if users.is_empty() {
+                self.generation += 1;
+                self.by_name.remove(name);
+            }
+        }
+    }
+
+    /// Who refers to this.
+    pub(in crate::store) fn of(&self, name: &Name) -> impl Iterator<Item = &ObjectRef> {
+        self.by_name.get(name).into_iter().flatten()
+    }
+
+    /// Who refers to anything in this namespace.
+    pub(in crate::store) fn of_namespace<'a>(
+        &'a self,
+        namespace: &'a Arc<str>,
+    ) -> impl Iterator<Item = &'a ObjectRef> {
+        let first = Name {
+            namespace: namespace.clone(),
+            name: "".into(),
+        };
+        self.by_name
+            .range(first..)
+            .take_while(move |(name, _)| name.namespace == *namespace)
+            .flat_map(|(_, users)| users)
+    }
+
+    /// Everything that anybody refers to.
+    pub(in crate::store) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.by_name.keys()
+    }
+
+    /// The same as before if [`Users::names`] is.
+    pub(in crate::store) const fn generation(&self) -> u64 {
+        self.generation
+    }
+}

@@ -1,0 +1,331 @@
+//! How the members of a group share its requests: the routes of the group, and what is wrong with its members. Pure.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use nuncio_ir::{Action, Mirror, Route};
+
+use super::{GroupKey, combine};
+use crate::{
+    object::ObjectRef,
+    reconcile::{Mapping, Role},
+    report::{Problem, Severity},
+};
+
+/// A member with the cluster that its upstream has become.
+pub(in crate::store) struct Member<'a> {
+    pub(in crate::store) object: &'a ObjectRef,
+    pub(in crate::store) mapping: &'a Mapping,
+    /// None for a redirect.
+    pub(in crate::store) cluster: Option<Arc<str>>,
+}
+
+/// What becomes of the members of a group.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Shared {
+    /// In order.
+    pub(in crate::store) routes: Vec<Arc<Route>>,
+    pub(in crate::store) problems: BTreeMap<ObjectRef, Vec<Problem>>,
+    pub(in crate::store) idle: BTreeSet<ObjectRef>,
+}
+
+impl Shared {
+    fn say(
+        &mut self,
+        member: &Member<'_>,
+        severity: Severity,
+        reason: &'static str,
+        path: &str,
+        message: String,
+    ) {
+        self.problems
+            .entry(member.object.clone())
+            .or_default()
+            .push(Problem::accepted(severity, reason, path, message));
+    }
+
+    /// A member of which nothing is served, because another comes first.
+    fn refuse(&mut self, member: &Member<'_>, path: &str, message: &str) {
+        self.say(
+            member,
+            Severity::Warning,
+            "GroupConflict",
+            path,
+            format!("{message}; nothing of this Mapping is served"),
+        );
+        self.idle.insert(member.object.clone());
+    }
+}
+
+/// The routes of a group, in order, and what is wrong with its members. The first that is no shadow decides whether the
+/// group redirects.
+pub(in crate::store) fn share(key: &GroupKey, members: &[Member<'_>]) -> Shared {
+    let mut shared = Shared::default();
+    let is_shadow = |member: &&Member<'_>| member.mapping.role == Role::Shadow;
+    let shadow = shadow(members.iter().filter(is_shadow), &mut shared);
+    let mut others = members
+        .iter()
+        .filter(|member| !is_shadow(member))
+        .peekable();
+    if others.peek().is_none() {
+        for member in members.iter().filter(is_shadow) {
+            shared.idle.insert(member.object.clone());
+            shared.say(
+                member,
+                Severity::Warning,
+                "NothingToShadow",
+                "spec.shadow",
+                "no other Mapping has this match, so there are no requests to copy".to_owned(),
+            );
+        }
+        return shared;
+    }
+    if let Some(first) = others.peek().copied()
+        && let Role::Redirect(redirect) = &first.mapping.role
+    {
+        let name = route_name(first);
+        let mut route = Route::new(name, key.path.clone(), Action::Redirect(redirect.clone()));
+        condition(&mut route, key, first.mapping);
+        shared.routes.push(Arc::new(route));
+        for member in others.skip(1) {
+            let message = format!(
+                "{} has the same match, comes first by name and redirects",
+                first.object
+            );
+            shared.refuse(member, "spec.prefix", &message);
+        }
+        if let Some(shadow) = shadow {
+            shared.refuse(
+                shadow,
+                "spec.shadow",
+                &format!(
+                    "{} redirects, so there are no requests to copy",
+                    first.object
+                ),
+            );
+        }
+        return shared;
+    }
+    let mut forwarding = Vec::new();
+    for member in others {
+        if matches!(member.mapping.role, Role::Redirect(_)) {
+            let message =
+                "other Mappings with the same match come first by name and forward requests";
+            shared.refuse(member, "spec.host_redirect", message);
+        } else {
+            forwarding.push(member);
+        }
+    }
+    forward(key, &forwarding, shadow, &mut shared);
+    shared
+}
+
+/// The shadow of a group: the first by name.
+fn shadow<'a, 'b: 'a>(
+    mut shadows: impl Iterator<Item = &'a Member<'b>>,
+    shared: &mut Shared,
+) -> Option<&'a Member<'b>> {
+    let first = shadows.next()?;
+    for member in shadows {
+        let message = format!(
+            "{} is a shadow with the same match and comes first by name",
+            first.object
+        );
+        shared.refuse(member, "spec.shadow", &message);
+    }
+    Some(first)
+}
+
+fn forward(
+    key: &GroupKey,
+    members: &[&Member<'_>],
+    shadow: Option<&Member<'_>>,
+    shared: &mut Shared,
+) {
+    let weights: Vec<Option<u32>> = members.iter().map(|member| member.mapping.weight).collect();
+    let shares = shares(&weights);
+    let common = combine::combine(members, &mut |member, path, message| {
+        shared.say(member, Severity::Warning, "GroupConflict", path, message);
+    });
+    let mirrors: Vec<Mirror> = shadow
+        .and_then(|shadow| {
+            Some(Mirror {
+                cluster: shadow.cluster.clone()?,
+                percentage: shadow.mapping.weight.unwrap_or(100).min(100),
+            })
+        })
+        .into_iter()
+        .collect();
+    if let Some(sum) = shares.over {
+        for member in members {
+            shared.say(member, Severity::Warning, "WeightsExceedHundred", "spec.weight", format!("the weights of the {} Mappings with this match add up to {sum}; requests are shared in proportion to them", members.len()));
+        }
+    }
+    for (index, member) in members.iter().enumerate() {
+        let gets_something = shares.percentages.iter().any(|(found, _)| *found == index);
+        if !gets_something {
+            shared.idle.insert(member.object.clone());
+            shared.say(
+                member,
+                Severity::Notice,
+                "NoShare",
+                "spec.weight",
+                "it gets no requests: its weight is zero, or others have all of it".to_owned(),
+            );
+        }
+    }
+    for (index, percentage) in shares.percentages {
+        let member = members[index];
+        let Some(cluster) = member.cluster.clone() else {
+            continue;
+        };
+        let mut forward = common.forward(member.mapping);
+        forward.cluster = cluster;
+        forward.mirrors.clone_from(&mirrors);
+        let action = Action::Forward(forward.into());
+        let mut route = Route::new(route_name(member), key.path.clone(), action);
+        condition(&mut route, key, member.mapping);
+        route.percentage = (percentage < 100).then_some(percentage);
+        shared.routes.push(Arc::new(route));
+    }
+}
+
+fn route_name(member: &Member<'_>) -> String {
+    format!("{}/{}", member.object.namespace, member.object.name)
+}
+
+fn condition(route: &mut Route, key: &GroupKey, mapping: &Mapping) {
+    route.case_sensitive = mapping.case_sensitive;
+    route.headers.clone_from(&key.headers);
+    route.authority = key.authority();
+    route.query.clone_from(&key.query);
+}
+
+/// How the requests of a group are shared.
+#[derive(Debug, PartialEq, Eq)]
+struct Shares {
+    /// Index of a member and the percentage of requests *that reach its route* by position: each route takes those
+    /// whose random number is below its cumulated percentage, and leaves the others to the next.
+    percentages: Vec<(usize, u32)>,
+    /// Sum of the weights, if it is above 100.
+    over: Option<u64>,
+}
+
+/// Members with a weight come first and get it; the others share what is left. A lone member gets everything.
+/// Weights that add up to less than 100, with nobody to share the rest, leave it to less specific routes. Envoy
+/// draws one random number per request, so that cumulated percentages give each its share.
+fn shares(weights: &[Option<u32>]) -> Shares {
+    if weights.len() == 1 {
+        return Shares {
+            percentages: vec![(0, 100)],
+            over: None,
+        };
+    }
+    let sum: u64 = weights
+        .iter()
+        .flatten()
+        .map(|weight| u64::from(*weight))
+        .sum();
+    let over = (sum > 100).then_some(sum);
+    let scale = |cumulated: u64| -> u32 {
+        let percentage = if over.is_some() {
+            cumulated * 100 / sum
+        } else {
+            cumulated
+        };
+        u32::try_from(percentage).unwrap_or(100).min(100)
+    };
+    let mut percentages = Vec::new();
+    let mut cumulated = 0;
+    for (index, weight) in weights.iter().enumerate() {
+        if let Some(weight) = weight {
+            cumulated += u64::from(*weight);
+            percentages.push((index, scale(cumulated)));
+        }
+    }
+    let rest: Vec<usize> = (0..weights.len())
+        .filter(|index| weights[*index].is_none())
+        .collect();
+    let left = 100_u64.saturating_sub(cumulated);
+    for (position, index) in rest.iter().enumerate() {
+        let last = position + 1 == rest.len();
+        let share = round_half_even(left, rest.len() as u64) * (position as u64 + 1);
+        percentages.push((*index, if last { 100 } else { scale(cumulated + share) }));
+    }
+    // nobody reaches what comes after a full share, and a share of nothing needs no route
+    let mut taken = 0;
+    percentages.retain(|(_, percentage)| {
+        let keep = *percentage > taken;
+        taken = taken.max(*percentage);
+        keep
+    });
+    Shares { percentages, over }
+}
+
+fn round_half_even(numerator: u64, denominator: u64) -> u64 {
+    let (quotient, remainder) = (numerator / denominator, numerator % denominator);
+    match (remainder * 2).cmp(&denominator) {
+        Ordering::Less => quotient,
+        Ordering::Greater => quotient + 1,
+        Ordering::Equal => quotient + quotient % 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn percentages(weights: &[Option<u32>]) -> Vec<(usize, u32)> {
+        shares(weights).percentages
+    }
+
+    #[test]
+    fn members_without_weight_share_what_is_left() {
+        assert_eq!(percentages(&[Some(10), None]), [(0, 10), (1, 100)]);
+        assert_eq!(percentages(&[None, Some(10)]), [(1, 10), (0, 100)]);
+        assert_eq!(
+            percentages(&[Some(10), Some(40), None]),
+            [(0, 10), (1, 50), (2, 100)]
+        );
+        assert_eq!(
+            percentages(&[None, None, None]),
+            [(0, 33), (1, 66), (2, 100)]
+        );
+        assert_eq!(
+            percentages(&[Some(75), None, None]),
+            [(0, 75), (1, 87), (2, 100)]
+        );
+    }
+
+    #[test]
+    fn weights_below_a_hundred_leave_the_rest_to_others() {
+        assert_eq!(percentages(&[Some(10), Some(20)]), [(0, 10), (1, 30)]);
+    }
+
+    #[test]
+    fn a_lone_member_gets_everything_whatever_its_weight() {
+        assert_eq!(percentages(&[Some(0)]), [(0, 100)]);
+        assert_eq!(percentages(&[Some(130)]), [(0, 100)]);
+    }
+
+    #[test]
+    fn no_share_needs_no_route() {
+        assert_eq!(percentages(&[Some(0), None]), [(1, 100)]);
+        assert_eq!(percentages(&[Some(100), None]), [(0, 100)]);
+        assert_eq!(percentages(&[Some(0), Some(0)]), []);
+    }
+
+    #[test]
+    fn weights_above_a_hundred_are_shares_in_proportion() {
+        let shares = shares(&[Some(60), Some(140), None]);
+        assert_eq!(shares.percentages, [(0, 30), (1, 100)]);
+        assert_eq!(shares.over, Some(200));
+        assert_eq!(
+            percentages(&[Some(u32::MAX), Some(u32::MAX)]),
+            [(0, 50), (1, 100)]
+        );
+    }
+}

@@ -1,0 +1,507 @@
+//! Linking of a socket: which Listener owns it, which Hosts it takes, and the chains and tables that follow.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use nuncio_ir::{
+    self as ir, ChainAction, Insecure, ListenerKey, ServerTls, TableKey, TlsVersion, Transport,
+};
+
+use crate::store::{NoTls, tcp_mapping::TcpGroup};
+use crate::{
+    glob,
+    object::ObjectRef,
+    reconcile::{Host, InsecureAction, Listener, Namespaces, SecurityModel},
+    report::{Problem, Severity},
+    selector::{LabelSet, Labels},
+};
+
+/// A Host as a socket sees it.
+#[derive(Clone)]
+pub(in crate::store) struct Candidate<'a> {
+    pub(in crate::store) object: &'a ObjectRef,
+    pub(in crate::store) host: &'a Host,
+    /// Termination of TLS, if it is set up; an error: it cannot be served.
+    pub(in crate::store) tls: Option<Result<ServerTls, NoTls>>,
+}
+
+/// What follows for one socket.
+#[derive(Debug, Default, PartialEq)]
+pub(in crate::store) struct Link {
+    pub(in crate::store) listener: Option<ir::Listener>,
+    /// Virtual hosts of each table, in order.
+    pub(in crate::store) tables: BTreeMap<TableKey, Table>,
+    /// Hosts that are served here.
+    pub(in crate::store) hosts: BTreeSet<ObjectRef>,
+    /// TCPMappings that are served here.
+    pub(in crate::store) tcp_mappings: BTreeSet<ObjectRef>,
+    /// What there is to say about the Listeners and Hosts concerned.
+    pub(in crate::store) problems: BTreeMap<ObjectRef, Vec<Problem>>,
+}
+
+/// Virtual hosts of a table.
+#[derive(Debug, Default, PartialEq)]
+pub(in crate::store) struct Table {
+    pub(in crate::store) virtual_hosts: Vec<VirtualHost>,
+    /// Domains that belong to other connections.
+    pub(in crate::store) misdirected: Vec<Arc<str>>,
+    /// Port at which the same is served by HTTP/3.
+    pub(in crate::store) http3: Option<u16>,
+}
+
+/// A virtual host, the routes of which are those attached to the Host.
+#[derive(Debug, PartialEq)]
+pub(in crate::store) struct VirtualHost {
+    pub(in crate::store) host: ObjectRef,
+    pub(in crate::store) domain: Arc<str>,
+    pub(in crate::store) insecure: Insecure,
+}
+
+/// What asks for a socket, and what could be served on it.
+pub(in crate::store) struct Demand<'a> {
+    /// Listeners, in their order: the first owns the socket.
+    pub(in crate::store) claims: Vec<(&'a ObjectRef, &'a Listener)>,
+    /// TCPMappings, by server name.
+    pub(in crate::store) tcp: Vec<TcpGroup<'a>>,
+    /// All Hosts, in their order: the first of a name owns the name.
+    pub(in crate::store) hosts: Vec<Candidate<'a>>,
+    /// Where sockets without an address of their own bind.
+    pub(in crate::store) address: IpAddr,
+    /// Whether one label of a selector is enough.
+    pub(in crate::store) loose: bool,
+    /// The Listener for HTTP/3 beside this socket, and the port at which clients reach it.
+    pub(in crate::store) http3: Option<(&'a ObjectRef, &'a Listener, u16)>,
+    /// Labels of namespaces, as far as they are known.
+    pub(in crate::store) namespace_labels: &'a BTreeMap<Arc<str>, Arc<Labels>>,
+    /// Whether any Mapping replaces the bodies of errors.
+    pub(in crate::store) replaces_errors: bool,
+}
+
+/// Links a socket. TCPMappings come before Hosts, and need no Listener.
+pub(in crate::store) fn link(key: ListenerKey, demand: &Demand<'_>) -> Link {
+    let mut link = Link::default();
+    let address = key.address.unwrap_or(demand.address);
+    let mut chains = link.tcp_chains(&demand.tcp);
+    let with_names = demand.tcp.iter().any(|group| group.server_name.is_some());
+    let Some(((owner, listener), losers)) = demand.claims.split_first() else {
+        link.listener = (!chains.is_empty()).then(|| ir::Listener {
+            key,
+            address,
+            stat_prefix: if with_names {
+                format!("ingress_tls_{}", key.port)
+            } else {
+                format!("ingress_tcp_{}", key.port)
+            },
+            proxy_protocol: false,
+            tls: with_names,
+            l7_depth: 0,
+            max_concurrent_streams: None,
+            replaces_errors: false,
+            chains,
+        });
+        return link;
+    };
+    for (loser, _) in losers {
+        link.say(
+            owner,
+            Severity::Notice,
+            "PortConflict",
+            "spec.port",
+            format!(
+                "port {} is also asked for by {loser}, which is not served",
+                key.port
+            ),
+        );
+        link.say(loser, Severity::Error, "PortConflict", "spec.port", format!("port {} belongs to {owner}, which comes first by name; nothing of this Listener is served", key.port));
+    }
+    if listener.http {
+        let bound: Vec<&Candidate<'_>> = demand
+            .hosts
+            .iter()
+            .filter(|host| takes(owner, listener, host, demand))
+            .collect();
+        if listener.tls {
+            chains.extend(link.tls_chains(key, listener, &bound, demand));
+        }
+        if key.transport == Transport::Tcp {
+            chains.extend(link.cleartext_chain(key, owner, listener, &bound, &demand.tcp));
+        }
+    }
+    if chains.is_empty() {
+        let (reason, message) = if listener.http {
+            (
+                "NoHosts",
+                "no Host is served on this Listener, so the port is not opened; check the namespace and labels of Hosts against hostBinding, and their TLS",
+            )
+        } else {
+            (
+                "NoTCPMappings",
+                "no TCPMapping is for this port, and without HTTP in its stack nothing else can be served, so the port is not opened",
+            )
+        };
+        link.say(owner, Severity::Warning, reason, "spec", message.to_owned());
+        return link;
+    }
+    link.listener = Some(ir::Listener {
+        key,
+        address,
+        stat_prefix: listener.stat_prefix.clone(),
+        proxy_protocol: listener.proxy,
+        tls: listener.tls || with_names,
+        l7_depth: listener.l7_depth,
+        max_concurrent_streams: listener.max_concurrent_streams,
+        replaces_errors: demand.replaces_errors,
+        chains,
+    });
+    link
+}
+
+/// Whether a Listener takes a Host.
+fn takes(
+    owner: &ObjectRef,
+    listener: &Listener,
+    host: &Candidate<'_>,
+    demand: &Demand<'_>,
+) -> bool {
+    let namespace = &host.object.namespace;
+    let is_near = match &listener.namespaces {
+        Namespaces::All => true,
+        Namespaces::Own => owner.namespace == *namespace,
+        Namespaces::Selected(selector) => {
+            // Kubernetes gives every namespace this one
+            let name = Labels::from([(
+                "kubernetes.io/metadata.name".to_owned(),
+                namespace.to_string(),
+            )]);
+            let known = demand.namespace_labels.get(namespace).map(AsRef::as_ref);
+            selector.matches(
+                &LabelSet::union(known.into_iter().chain([&name])),
+                demand.loose,
+            )
+        }
+    };
+    let labels = LabelSet::union([&host.host.labels]);
+    is_near && listener.host_selector.matches(&labels, demand.loose)
+}
+
+impl Link {
+    fn say(
+        &mut self,
+        object: &ObjectRef,
+        severity: Severity,
+        reason: &'static str,
+        path: &str,
+        message: String,
+    ) {
+        self.problems
+            .entry(object.clone())
+            .or_default()
+            .push(Problem::accepted(severity, reason, path, message));
+    }
+
+    /// One chain for each server name of TCPMappings, and one for those without.
+    fn tcp_chains(&mut self, groups: &[TcpGroup<'_>]) -> Vec<ir::FilterChain> {
+        let mut chains = Vec::new();
+        for group in groups {
+            let Some(proxy) = group.proxy() else { continue };
+            let tls = match &group.tls {
+                None => None,
+                Some(Ok(tls)) => Some(tls.clone()),
+                Some(Err(reason)) => {
+                    for member in &group.members {
+                        self.say(member.object, Severity::Warning, "NoCertificate", "spec.host", format!("{reason}, and without a certificate TLS cannot be ended; nothing of this TCPMapping is served"));
+                    }
+                    continue;
+                }
+            };
+            for member in &group.members {
+                if proxy
+                    .clusters
+                    .iter()
+                    .any(|(cluster, _)| *cluster == member.cluster)
+                {
+                    self.tcp_mappings.insert(member.object.clone());
+                }
+                let own = member.mapping.idle_timeout;
+                if own.is_some() && own != proxy.idle_timeout {
+                    self.say(member.object, Severity::Warning, "GroupConflict", "spec.idle_timeout_ms", "it holds for all TCPMappings of this port and host, and another says something else; what the last by name says is served".to_owned());
+                }
+            }
+            let server_name = group.server_name.as_deref();
+            chains.push(ir::FilterChain {
+                name: server_name.map_or_else(|| "tcp".to_owned(), |name| format!("tcp-{name}")),
+                server_names: server_names(server_name),
+                tls,
+                action: ChainAction::Tcp(proxy),
+            });
+        }
+        chains
+    }
+
+    /// One chain per server name. Hosts that differ only in the port share the chain of their name, if they also
+    /// share their certificate: a chain has one.
+    fn tls_chains(
+        &mut self,
+        key: ListenerKey,
+        listener: &Listener,
+        bound: &[&Candidate<'_>],
+        demand: &Demand<'_>,
+    ) -> Vec<ir::FilterChain> {
+        let tcp = demand.tcp.as_slice();
+        let mut by_name: BTreeMap<&Arc<str>, Vec<(&Candidate<'_>, &ServerTls)>> = BTreeMap::new();
+        let mut closed: BTreeSet<&Arc<str>> = BTreeSet::new();
+        for host in bound {
+            let tls = match &host.tls {
+                None => continue,
+                Some(Ok(tls)) => tls,
+                Some(Err(NoTls)) => {
+                    closed.insert(&host.host.server_name);
+                    continue;
+                }
+            };
+            if glob::is_server_name(&host.host.server_name) {
+                by_name
+                    .entry(&host.host.server_name)
+                    .or_default()
+                    .push((host, tls));
+            } else {
+                self.say(host.object, Severity::Warning, "WildcardNotForTLS", "spec.hostname", format!("TLS cannot be served for {:?}: a TLS server name is whole, or `*.` and a whole suffix; only cleartext is served", host.host.hostname));
+            }
+        }
+        let closed = closed.into_iter().filter(|name| {
+            let is_served = by_name.contains_key(*name) || taken(tcp, Some(name)).is_some();
+            // over UDP there is nothing to say: a name without a chain is refused
+            glob::is_server_name(name) && !is_served && key.transport == Transport::Tcp
+        });
+        let mut chains: Vec<ir::FilterChain> = closed.map(|name| closed_chain(name)).collect();
+        let others = OtherTerms::new(bound);
+        for (server_name, hosts) in by_name {
+            if let Some(taken) = taken(tcp, Some(server_name)) {
+                for (host, _) in hosts {
+                    self.say(host.object, Severity::Warning, "PortConflict", "spec.hostname", format!("TLS for {server_name:?} on port {} belongs to {taken}, since TCPMappings come first", key.port));
+                }
+                continue;
+            }
+            let (first, tls) = hosts[0];
+            if key.transport == Transport::Udp && !can_be_kept_by_quic(tls) {
+                for (host, _) in hosts {
+                    self.say(host.object, Severity::Notice, "NotForHTTP3", "spec.tls", "it is not served by HTTP/3, which is TLS 1.3 or later and where Envoy cannot be told the curves".to_owned());
+                }
+                continue;
+            }
+            let table = TableKey {
+                listener: key,
+                server_name: Some(server_name.clone()),
+            };
+            let mut entry = Table {
+                http3: demand
+                    .http3
+                    .filter(|_| can_be_kept_by_quic(tls))
+                    .filter(|(owner, listener, _)| takes(owner, listener, first, demand))
+                    .map(|(_, _, port)| port),
+                ..Table::default()
+            };
+            for (host, own) in &hosts {
+                if *own == tls {
+                    let insecure = insecure(listener, host.host.insecure, true);
+                    self.add(&mut entry, host, insecure);
+                } else {
+                    self.say(host.object, Severity::Warning, "ServerNameConflict", "spec.hostname", format!("TLS for {server_name:?} belongs to {}, which comes first by name and has another certificate or other settings", first.object));
+                }
+            }
+            let is_coalesced =
+                tls.alpn.iter().any(|protocol| protocol == "h2") || key.transport == Transport::Udp;
+            entry.misdirected = others.below(server_name, tls, &entry.virtual_hosts);
+            if &**server_name != "*" && is_coalesced {
+                entry.misdirected.insert(0, "*".into());
+            }
+            chains.push(ir::FilterChain {
+                name: format!("tls-{server_name}"),
+                server_names: server_names(Some(server_name)),
+                tls: Some(tls.clone()),
+                action: ChainAction::Http(table.clone()),
+            });
+            self.tables.insert(table, entry);
+        }
+        chains
+    }
+
+    /// The chain of connections without TLS. Where all requests are secure by decree but TLS is terminated here,
+    /// there is none: a cleartext request would pass for a secure one.
+    fn cleartext_chain(
+        &mut self,
+        key: ListenerKey,
+        owner: &ObjectRef,
+        listener: &Listener,
+        bound: &[&Candidate<'_>],
+        tcp: &[TcpGroup<'_>],
+    ) -> Option<ir::FilterChain> {
+        if let Some(taken) = taken(tcp, None) {
+            self.say(owner, Severity::Warning, "PortConflict", "spec.port", format!("connections without TLS belong to {taken}, which has no host and comes first; no Host is served to them"));
+            return None;
+        }
+        if listener.tls && listener.security_model == SecurityModel::Secure {
+            return None;
+        }
+        let is_reached = |host: &&Candidate<'_>| {
+            listener.security_model == SecurityModel::Xfp
+                || insecure(listener, host.host.insecure, false) != Insecure::Reject
+        };
+        if !bound.iter().any(is_reached) {
+            return None;
+        }
+        let mut entry = Table::default();
+        for host in bound {
+            // one that rejects has its virtual host too: what it rejects must not fall to a wildcard, and challenges of
+            // ACME are let through
+            let insecure = insecure(listener, host.host.insecure, false);
+            if insecure == Insecure::Reject && host.tls.is_none() {
+                self.say(host.object, Severity::Warning, "AllRejected", "spec.requestPolicy.insecure.action", format!("on port {} no request to this Host is secure, so all are rejected; without tlsSecret there is no TLS", key.port));
+            }
+            self.add(&mut entry, host, insecure);
+        }
+        let table = TableKey {
+            listener: key,
+            server_name: None,
+        };
+        self.tables.insert(table.clone(), entry);
+        Some(ir::FilterChain {
+            name: "cleartext".to_owned(),
+            server_names: Vec::new(),
+            tls: None,
+            action: ChainAction::Http(table),
+        })
+    }
+
+    /// Adds a virtual host, unless its name is taken.
+    fn add(&mut self, table: &mut Table, host: &Candidate<'_>, insecure: Insecure) {
+        let domain = &host.host.hostname;
+        match table
+            .virtual_hosts
+            .binary_search_by(|found| found.domain.cmp(domain))
+        {
+            Ok(taken) => {
+                let first = table.virtual_hosts[taken].host.clone();
+                let severity = Severity::Warning;
+                self.say(host.object, severity, "HostnameConflict", "spec.hostname", format!("{domain:?} belongs to {first}, which comes first by name; where both could be served, only that one is"));
+            }
+            Err(place) => {
+                self.hosts.insert(host.object.clone());
+                table.virtual_hosts.insert(
+                    place,
+                    VirtualHost {
+                        host: host.object.clone(),
+                        domain: domain.clone(),
+                        insecure,
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Whether HTTP/3 can keep to the terms of a Host: QUIC begins with TLS 1.3 (RFC 9001, 4.2), and Envoy's has its own
+/// curves.
+fn can_be_kept_by_quic(tls: &ServerTls) -> bool {
+    let parameters = &tls.parameters;
+    parameters.max.is_none_or(|max| max >= TlsVersion::V1_3) && parameters.curves.is_empty()
+}
+
+/// Hosts by the terms of their TLS. A client that is let in for a name with a wildcard must not reach a Host with
+/// terms of its own, such as client certificates, by naming that one in its requests.
+struct OtherTerms<'a> {
+    all: &'a [&'a Candidate<'a>],
+    /// Those with terms that are not the usual ones, or that cannot be kept.
+    unusual: Vec<&'a Candidate<'a>>,
+}
+
+impl<'a> OtherTerms<'a> {
+    fn new(all: &'a [&'a Candidate<'a>]) -> Self {
+        let usual = ServerTls::default();
+        let unusual = all
+            .iter()
+            .filter(|host| has_other_terms(host, &usual))
+            .copied()
+            .collect();
+        Self { all, unusual }
+    }
+
+    /// Domains below a server name with a wildcard that are to be reached on other terms only.
+    fn below(&self, server_name: &str, tls: &ServerTls, own: &[VirtualHost]) -> Vec<Arc<str>> {
+        let Some(suffix) = server_name.strip_prefix('*') else {
+            return Vec::new();
+        };
+        let hosts = if tls.has_same_terms(&ServerTls::default()) {
+            &self.unusual
+        } else {
+            self.all
+        };
+        let domains: BTreeSet<&Arc<str>> = hosts
+            .iter()
+            .filter(|host| host.host.server_name.ends_with(suffix) && has_other_terms(host, tls))
+            .map(|host| &host.host.hostname)
+            .filter(|domain| own.iter().all(|own| own.domain != **domain))
+            .collect();
+        domains.into_iter().cloned().collect()
+    }
+}
+
+fn has_other_terms(host: &Candidate<'_>, tls: &ServerTls) -> bool {
+    match &host.tls {
+        None => false,
+        Some(Ok(own)) => !own.has_same_terms(tls),
+        Some(Err(NoTls)) => true,
+    }
+}
+
+/// A name whose certificate is missing or broken: no other Host's certificate may be shown for it, nor clear text.
+fn closed_chain(server_name: &str) -> ir::FilterChain {
+    ir::FilterChain {
+        name: format!("closed-{server_name}"),
+        server_names: server_names(Some(server_name)),
+        tls: None,
+        action: ChainAction::Close,
+    }
+}
+
+/// The TCPMapping that has the connections of this server name.
+fn taken<'a>(tcp: &'a [TcpGroup<'_>], server_name: Option<&Arc<str>>) -> Option<&'a ObjectRef> {
+    let group = tcp
+        .iter()
+        .find(|group| group.server_name.as_ref() == server_name)?;
+    let is_served = !matches!(group.tls, Some(Err(_))) && group.proxy().is_some();
+    group
+        .members
+        .first()
+        .filter(|_| is_served)
+        .map(|member| member.object)
+}
+
+/// As a filter chain has them: none for any.
+fn server_names(server_name: Option<&str>) -> Vec<String> {
+    let name = server_name.filter(|name| *name != "*");
+    name.map(str::to_owned).into_iter().collect()
+}
+
+/// What becomes of insecure requests on a chain. With no proxy in front Envoy overwrites `x-forwarded-proto` with
+/// what the connection is, so that the chain alone decides; behind a trusted proxy the header does.
+fn insecure(listener: &Listener, action: InsecureAction, tls: bool) -> Insecure {
+    match listener.security_model {
+        SecurityModel::Secure => Insecure::Route,
+        SecurityModel::Insecure => match action {
+            InsecureAction::Route => Insecure::Route,
+            InsecureAction::Redirect => Insecure::Redirect,
+            InsecureAction::Reject => Insecure::Reject,
+        },
+        SecurityModel::Xfp => match (action, listener.l7_depth, tls) {
+            (InsecureAction::Route, _, _) | (_, 0, true) => Insecure::Route,
+            (InsecureAction::Redirect, 0, false) => Insecure::Redirect,
+            (InsecureAction::Reject, 0, false) => Insecure::Reject,
+            (InsecureAction::Redirect, _, _) => Insecure::RedirectByHeader,
+            (InsecureAction::Reject, _, _) => Insecure::RejectByHeader,
+        },
+    }
+}

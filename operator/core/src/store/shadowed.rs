@@ -1,0 +1,272 @@
+//! Which groups never get a request, because another is tried before them and takes everything that they match.
+//!
+//! The order of routes puts what says more before what says less, so this takes a higher precedence, letters whose case
+//! does not count, or a regex that matches anything. Only groups with one of these can concern others.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use nuncio_ir::{PathMatch, Route};
+
+use super::{Group, GroupKey, Store};
+use crate::{
+    object::ObjectRef,
+    reconcile::HostMatch,
+    report::{ConditionType, Problem, Severity},
+};
+
+/// Groups by what decides whether one takes all of another's requests.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    by_host: BTreeMap<HostMatch, HostPaths>,
+    /// How many groups have each precedence.
+    precedences: BTreeMap<i64, usize>,
+}
+
+/// Groups with the same host.
+#[derive(Debug, Default)]
+struct HostPaths {
+    /// By the text of the path.
+    by_text: BTreeMap<String, BTreeSet<Arc<GroupKey>>>,
+    /// Those whose paths are not compared letter by letter.
+    loose: BTreeSet<Arc<GroupKey>>,
+}
+
+impl Paths {
+    pub(super) fn insert(&mut self, key: &Arc<GroupKey>) {
+        let paths = self.by_host.entry(key.host.clone()).or_default();
+        let text = key.path_text().to_owned();
+        paths.by_text.entry(text).or_default().insert(key.clone());
+        *self.precedences.entry(key.precedence).or_default() += 1;
+    }
+
+    pub(super) fn remove(&mut self, key: &Arc<GroupKey>) {
+        if let Some(paths) = self.by_host.get_mut(&key.host) {
+            if let Some(keys) = paths.by_text.get_mut(key.path_text()) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    paths.by_text.remove(key.path_text());
+                }
+            }
+            paths.loose.remove(key);
+            if paths.by_text.is_empty() {
+                self.by_host.remove(&key.host);
+            }
+        }
+        if let Some(count) = self.precedences.get_mut(&key.precedence) {
+            *count -= 1;
+            if *count == 0 {
+                self.precedences.remove(&key.precedence);
+            }
+        }
+    }
+
+    /// Notes whether the path of a group is compared letter by letter.
+    fn note(&mut self, key: &Arc<GroupKey>, is_loose: bool) {
+        let Some(paths) = self.by_host.get_mut(&key.host) else {
+            return;
+        };
+        if is_loose {
+            paths.loose.insert(key.clone());
+        } else {
+            paths.loose.remove(key);
+        }
+    }
+
+    /// Groups that may come before this one and match what it matches.
+    fn before<'a>(&'a self, key: &'a GroupKey) -> impl Iterator<Item = &'a Arc<GroupKey>> {
+        let hosts = hosts_that_cover(&key.host);
+        let paths = hosts.into_iter().filter_map(|host| self.by_host.get(&host));
+        paths.flat_map(|paths| {
+            let text = key.path_text();
+            let ends = text.char_indices().map(|(end, _)| end).chain([text.len()]);
+            let shorter = ends.filter_map(|end| paths.by_text.get(&text[..end]));
+            shorter.flatten().chain(&paths.loose)
+        })
+    }
+
+    /// Groups that this one may come before; none for almost all.
+    fn behind<'a>(&'a self, key: &'a GroupKey, is_loose: bool) -> Vec<&'a Arc<GroupKey>> {
+        let lowest = self.precedences.keys().next().copied();
+        if !is_loose && lowest.is_none_or(|lowest| lowest >= key.precedence) {
+            return Vec::new();
+        }
+        let text = if is_loose { "" } else { key.path_text() };
+        self.covered_by(&key.host)
+            .flat_map(|paths| {
+                let longer = paths.by_text.range(text.to_owned()..);
+                longer.take_while(|(other, _)| other.starts_with(text))
+            })
+            .flat_map(|(_, keys)| keys)
+            .collect()
+    }
+
+    /// What is known of the hosts of which this one takes all requests.
+    fn covered_by<'a>(&'a self, host: &'a HostMatch) -> impl Iterator<Item = &'a HostPaths> {
+        let is_glob = matches!(host, HostMatch::Glob(glob) if glob.contains('*'));
+        let own = self.by_host.get(host).filter(|_| !is_glob);
+        let all = self.by_host.iter().filter(move |_| is_glob);
+        let covered = all.filter(|(other, _)| covers_host(host, other));
+        own.into_iter().chain(covered.map(|(_, paths)| paths))
+    }
+}
+
+/// The hosts that take every request of this one, the same way as [`covers_host`] says it.
+fn hosts_that_cover(host: &HostMatch) -> BTreeSet<HostMatch> {
+    let any = HostMatch::Glob("*".to_owned());
+    let mut hosts = BTreeSet::from([host.clone(), any]);
+    if let HostMatch::Glob(text) = host {
+        for (place, letter) in text.char_indices() {
+            let behind = &text[place + letter.len_utf8()..];
+            hosts.insert(HostMatch::Glob(format!("*{behind}")));
+            hosts.insert(HostMatch::Glob(format!("{}*", &text[..place])));
+        }
+    }
+    hosts
+}
+
+impl Store {
+    /// Has those look again that a group may keep requests from, or kept from them.
+    pub(super) fn report_shadowed(&mut self, key: &Arc<GroupKey>, was_loose: bool) {
+        let is_loose = self
+            .groups
+            .get(key)
+            .is_some_and(|group| is_loose(key, group));
+        self.paths.note(key, is_loose);
+        let is_loose = is_loose || was_loose;
+        let members = self
+            .paths
+            .behind(key, is_loose)
+            .into_iter()
+            .filter_map(|key| self.groups.get(key))
+            .flat_map(|group| group.members.iter().cloned());
+        let members: Vec<ObjectRef> = members.collect();
+        self.dirty.reports.extend(members);
+    }
+
+    /// Says that another takes all requests of this group, if one does.
+    pub(super) fn shadowed(&self, key: &GroupKey, group: &Group) -> Option<Problem> {
+        let first = group.routes.first()?;
+        let by = self.paths.before(key).find(|other| {
+            self.groups
+                .get(*other)
+                .is_some_and(|before| covers(other, before, key, group, first))
+        })?;
+        let winner = self.groups.get(by)?.members.first()?;
+        let precedence = if by.precedence > key.precedence {
+            format!(" with precedence {}", by.precedence)
+        } else {
+            String::new()
+        };
+        Some(Problem {
+            severity: Severity::Warning,
+            condition: ConditionType::Accepted,
+            reason: "Shadowed",
+            path: "spec.prefix".to_owned(),
+            message: format!(
+                "it gets no requests: all that it matches go to {winner}, which is tried first{precedence}"
+            ),
+        })
+    }
+}
+
+/// Whether nothing is left to the routes behind it.
+fn takes_all(group: &Group) -> bool {
+    group
+        .routes
+        .last()
+        .is_some_and(|route| route.percentage.is_none())
+}
+
+/// Whether the path of a group is not compared letter by letter.
+pub(super) fn is_loose(key: &GroupKey, group: &Group) -> bool {
+    match &key.path {
+        PathMatch::Regex(pattern) => matches!(pattern.as_str(), ".*" | "/.*"),
+        PathMatch::Exact(_) | PathMatch::Prefix(_) => {
+            group.routes.iter().any(|route| !route.case_sensitive)
+        }
+    }
+}
+
+/// Whether `before` comes first and takes every request that `group` matches.
+fn covers(other: &GroupKey, before: &Group, key: &GroupKey, group: &Group, route: &Route) -> bool {
+    let Some(taking) = before.routes.last() else {
+        return false;
+    };
+    before.order < group.order
+        && takes_all(before)
+        && covers_path(taking, route)
+        && covers_host(&other.host, &key.host)
+        && other
+            .headers
+            .iter()
+            .all(|header| key.headers.contains(header))
+        && other.query.iter().all(|query| key.query.contains(query))
+        && group.hosts.is_subset(&before.hosts)
+        && !group.hosts.is_empty()
+}
+
+fn covers_path(one: &Route, other: &Route) -> bool {
+    let text = match &other.path {
+        PathMatch::Exact(text) | PathMatch::Prefix(text) => text,
+        PathMatch::Regex(pattern) => {
+            return one.path == other.path
+                || matches!(&one.path, PathMatch::Regex(one) if one == ".*" && pattern != one);
+        }
+    };
+    match &one.path {
+        PathMatch::Regex(pattern) => pattern == ".*" || (pattern == "/.*" && text.starts_with('/')),
+        PathMatch::Exact(exact) => {
+            one.case_sensitive == other.case_sensitive
+                && exact == text
+                && matches!(other.path, PathMatch::Exact(_))
+        }
+        PathMatch::Prefix(prefix) if one.case_sensitive => {
+            other.case_sensitive && text.starts_with(prefix.as_str())
+        }
+        PathMatch::Prefix(prefix) => text.to_lowercase().starts_with(&prefix.to_lowercase()),
+    }
+}
+
+fn covers_host(one: &HostMatch, other: &HostMatch) -> bool {
+    if one == other {
+        return true;
+    }
+    let (HostMatch::Glob(one), HostMatch::Glob(other)) = (one, other) else {
+        return matches!(one, HostMatch::Glob(glob) if glob == "*");
+    };
+    if let Some(suffix) = one.strip_prefix('*') {
+        return other.len() > suffix.len() && other.ends_with(suffix);
+    }
+    one.strip_suffix('*')
+        .is_some_and(|prefix| other.len() > prefix.len() && other.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_found_that_cover_one() {
+        let texts = [
+            "*", "a", "a*", "*a", "a.b", "*.b", "a.*", "**", "*b*", "é*", "*é", "aé", "",
+        ];
+        let globs = texts.map(|text| HostMatch::Glob(text.to_owned()));
+        let all = [
+            &globs[..],
+            &[HostMatch::Unset, HostMatch::Regex("a".to_owned())],
+        ]
+        .concat();
+        for host in &all {
+            let found = hosts_that_cover(host);
+            for other in &all {
+                assert!(
+                    !covers_host(other, host) || found.contains(other),
+                    "{other:?} covers {host:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! The licence for being incremental: after any sequence of changes, published in any portions, the resources and the
+//! reports are those of one build from the final objects, byte for byte, in whatever order these arrive.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test, though clippy does not see that of functions beside it"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, LazyLock},
+};
+
+use nuncio_core::{
+    change::Change,
+    object::{Kind, ObjectRef},
+    reconcile::reconcile,
+    report::Report,
+    settings::Settings,
+    store::Store,
+};
+use nuncio_xds::{Resource, ResourceType, render, render_all};
+use proptest::{
+    collection::{btree_map, vec},
+    option,
+    prelude::{Just, Strategy, any},
+    prop_oneof, proptest,
+    sample::select,
+    test_runner::Config,
+};
+use serde_json::{Value, json};
+
+type Resources = BTreeMap<(ResourceType, Arc<str>), Resource>;
+type Reports = BTreeMap<ObjectRef, Arc<Report>>;
+
+const NAMESPACES: [&str; 2] = ["default", "other"];
+const HOSTNAMES: [&str; 8] = [
+    "*",
+    "a.example",
+    "b.example",
+    "*.example",
+    "a.example:8500",
+    "A.Example",
+    "a.*",
+    "no host",
+];
+
+/// Certificates with their keys, made once.
+static CERTIFICATES: LazyLock<[(String, String); 2]> = LazyLock::new(|| {
+    [(); 2].map(|()| {
+        let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    })
+});
+
+#[derive(Clone, Debug)]
+enum Step {
+    Apply(Kind, Value),
+    Delete(Kind, &'static str, String),
+    /// The source lists everything anew.
+    Relist(Kind),
+    Publish,
+}
+
+fn object(
+    kind: Kind,
+    body: impl Strategy<Value = Value>,
+    names: usize,
+) -> impl Strategy<Value = Step> {
+    (body, select(&NAMESPACES[..]), 0..names, labels()).prop_map(
+        move |(mut value, namespace, number, labels)| {
+            value["metadata"] =
+                json!({"name": format!("o{number}"), "namespace": namespace, "labels": labels});
+            Step::Apply(kind, value)
+        },
+    )
+}
+
+fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    btree_map(
+        select(vec!["x".to_owned(), "y".to_owned()]),
+        select(vec!["1".to_owned(), "2".to_owned()]),
+        0..3,
+    )
+}
+
+fn listener() -> impl Strategy<Value = Step> {
+    let spec = (
+        select(vec![8080, 8443, 0]),
+        select(vec!["HTTP", "HTTPS", "HTTPSPROXY", "TCP", "UDP"]),
+        select(vec!["XFP", "SECURE", "INSECURE"]),
+        select(vec![
+            json!({"namespace": {"from": "ALL"}}),
+            json!({"namespace": {"from": "SELF"}}),
+            json!({"selector": {"matchLabels": {"x": "1"}}}),
+            json!({}),
+        ]),
+        0..2,
+    );
+    let body = spec.prop_map(|(port, protocol, model, binding, depth)| {
+        json!({"spec": {"port": port, "protocol": protocol, "securityModel": model, "hostBinding": binding, "l7Depth": depth}})
+    });
+    object(Kind::Listener, body, 3)
+}
+
+fn host() -> impl Strategy<Value = Step> {
+    let spec = (
+        option::of(select(&HOSTNAMES[..])),
+        select(vec![
+            Value::Null,
+            json!({"matchLabels": {"x": "1"}}),
+            json!({"matchLabels": {"x": "1", "y": "2"}}),
+            json!({"matchExpressions": [{"key": "y", "operator": "Exists"}]}),
+        ]),
+        select(vec![
+            Value::Null,
+            json!({"insecure": {"action": "Route"}}),
+            json!({"insecure": {"action": "Reject"}}),
+        ]),
+        select(vec![
+            Value::Null,
+            json!({"name": "o0"}),
+            json!({"name": "o1"}),
+            json!({"name": "o0", "namespace": "other"}),
+        ]),
+        select(vec![
+            Value::Null,
+            json!({"alpn_protocols": "h2,http/1.1"}),
+            json!({"cert_required": true}),
+            json!({"ca_secret": "o0", "cert_required": true}),
+            json!({"ca_secret": "o1.other"}),
+            json!({"min_tls_version": "v9"}),
+        ]),
+        select(vec![
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            json!({"name": "o0"}),
+            json!({"name": "o1"}),
+        ]),
+    );
+    let body = spec.prop_map(|(hostname, selector, policy, secret, tls, context)| {
+        let mut spec = json!({"hostname": hostname, "mappingSelector": selector, "requestPolicy": policy, "tlsSecret": secret, "tls": tls, "tlsContext": context});
+        spec.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        json!({"spec": spec})
+    });
+    object(Kind::Host, body, 4)
+}
+
+fn mapping() -> impl Strategy<Value = Step> {
+    let matcher = (
+        option::of(select(&HOSTNAMES[..])),
+        select(vec![
+            "/",
+            "/a/",
+            "/b/",
+            "/a/b/c",
+            "",
+            "(",
+            "/.well-known/acme-challenge/",
+        ]),
+        option::of(select(vec!["prefix_exact", "prefix_regex", "host_regex"])),
+        option::of(select(vec!["GET", "PUT"])),
+        select(vec![
+            Value::Null,
+            json!({"x": "y"}),
+            json!({":authority": "b.example"}),
+        ]),
+        option::of(-1..2),
+    );
+    let target = (
+        select(vec![
+            "o0",
+            "o1:8080",
+            "o0.other",
+            "https://o1",
+            "10.0.0.1",
+            "www.example.com",
+            "a:b:c",
+            "o0.default.svc.cluster.local",
+        ]),
+        option::of(select(vec![
+            "endpoint",
+            "kubernetes-service",
+            "consul",
+            "o0",
+        ])),
+        option::of(select(vec![0, 10, 60, 100, 150])),
+        option::of(select(vec!["/x/", ""])),
+        option::of(select(vec![0, 500])),
+    );
+    let body = (matcher, target, mapping_settings()).prop_map(|((hostname, prefix, flag, method, headers, precedence), (service, resolver, weight, rewrite, timeout), settings)| {
+        let mut spec = json!({"hostname": hostname, "prefix": prefix, "method": method, "headers": headers, "precedence": precedence,
+            "service": service, "resolver": resolver, "weight": weight, "rewrite": rewrite, "timeout_ms": timeout, "connect_timeout_ms": timeout});
+        if let Some(flag) = flag {
+            spec[flag] = json!(true);
+            if flag == "host_regex" {
+                spec["host"] = spec["hostname"].take();
+            }
+        }
+        spec.as_object_mut().unwrap().extend(settings);
+        spec.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        json!({"spec": spec})
+    });
+    object(Kind::Mapping, body, 8)
+}
+
+/// Some of what else a Mapping says, alone and of its group.
+fn mapping_settings() -> impl Strategy<Value = serde_json::Map<String, Value>> {
+    let settings = json!([
+        {"shadow": true},
+        {"host_redirect": true},
+        {"host_redirect": true, "path_redirect": "/p", "redirect_response_code": 308},
+        {"retry_policy": {"retry_on": "5xx"}},
+        {"retry_policy": {"retry_on": "gateway-error", "num_retries": 3}},
+        {"cors": {"origins": ["http://a.example"]}},
+        {"add_request_headers": {"x-a": {"value": "1"}}},
+        {"add_request_headers": {"x-a": {"value": "2", "append": false}, "x-b": {"value": "%NOTHING%"}}},
+        {"remove_response_headers": ["server"]},
+        {"regex_rewrite": {"pattern": "/(.*)", "substitution": "/\\1"}},
+        {"tls": "o0"},
+        {"tls": "o1"},
+        {"grpc": true},
+        {"load_balancer": {"policy": "ring_hash", "header": "x-a"}},
+        {"circuit_breakers": [{"max_connections": 5}]},
+        {"allow_upgrade": ["websocket"]},
+        {"priority": "high"},
+        {"auth_context_extensions": {"b": "1", "a": "2", "c": "3"}},
+        {"error_response_overrides": [{"on_status_code": 404, "body": {"json_format": {"b": "1", "a": "2"}}}]},
+        {"case_sensitive": false},
+    ]);
+    let settings = settings.as_array().unwrap().clone();
+    vec(select(settings), 0..3).prop_map(|found| {
+        found
+            .into_iter()
+            .flat_map(|settings| settings.as_object().unwrap().clone())
+            .collect()
+    })
+}
+
+fn tcp_mapping() -> impl Strategy<Value = Step> {
+    let spec = (
+        select(vec![8080, 8443, 5432]),
+        option::of(select(vec!["a.example", "*", "*.example", "a.*"])),
+        option::of(select(vec!["127.0.0.1", "0.0.0.0", "nowhere"])),
+        select(vec!["o0", "o1:8080", "https://o1"]),
+        option::of(select(vec![0, 10, 60, 100, 150])),
+        option::of(select(vec!["o0", "o1"])),
+        option::of(select(vec!["1000", "soon"])),
+        option::of(select(vec!["endpoint", "o0"])),
+    );
+    let body = spec.prop_map(
+        |(port, host, address, service, weight, tls, idle, resolver)| {
+            let mut spec = json!({"port": port, "host": host, "address": address, "service": service,
+                "weight": weight, "tls": tls, "idle_timeout_ms": idle, "resolver": resolver});
+            spec.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+            json!({"spec": spec})
+        },
+    );
+    object(Kind::TcpMapping, body, 4)
+}
+
+fn tls_context() -> impl Strategy<Value = Step> {
+    let spec = (
+        select(vec![json!({}), json!({"hosts": ["a.example"]})]),
+        option::of(select(vec!["o0", "o1.other"])),
+        option::of(select(vec!["o0", "o1"])),
+        select(vec![
+            json!({}),
+            json!({"cert_required": true, "sni": "b.example"}),
+            json!({"min_tls_version": "v1.3", "max_tls_version": "v1.2"}),
+            json!({"alpn_protocols": "h2"}),
+        ]),
+    );
+    let body = spec.prop_map(|(hosts, secret, trusted, more)| {
+        let mut spec = json!({"secret": secret, "ca_secret": trusted});
+        for fields in [hosts, more] {
+            spec.as_object_mut()
+                .unwrap()
+                .extend(fields.as_object().unwrap().clone());
+        }
+        spec.as_object_mut()
+            .unwrap()
+            .retain(|_, value| !value.is_null());
+        json!({"spec": spec})
+    });
+    // `o0-context` is what Host o0 uses unasked
+    let named = prop_oneof![2 => Just(false), 1 => Just(true)];
+    (object(Kind::TlsContext, body, 2), named).prop_map(|(step, is_implicit)| match step {
+        Step::Apply(kind, mut value) if is_implicit => {
+            value["metadata"]["name"] = json!("o0-context");
+            Step::Apply(kind, value)
+        }
+        other => other,
+    })
+}
+
+fn resolver() -> impl Strategy<Value = Step> {
+    let kind = prop_oneof![
+        Just(Kind::KubernetesServiceResolver),
+        Just(Kind::KubernetesEndpointResolver),
+    ];
+    kind.prop_flat_map(|kind| object(kind, Just(json!({"spec": {}})), 2))
+}
+
+fn service() -> impl Strategy<Value = Step> {
+    let body = select(vec![
+        json!({"spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}}),
+        json!({"spec": {"clusterIP": "10.96.0.2", "ports": [{"name": "http", "port": 80}, {"name": "alt", "port": 8080}]}}),
+        json!({"spec": {"clusterIP": "None", "ports": [{"port": 80}]}}),
+        json!({"spec": {"type": "ExternalName", "externalName": "www.example.com"}}),
+    ]);
+    object(Kind::Service, body, 2)
+}
+
+fn endpoint_slice() -> impl Strategy<Value = Step> {
+    let spec = (
+        select(vec!["o0", "o1"]),
+        vec(
+            (
+                select(vec!["10.244.0.1", "10.244.0.2", "10.244.0.3"]),
+                any::<bool>(),
+            ),
+            0..3,
+        ),
+        select(vec![
+            json!([{"name": "", "port": 8000}]),
+            json!([{"name": "http", "port": 80}, {"name": "alt", "port": 9000}]),
+        ]),
+    );
+    let slice = (spec, select(&NAMESPACES[..]), 0..3_usize);
+    slice.prop_map(|((service, addresses, ports), namespace, number)| {
+        let endpoints: Vec<Value> = addresses
+            .into_iter()
+            .map(|(address, ready)| json!({"addresses": [address], "conditions": {"ready": ready, "serving": true, "terminating": !ready}}))
+            .collect();
+        Step::Apply(
+            Kind::EndpointSlice,
+            json!({"metadata": {"name": format!("o{number}"), "namespace": namespace, "labels": {"kubernetes.io/service-name": service}},
+                "addressType": "IPv4", "endpoints": endpoints, "ports": ports}),
+        )
+    })
+}
+
+fn secret() -> impl Strategy<Value = Step> {
+    let body = (0..2_usize, 0..2_usize, any::<bool>()).prop_map(|(certificate, key, whole)| {
+        let mut data =
+            json!({"tls.crt": CERTIFICATES[certificate].0, "tls.key": CERTIFICATES[key].1});
+        if !whole {
+            data.as_object_mut().unwrap().remove("tls.key");
+            data["root-cert.pem"] = json!(CERTIFICATES[key].0);
+        }
+        json!({"type": "kubernetes.io/tls", "stringData": data})
+    });
+    object(Kind::Secret, body, 2)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let delete = (
+        select(&Kind::WATCHED[..]),
+        select(&NAMESPACES[..]),
+        0..8_usize,
+    )
+        .prop_map(|(kind, namespace, number)| Step::Delete(kind, namespace, format!("o{number}")));
+    prop_oneof![
+        2 => listener(),
+        3 => host(),
+        6 => mapping(),
+        2 => tcp_mapping(),
+        2 => tls_context(),
+        1 => resolver(),
+        2 => service(),
+        2 => endpoint_slice(),
+        2 => secret(),
+        3 => delete,
+        1 => select(&Kind::WATCHED[..]).prop_map(Step::Relist),
+        4 => Just(Step::Publish),
+    ]
+}
+
+/// A Store, with what has been published of it.
+struct Gateway {
+    store: Store,
+    settings: Settings,
+    resources: Resources,
+    reports: Reports,
+}
+
+impl Gateway {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            store: Store::new(settings.clone()),
+            settings: settings.clone(),
+            resources: BTreeMap::new(),
+            reports: BTreeMap::new(),
+        }
+    }
+
+    fn apply(&mut self, kind: Kind, value: &Value) {
+        let reconciled = reconcile(kind, value.clone(), &self.settings);
+        self.store.apply(Change::Apply(Box::new(reconciled)));
+    }
+
+    fn publish(&mut self) {
+        let outcome = self.store.link();
+        for unit in &outcome.units {
+            let key = (unit.kind(), unit.name());
+            match render(unit, self.store.ir()) {
+                Some(resource) => self.resources.insert(key, resource),
+                None => self.resources.remove(&key),
+            };
+        }
+        for (object, report) in outcome.reports {
+            match report {
+                Some(report) => self.reports.insert(object, report),
+                None => self.reports.remove(&object),
+            };
+        }
+    }
+}
+
+fn run(steps: Vec<Step>, settings: &Settings, reverse: bool) {
+    let mut gateway = Gateway::new(settings);
+    let mut objects: BTreeMap<(Kind, String), Value> = BTreeMap::new();
+    let identity = |value: &Value| {
+        format!(
+            "{}/{}",
+            value["metadata"]["namespace"], value["metadata"]["name"]
+        )
+    };
+    for step in steps {
+        match step {
+            Step::Apply(kind, value) => {
+                gateway.apply(kind, &value);
+                objects.insert((kind, identity(&value)), value);
+            }
+            Step::Delete(kind, namespace, name) => {
+                gateway
+                    .store
+                    .apply(Change::Delete(ObjectRef::new(kind, namespace, &name)));
+                objects.remove(&(kind, format!("{:?}/{:?}", namespace, name)));
+            }
+            Step::Relist(kind) => {
+                let all = objects.iter().filter(|((of, _), _)| *of == kind);
+                let all = all
+                    .map(|(_, value)| reconcile(kind, value.clone(), settings))
+                    .collect();
+                gateway.store.apply(Change::Replace(kind, all));
+            }
+            Step::Publish => gateway.publish(),
+        }
+    }
+    let secrets = || {
+        let all = objects.iter().filter(|((of, _), _)| *of == Kind::Secret);
+        let all = all.map(|(_, value)| reconcile(Kind::Secret, value.clone(), settings));
+        Change::Replace(Kind::Secret, all.collect())
+    };
+    if settings.reads_secrets_on_demand {
+        // the source tells of every Secret that is referred to, sooner or later
+        gateway.store.apply(secrets());
+    }
+    gateway.publish();
+
+    let mut scratch = Gateway::new(settings);
+    let mut all: Vec<_> = objects.iter().collect();
+    if reverse {
+        all.reverse();
+    }
+    for ((kind, _), value) in all {
+        scratch.apply(*kind, value);
+    }
+    if settings.reads_secrets_on_demand {
+        scratch.store.apply(secrets());
+    }
+    scratch.publish();
+    assert_eq!(gateway.reports, scratch.reports);
+    assert_eq!(&gateway.reports, gateway.store.reports());
+    assert_eq!(
+        gateway.resources.keys().collect::<BTreeSet<_>>(),
+        scratch.resources.keys().collect()
+    );
+    for (key, resource) in &scratch.resources {
+        assert_eq!(gateway.resources[key].body, resource.body, "{key:?}");
+    }
+    let whole: Resources = render_all(gateway.store.ir())
+        .map(|resource| ((resource.kind, resource.name.clone()), resource))
+        .collect();
+    assert_eq!(whole, gateway.resources);
+}
+
+proptest! {
+    // PROPTEST_CASES runs more
+    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn any_sequence_of_changes_ends_as_one_build_from_the_final_objects(
+        steps in vec(step(), 1..40),
+        in_cluster in any::<bool>(),
+        reads_secrets_on_demand in any::<bool>(),
+        loose_label_selectors in any::<bool>(),
+        reverse in any::<bool>(),
+    ) {
+        let settings = Settings { in_cluster, reads_secrets_on_demand, loose_label_selectors, ..Settings::default() };
+        run(steps, &settings, reverse);
+    }
+}

@@ -25,7 +25,7 @@ use self::document::documents;
 use nuncio_core::{
     change::{Change, Reconciled},
     object::{Kind, ObjectRef},
-    report::{ConditionType, Problem, Severity},
+    report::{Problem, Reason},
     settings::Settings,
 };
 
@@ -236,14 +236,14 @@ impl<'a> Files<'a> {
         };
         let objects = match text {
             Ok(text) => documents(&name, &text, self.settings),
-            Err(message) => vec![not_an_object(&name, "Unreadable", &message)],
+            Err(message) => vec![not_an_object(&name, Reason::UNREADABLE, &message)],
         };
         let broken = objects.iter().any(|found| {
             found.object.kind == Kind::Document
                 && found
                     .problems
                     .iter()
-                    .any(|problem| problem.reason == "NotYaml")
+                    .any(|problem| problem.reason == Reason::NOT_YAML)
         });
         if broken {
             self.suspicious.insert(path.clone());
@@ -272,7 +272,7 @@ impl<'a> Files<'a> {
                         found.object,
                         place(first)
                     );
-                    let report = not_an_object(&name, "Duplicate", &message);
+                    let report = not_an_object(&name, Reason::DUPLICATE, &message);
                     objects.insert(report.object.clone(), report);
                     continue;
                 }
@@ -318,18 +318,12 @@ impl<'a> Files<'a> {
 }
 
 /// A report on something in a file that is no object we know.
-fn not_an_object(name: &str, reason: &'static str, message: &str) -> Reconciled {
+fn not_an_object(name: &str, reason: Reason, message: &str) -> Reconciled {
     Reconciled {
         object: ObjectRef::new(Kind::Document, "", name),
         generation: 0,
         fragment: None,
-        problems: vec![Problem {
-            severity: Severity::Error,
-            condition: ConditionType::Accepted,
-            reason,
-            path: String::new(),
-            message: message.to_owned(),
-        }],
+        problems: vec![Problem::invalid(reason, String::new(), message.to_owned())],
     }
 }
 

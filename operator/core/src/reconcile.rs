@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     change::Reconciled,
     object::{Kind, ObjectRef},
-    report::{Problem, Severity},
+    report::{Problem, Reason, Severity},
     settings::Settings,
 };
 
@@ -89,8 +89,8 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
 /// A problem that says what is missing or unknown.
 pub fn identify(value: &Value) -> Result<Kind, Problem> {
     let Some(object) = value.as_object() else {
-        return Err(error(
-            "NotAnObject",
+        return Err(Problem::invalid(
+            Reason::NOT_AN_OBJECT,
             "",
             "this is no Kubernetes object: a map with apiVersion, kind and metadata was expected"
                 .to_owned(),
@@ -102,8 +102,8 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
             .and_then(Value::as_str)
             .filter(|text| !text.is_empty())
             .ok_or_else(|| {
-                error(
-                    "NotAnObject",
+                Problem::invalid(
+                    Reason::NOT_AN_OBJECT,
                     field,
                     format!("{field} is missing, so this is no Kubernetes object"),
                 )
@@ -115,8 +115,8 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
         .into_iter()
         .find(|found| found.name() == kind && found.group() == group)
     else {
-        return Err(error(
-            "UnknownKind",
+        return Err(Problem::invalid(
+            Reason::UNKNOWN_KIND,
             "kind",
             format!(
                 "{kind} of {api_version} is not a kind that configures this gateway; it is ignored"
@@ -125,8 +125,8 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
     };
     let version = api_version.rsplit('/').next().unwrap_or(api_version);
     if version != found.version() {
-        return Err(error(
-            "UnknownVersion",
+        return Err(Problem::invalid(
+            Reason::UNKNOWN_VERSION,
             "apiVersion",
             format!(
                 "{kind} has no version {version:?} here; write it as {}",
@@ -135,26 +135,13 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
         ));
     }
     if parse::Metadata::of(value).name.is_empty() {
-        return Err(error(
-            "NotAnObject",
+        return Err(Problem::invalid(
+            Reason::NOT_AN_OBJECT,
             "metadata.name",
             format!("this {kind} has no name"),
         ));
     }
     Ok(found)
-}
-
-fn error(reason: &'static str, path: &str, message: String) -> Problem {
-    Problem::accepted(Severity::Error, reason, path, message)
-}
-
-fn warning(reason: &'static str, path: &str, message: String) -> Problem {
-    Problem::accepted(Severity::Warning, reason, path, message)
-}
-
-/// Something that its author should know, and that changes nothing.
-fn notice(reason: &'static str, path: &str, message: String) -> Problem {
-    Problem::accepted(Severity::Notice, reason, path, message)
 }
 
 /// Whether this can be the name of a header (RFC 9110, 5.1).

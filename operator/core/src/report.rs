@@ -2,7 +2,127 @@
 //! problem with its field and what is served instead. A report is data; `status` turns it into conditions and
 //! `nuncio render` prints it.
 
+use std::fmt;
+
 use serde::Serialize;
+
+/// The short word of a condition that programs read: `UpperCamelCase`, part of our interface. The text beside it is for
+/// people and may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Reason(&'static str);
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        impl Reason {
+            $($(#[$doc])* pub const $name: Self = Self($text);)*
+
+            /// Every reason of a problem.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+reasons! {
+    /// A field has a value that cannot be used; the object is not served.
+    INVALID = "Invalid";
+    /// A part of the object is invalid and ignored; the rest is served.
+    PARTIALLY_INVALID = "PartiallyInvalid";
+    /// A regular expression that RE2 rejects.
+    INVALID_REGEX = "InvalidRegex";
+    /// A field that the schema does not have.
+    UNKNOWN_FIELD = "UnknownField";
+    /// A field that another field makes ineffective.
+    IGNORED = "Ignored";
+    /// A field that is accepted for compatibility and has no effect.
+    WITHOUT_EFFECT = "WithoutEffect";
+    /// Something that Nuncio or Envoy does not support.
+    NOT_SUPPORTED = "NotSupported";
+
+    /// A file that cannot be read.
+    UNREADABLE = "Unreadable";
+    /// A document that is not YAML.
+    NOT_YAML = "NotYaml";
+    /// A document that is not a Kubernetes object.
+    NOT_AN_OBJECT = "NotAnObject";
+    /// A kind that does not configure the gateway.
+    UNKNOWN_KIND = "UnknownKind";
+    /// A version of a kind that is not served.
+    UNKNOWN_VERSION = "UnknownVersion";
+    /// The same object a second time.
+    DUPLICATE = "Duplicate";
+
+    /// A Service that does not exist.
+    SERVICE_NOT_FOUND = "ServiceNotFound";
+    /// A port that the Service does not have.
+    PORT_NOT_FOUND = "PortNotFound";
+    /// A resolver that does not exist.
+    RESOLVER_NOT_FOUND = "ResolverNotFound";
+    /// A Secret that does not exist.
+    SECRET_NOT_FOUND = "SecretNotFound";
+    /// A Secret without what is needed of it.
+    INVALID_SECRET = "InvalidSecret";
+    /// A TLSContext that does not exist.
+    TLS_CONTEXT_NOT_FOUND = "TLSContextNotFound";
+    /// A TLSContext that cannot be used.
+    INVALID_TLS_CONTEXT = "InvalidTLSContext";
+    /// Two references that should name the same Secret.
+    SECRET_CONFLICT = "SecretConflict";
+    /// A TLSContext that lists other hosts.
+    NOT_IN_HOSTS = "NotInHosts";
+    /// A TCPMapping with a host for which there is no certificate.
+    NO_CERTIFICATE = "NoCertificate";
+
+    /// Two fields of the object contradict each other.
+    CONFLICT = "Conflict";
+    /// A port that another object has.
+    PORT_CONFLICT = "PortConflict";
+    /// A hostname that another Host has.
+    HOSTNAME_CONFLICT = "HostnameConflict";
+    /// A TLS server name that another Host has, with other TLS settings.
+    SERVER_NAME_CONFLICT = "ServerNameConflict";
+    /// Mappings of one group that disagree.
+    GROUP_CONFLICT = "GroupConflict";
+    /// A wildcard that TLS cannot match.
+    WILDCARD_NOT_FOR_TLS = "WildcardNotForTLS";
+    /// TLS settings that QUIC cannot keep.
+    NOT_FOR_HTTP3 = "NotForHTTP3";
+    /// A setting that needs endpoint routing.
+    NEEDS_ENDPOINTS = "NeedsEndpoints";
+
+    /// No Listener serves the object.
+    NO_LISTENER = "NoListener";
+    /// No Host takes the Mapping.
+    NO_MATCHING_HOST = "NoMatchingHost";
+    /// The Listener takes no Host.
+    NO_HOSTS = "NoHosts";
+    /// No TCPMapping uses the port.
+    NO_TCP_MAPPINGS = "NoTCPMappings";
+    /// Every request is rejected.
+    ALL_REJECTED = "AllRejected";
+    /// Another Mapping gets every request that this one matches.
+    SHADOWED = "Shadowed";
+    /// A shadow of nothing.
+    NOTHING_TO_SHADOW = "NothingToShadow";
+    /// A weight that leaves no traffic.
+    NO_SHARE = "NoShare";
+    /// Weights that add up to more than 100.
+    WEIGHTS_EXCEED_HUNDRED = "WeightsExceedHundred";
+}
+
+impl Reason {
+    /// As a condition has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
 
 /// One thing that is wrong with an object, or that its author should know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -11,8 +131,8 @@ pub struct Problem {
     pub severity: Severity,
     /// Which of the two conditions it belongs to.
     pub condition: ConditionType,
-    /// `UpperCamelCase` reason for the condition.
-    pub reason: &'static str,
+    /// Reason for the condition.
+    pub reason: Reason,
     /// Path of the field, such as `spec.prefix`; empty when the object as a whole is meant.
     pub path: String,
     /// What is wrong, and what is served instead. Lower case, no final dot.
@@ -20,15 +140,42 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of the object itself, or of it and others, which belongs to [`ConditionType::Accepted`].
+    /// The object is invalid and not served.
     #[must_use]
-    pub fn accepted(severity: Severity, reason: &'static str, path: &str, message: String) -> Self {
+    pub fn invalid(reason: Reason, path: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
-            severity,
+            severity: Severity::Error,
             condition: ConditionType::Accepted,
             reason,
-            path: path.to_owned(),
-            message,
+            path: path.into(),
+            message: message.into(),
+        }
+    }
+
+    /// A part of the object is ignored, or not served as it says; the rest is served.
+    #[must_use]
+    pub fn ignored(reason: Reason, path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::invalid(reason, path, message)
+        }
+    }
+
+    /// Something that the object refers to does not exist, or cannot be used.
+    #[must_use]
+    pub fn unresolved(reason: Reason, path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            condition: ConditionType::ResolvedRefs,
+            ..Self::ignored(reason, path, message)
+        }
+    }
+
+    /// The object is served as it is; a hint for its author.
+    #[must_use]
+    pub fn notice(reason: Reason, path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Notice,
+            ..Self::invalid(reason, path, message)
         }
     }
 }

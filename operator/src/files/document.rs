@@ -6,6 +6,7 @@ use super::not_an_object;
 use nuncio_core::{
     change::Reconciled,
     reconcile::{identify, reconcile},
+    report::Reason,
     settings::Settings,
 };
 
@@ -20,7 +21,7 @@ pub(super) fn documents(file: &str, text: &str, settings: &Settings) -> Vec<Reco
                 Ok(value) => objects(&place, value, settings),
                 Err(error) => {
                     let message = not_yaml(line, &error);
-                    vec![not_an_object(&place, "NotYaml", &message)]
+                    vec![not_an_object(&place, Reason::NOT_YAML, &message)]
                 }
             }
         })

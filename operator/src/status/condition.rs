@@ -102,7 +102,7 @@ fn accepted(report: &Report) -> Verdict {
     Verdict {
         is_true,
         reason: match worst {
-            Some(problem) if problem.severity != Severity::Notice => problem.reason,
+            Some(problem) if problem.severity != Severity::Notice => problem.reason.as_str(),
             _ => "Accepted",
         },
         message: described(report, ConditionType::Accepted),
@@ -114,7 +114,7 @@ fn resolved_refs(report: &Report) -> Verdict {
     let broken = worst.filter(|problem| problem.severity != Severity::Notice);
     Verdict {
         is_true: broken.is_none(),
-        reason: broken.map_or("ResolvedRefs", |problem| problem.reason),
+        reason: broken.map_or("ResolvedRefs", |problem| problem.reason.as_str()),
         message: described(report, ConditionType::ResolvedRefs),
     }
 }

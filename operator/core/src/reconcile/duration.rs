@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use nuncio_ir::LONGEST_TIME;
 
-use super::warning;
-use crate::report::Problem;
+use crate::report::{Problem, Reason};
 
 /// The duration that a text means.
 ///
@@ -53,7 +52,7 @@ pub(super) fn milliseconds(path: &str, number: u64, problems: &mut Vec<Problem>)
         let message = format!(
             "Envoy takes no time as long as {number} ms; {longest} ms, which is 100 years, is served"
         );
-        problems.push(warning("Invalid", path, message));
+        problems.push(Problem::ignored(Reason::INVALID, path, message));
     }
     duration.min(LONGEST_TIME)
 }

@@ -5,14 +5,13 @@ use nuncio_crds::v3alpha1::{self as crd, HostSpec};
 use serde_json::Value;
 
 use super::{
-    Found, Fragment, Host, HostTerms, HostTls, InsecureAction, Name, TlsSettings, error, parse,
+    Found, Fragment, Host, HostTerms, HostTls, InsecureAction, Name, TlsSettings, parse,
     tls_settings::{Flaw, Written},
-    warning,
 };
 use crate::{
     glob,
     object::ObjectRef,
-    report::Problem,
+    report::{Problem, Reason},
     selector::{Labels, Operator, Requirement, Selector},
 };
 
@@ -43,8 +42,8 @@ fn host(
         .unwrap_or("*")
         .to_ascii_lowercase();
     if let Some(flaw) = glob::flaw(&hostname) {
-        return Err(error(
-            "Invalid",
+        return Err(Problem::invalid(
+            Reason::INVALID,
             "spec.hostname",
             format!("{hostname:?} {flaw}; nothing of this Host is served"),
         ));
@@ -102,8 +101,8 @@ fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Opti
         .filter(|tls| **tls != crd::HostTls::default());
     let Some(secret) = secret else {
         if own.is_some() || context.is_some() {
-            problems.push(warning(
-                "NoCertificate",
+            problems.push(Problem::ignored(
+                Reason::NO_CERTIFICATE,
                 "spec.tlsSecret",
                 "TLS is set up but tlsSecret is missing, so TLS is not served".to_owned(),
             ));
@@ -116,7 +115,7 @@ fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Opti
     };
     let terms = match (context, own) {
         (Some(_), Some(_)) => {
-            problems.push(warning("Conflict", "spec.tls", "tls and tlsContext are both set, and one may ask for what the other does not; TLS is not served for this Host".to_owned()));
+            problems.push(Problem::ignored(Reason::CONFLICT, "spec.tls", "tls and tlsContext are both set, and one may ask for what the other does not; TLS is not served for this Host".to_owned()));
             HostTerms::Refused
         }
         (Some(context), None) => HostTerms::Context(named(context)),
@@ -124,7 +123,11 @@ fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Opti
             Ok(settings) => HostTerms::Own(settings),
             Err((field, message)) => {
                 let message = format!("{message}; TLS is not served for this Host");
-                problems.push(warning("Invalid", &format!("spec.tls.{field}"), message));
+                problems.push(Problem::ignored(
+                    Reason::INVALID,
+                    &format!("spec.tls.{field}"),
+                    message,
+                ));
                 HostTerms::Refused
             }
         },
@@ -158,8 +161,8 @@ fn settings(
     ] {
         if set {
             let path = format!("spec.tls.{field}");
-            problems.push(super::notice(
-                "WithoutEffect",
+            problems.push(Problem::notice(
+                Reason::WITHOUT_EFFECT,
                 &path,
                 format!("{path} has no effect on a Host"),
             ));
@@ -186,23 +189,23 @@ fn without_effect(spec: &HostSpec, problems: &mut Vec<Problem>) {
         .as_ref()
         .and_then(|provider| provider.authority.as_deref());
     if authority.is_some_and(|authority| authority != "none") {
-        problems.push(super::notice("NotSupported", "spec.acmeProvider", "certificates are not asked for here; let cert-manager fill the Secret that tlsSecret names".to_owned()));
+        problems.push(Problem::notice(Reason::NOT_SUPPORTED, "spec.acmeProvider", "certificates are not asked for here; let cert-manager fill the Secret that tlsSecret names".to_owned()));
     }
     let insecure = spec
         .request_policy
         .as_ref()
         .and_then(|policy| policy.insecure.as_ref());
     if insecure.is_some_and(|insecure| insecure.additional_port.is_some()) {
-        problems.push(super::notice(
-            "WithoutEffect",
+        problems.push(Problem::notice(
+            Reason::WITHOUT_EFFECT,
             "spec.requestPolicy.insecure.additionalPort",
             "it has no effect, as in Emissary 2 and later; create a Listener on that port"
                 .to_owned(),
         ));
     }
     if spec.preview_url.is_some() {
-        problems.push(super::notice(
-            "WithoutEffect",
+        problems.push(Problem::notice(
+            Reason::WITHOUT_EFFECT,
             "spec.previewUrl",
             "it has no effect, as in Emissary 2 and later".to_owned(),
         ));
@@ -236,8 +239,8 @@ pub(super) fn selector(selector: &LabelSelector, path: &str) -> Result<Selector,
             "DoesNotExist" => Operator::DoesNotExist,
             other => {
                 let path = format!("{path}.matchExpressions[{index}].operator");
-                return Err(error(
-                    "Invalid",
+                return Err(Problem::invalid(
+                    Reason::INVALID,
                     &path,
                     format!(
                         "{other:?} is no operator; In, NotIn, Exists and DoesNotExist are; nothing of this object is served"

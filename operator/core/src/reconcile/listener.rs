@@ -4,8 +4,12 @@ use nuncio_crds::v3alpha1::{self as crd, Layer, ListenerSpec, NamespaceFrom, Pro
 use nuncio_ir::{ListenerKey, Transport};
 use serde_json::Value;
 
-use super::{Found, Fragment, Listener, Namespaces, SecurityModel, error, parse, warning};
-use crate::{reconcile::host::selector, report::Problem, selector::Selector};
+use super::{Found, Fragment, Listener, Namespaces, SecurityModel, parse};
+use crate::{
+    reconcile::host::selector,
+    report::{Problem, Reason},
+    selector::Selector,
+};
 
 pub(super) fn reconcile(value: Value) -> Found {
     let (spec, mut problems): (ListenerSpec, _) = match parse::spec(value, true) {
@@ -46,16 +50,16 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
     };
     if transport == Transport::Udp {
         if !has(Layer::Tls) {
-            problems.push(warning(
-                "Invalid",
+            problems.push(Problem::ignored(
+                Reason::INVALID,
                 "spec.protocolStack",
                 "HTTP/3 is always encrypted, and without TLS in the stack no Host can be served"
                     .to_owned(),
             ));
         }
         if has(Layer::Proxy) {
-            problems.push(warning(
-                "Ignored",
+            problems.push(Problem::ignored(
+                Reason::IGNORED,
                 "spec.protocolStack",
                 "there is no PROXY protocol for UDP; it is left out".to_owned(),
             ));
@@ -68,8 +72,8 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
     };
     let l7_depth = spec.l7_depth.unwrap_or_default();
     if l7_depth < 0 {
-        problems.push(warning(
-            "Invalid",
+        problems.push(Problem::ignored(
+            Reason::INVALID,
             "spec.l7Depth",
             "a number of proxies is not negative; 0 is used".to_owned(),
         ));
@@ -108,13 +112,13 @@ fn max_concurrent_streams(streams: Option<i64>, problems: &mut Vec<Problem>) -> 
     let streams = streams?;
     if streams < 1 {
         let message = "a limit is above zero; the default of 100 is used".to_owned();
-        problems.push(warning("Invalid", PATH, message));
+        problems.push(Problem::ignored(Reason::INVALID, PATH, message));
         return None;
     }
     let served = u32::try_from(streams).unwrap_or(MOST).min(MOST);
     if i64::from(served) < streams {
         let message = format!("Envoy takes a limit up to {MOST}, which is used");
-        problems.push(warning("Invalid", PATH, message));
+        problems.push(Problem::ignored(Reason::INVALID, PATH, message));
     }
     Some(served)
 }
@@ -150,7 +154,7 @@ fn binding(
                     Namespaces::Selected(selector(&selected.0, path)?)
                 }
                 None => {
-                    problems.push(warning("Invalid", "spec.hostBinding.namespace.selector", "SELECTOR is asked for, but there is none; Hosts of the Listener's own namespace are taken, as SELF says".to_owned()));
+                    problems.push(Problem::ignored(Reason::INVALID, "spec.hostBinding.namespace.selector", "SELECTOR is asked for, but there is none; Hosts of the Listener's own namespace are taken, as SELF says".to_owned()));
                     Namespaces::Own
                 }
             }
@@ -160,8 +164,8 @@ fn binding(
 }
 
 fn invalid(path: &str, message: &str) -> Problem {
-    error(
-        "Invalid",
+    Problem::invalid(
+        Reason::INVALID,
         path,
         format!("{message}; nothing of this Listener is served"),
     )
@@ -172,8 +176,8 @@ fn stack(spec: &ListenerSpec, problems: &mut Vec<Problem>) -> Result<Vec<Layer>,
     use Layer::{Http, Proxy, Tcp, Tls};
     if !spec.protocol_stack.is_empty() {
         if spec.protocol.is_some() {
-            problems.push(warning(
-                "Invalid",
+            problems.push(Problem::ignored(
+                Reason::INVALID,
                 "spec.protocol",
                 "protocol and protocolStack are both set; protocolStack is used".to_owned(),
             ));
@@ -188,11 +192,11 @@ fn stack(spec: &ListenerSpec, problems: &mut Vec<Problem>) -> Result<Vec<Layer>,
         Some(Protocol::Tcp) => vec![Tcp],
         Some(Protocol::Tls) => vec![Tls, Tcp],
         Some(Protocol::Udp) => {
-            return Err(error("Invalid", "spec.protocol", "UDP alone carries nothing; for HTTP/3 write protocolStack: [TLS, HTTP, UDP]; nothing of this Listener is served".to_owned()));
+            return Err(Problem::invalid(Reason::INVALID, "spec.protocol", "UDP alone carries nothing; for HTTP/3 write protocolStack: [TLS, HTTP, UDP]; nothing of this Listener is served".to_owned()));
         }
         None => {
-            return Err(error(
-                "Invalid",
+            return Err(Problem::invalid(
+                Reason::INVALID,
                 "spec.protocol",
                 "protocol or protocolStack is missing; nothing of this Listener is served"
                     .to_owned(),

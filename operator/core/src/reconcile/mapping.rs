@@ -7,11 +7,15 @@ use nuncio_ir::{Authorization, Forward};
 use serde_json::Value;
 
 use super::{
-    Found, Fragment, Mapping, Role, duration, error, notice, parse, regex,
+    Found, Fragment, Mapping, Role, duration, parse, regex,
     upstream::{self, Asked},
-    warning,
 };
-use crate::{object::ObjectRef, report::Problem, selector::Labels, settings::Settings};
+use crate::{
+    object::ObjectRef,
+    report::{Problem, Reason},
+    selector::Labels,
+    settings::Settings,
+};
 
 mod condition;
 mod cors;
@@ -66,7 +70,11 @@ fn without_effect(value: &Value) -> Vec<Problem> {
         })
         .map(|field| {
             let path = format!("spec.{field}");
-            notice("WithoutEffect", &path, format!("{path} has no effect"))
+            Problem::notice(
+                Reason::WITHOUT_EFFECT,
+                &path,
+                format!("{path} has no effect"),
+            )
         })
         .collect()
 }
@@ -104,8 +112,8 @@ fn role(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Role, Problem
     let is_redirect = spec.host_redirect == Some(true);
     if spec.shadow == Some(true) {
         if is_redirect {
-            problems.push(warning(
-                "Ignored",
+            problems.push(Problem::ignored(
+                Reason::IGNORED,
                 "spec.host_redirect",
                 "a shadow cannot redirect: host_redirect is ignored because shadow is set"
                     .to_owned(),
@@ -186,8 +194,8 @@ fn host_rewrite(
     if let Some(literal) = literal {
         check_text("spec.host_rewrite", literal)?;
         if is_automatic {
-            problems.push(warning(
-                "Ignored",
+            problems.push(Problem::ignored(
+                Reason::IGNORED,
                 "spec.auto_host_rewrite",
                 "auto_host_rewrite is ignored because host_rewrite is set".to_owned(),
             ));
@@ -233,8 +241,8 @@ fn time(path: &str, milliseconds: i64, problems: &mut Vec<Problem>) -> Result<Du
 }
 
 fn invalid(path: &str, message: &str) -> Problem {
-    error(
-        "Invalid",
+    Problem::invalid(
+        Reason::INVALID,
         path,
         format!("{message}; nothing of this Mapping is served"),
     )
@@ -242,13 +250,13 @@ fn invalid(path: &str, message: &str) -> Problem {
 
 /// Something that is left out, while the rest is served.
 fn left_out(path: &str, message: &str) -> Problem {
-    warning("Invalid", path, format!("{message}; it is left out"))
+    Problem::ignored(Reason::INVALID, path, format!("{message}; it is left out"))
 }
 
 fn check_regex(path: &str, pattern: &str) -> Result<(), Problem> {
     match regex::flaw(pattern) {
-        Some(flaw) => Err(error(
-            "InvalidRegex",
+        Some(flaw) => Err(Problem::invalid(
+            Reason::INVALID_REGEX,
             path,
             format!("{pattern:?} {flaw}; nothing of this Mapping is served"),
         )),

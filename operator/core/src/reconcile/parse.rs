@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{error, warning};
-use crate::{report::Problem, selector::Labels};
+use crate::{
+    report::{Problem, Reason},
+    selector::Labels,
+};
 
 /// The metadata that matters, read without trusting anything.
 #[derive(Debug, Default)]
@@ -77,7 +79,7 @@ pub(super) fn object<T: DeserializeOwned>(
                 .map(|path| {
                     let path = join(at, &path.replace('?', "").replace("..", "."));
                     let message = format!("there is no field {path}; it is ignored");
-                    warning("UnknownField", &path, message)
+                    Problem::ignored(Reason::UNKNOWN_FIELD, &path, message)
                 })
                 .collect();
             Ok((parsed, problems))
@@ -85,7 +87,7 @@ pub(super) fn object<T: DeserializeOwned>(
         Err(source) => {
             let path = join(at, track.path().to_string().trim_end_matches('.'));
             let message = format!("{source}; nothing of this object is served");
-            Err(error("Invalid", &path, message))
+            Err(Problem::invalid(Reason::INVALID, &path, message))
         }
     }
 }
@@ -109,8 +111,8 @@ pub(super) fn spec<T: DeserializeOwned>(
 ) -> Result<(T, Vec<Problem>), Problem> {
     let spec = match value.get_mut("spec").map(Value::take) {
         None | Some(Value::Null) if required => {
-            return Err(error(
-                "Invalid",
+            return Err(Problem::invalid(
+                Reason::INVALID,
                 "spec",
                 "spec is missing; nothing of this object is served".to_owned(),
             ));

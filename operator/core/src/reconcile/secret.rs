@@ -11,7 +11,8 @@ use x509_parser::{
     revocation_list::CertificateRevocationList,
 };
 
-use super::{Certificate, Found, Fragment, Secret, error, parse};
+use super::{Certificate, Found, Fragment, Secret, parse};
+use crate::report::{Problem, Reason};
 
 /// Types of Secrets that hold certificates.
 const TYPES: [&str; 3] = ["kubernetes.io/tls", "Opaque", "istio.io/key-and-cert"];
@@ -22,7 +23,10 @@ pub(super) fn reconcile(value: Value) -> Found {
         // the parser's message would quote the value
         Err(problem) => {
             let message = "data is not a map of names to base64".to_owned();
-            return (None, vec![error("Invalid", &problem.path, message)]);
+            return (
+                None,
+                vec![Problem::invalid(Reason::INVALID, &problem.path, message)],
+            );
         }
     };
     let content = Secret {
@@ -34,7 +38,11 @@ pub(super) fn reconcile(value: Value) -> Found {
     // what it is for is known where it is used; here it is enough that it is for something
     let problems = match (&content.certificate, &content.trusted, &content.revoked) {
         (Err(reason), Err(_), Err(_)) => {
-            vec![super::warning("InvalidSecret", "data", reason.clone())]
+            vec![Problem::ignored(
+                Reason::INVALID_SECRET,
+                "data",
+                reason.clone(),
+            )]
         }
         _ => Vec::new(),
     };

@@ -7,11 +7,15 @@ use nuncio_ir::{ListenerKey, Transport};
 use serde_json::Value;
 
 use super::{
-    Found, Fragment, TcpMapping, duration, error, parse,
+    Found, Fragment, TcpMapping, duration, parse,
     upstream::{self, Asked},
-    warning,
 };
-use crate::{glob, object::ObjectRef, report::Problem, settings::Settings};
+use crate::{
+    glob,
+    object::ObjectRef,
+    report::{Problem, Reason},
+    settings::Settings,
+};
 
 pub(super) fn reconcile(value: Value, object: &ObjectRef, settings: &Settings) -> Found {
     let (spec, mut problems): (TcpMappingSpec, _) = match parse::spec(value, true) {
@@ -110,15 +114,19 @@ fn idle_timeout(spec: &TcpMappingSpec, problems: &mut Vec<Problem>) -> Option<Du
         }
         Err(_) => {
             let message = format!("{text:?} is no number of milliseconds; it is left out");
-            problems.push(warning("Invalid", "spec.idle_timeout_ms", message));
+            problems.push(Problem::ignored(
+                Reason::INVALID,
+                "spec.idle_timeout_ms",
+                message,
+            ));
             None
         }
     }
 }
 
 fn invalid(path: &str, message: &str) -> Problem {
-    error(
-        "Invalid",
+    Problem::invalid(
+        Reason::INVALID,
         path,
         format!("{message}; nothing of this TCPMapping is served"),
     )

@@ -4,11 +4,13 @@ use nuncio_crds::v3alpha1::{self as crd, TlsContextSpec};
 use serde_json::Value;
 
 use super::{
-    Found, Fragment, TlsContext, error, notice, parse,
+    Found, Fragment, TlsContext, parse,
     tls_settings::{Written, secret_name},
-    warning,
 };
-use crate::{object::ObjectRef, report::Problem};
+use crate::{
+    object::ObjectRef,
+    report::{Problem, Reason},
+};
 
 pub(super) fn reconcile(value: Value, object: &ObjectRef) -> Found {
     let (spec, mut problems): (TlsContextSpec, _) = match parse::spec(value, false) {
@@ -36,8 +38,8 @@ fn context(
     ];
     let is_set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
     if let Some((field, _, instead)) = files.into_iter().find(|(_, file, _)| is_set(file)) {
-        return Err(error(
-            "NotSupported",
+        return Err(Problem::invalid(
+            Reason::NOT_SUPPORTED,
             &format!("spec.{field}"),
             format!(
                 "Envoys run elsewhere and cannot read this file; put it into a Secret and name that as {instead}; nothing is served with this TLSContext"
@@ -46,8 +48,8 @@ fn context(
     }
     if spec.redirect_cleartext_from.is_some() {
         let message = "it has no effect: what becomes of requests without TLS is said by the Host, as requestPolicy.insecure".to_owned();
-        problems.push(notice(
-            "WithoutEffect",
+        problems.push(Problem::notice(
+            Reason::WITHOUT_EFFECT,
             "spec.redirect_cleartext_from",
             message,
         ));
@@ -77,7 +79,7 @@ fn context(
         .settings(object)
         .map_err(|(field, message)| invalid(&format!("spec.{field}"), &message))?;
     if settings.trusted.is_none() && settings.require_client_certificate {
-        problems.push(warning("Invalid", "spec.cert_required", "without ca_secret no client certificate can be checked, so TLS from clients is not ended with this TLSContext".to_owned()));
+        problems.push(Problem::ignored(Reason::INVALID, "spec.cert_required", "without ca_secret no client certificate can be checked, so TLS from clients is not ended with this TLSContext".to_owned()));
     }
     Ok(TlsContext {
         hosts: spec
@@ -105,8 +107,8 @@ fn server_name(spec: &TlsContextSpec) -> Result<Option<String>, Problem> {
 }
 
 fn invalid(path: &str, message: &str) -> Problem {
-    error(
-        "Invalid",
+    Problem::invalid(
+        Reason::INVALID,
         path,
         format!("{message}; nothing is served with this TLSContext"),
     )

@@ -6,13 +6,13 @@ use nuncio_ir::{SecretContent, ServerTls};
 
 use super::{
     AttachedGroup, Difference, Group, GroupKey, HostState, NoTls, RouteOrder, Store,
-    secret::validation::unresolved, tls_context::UNCHECKED,
+    tls_context::UNCHECKED,
 };
 use crate::{
     glob,
     object::{Kind, ObjectRef},
     reconcile::{Host, HostMatch, HostTerms, HostTls, InsecureAction, Name, TlsSettings},
-    report::{ConditionType, Problem},
+    report::{Problem, Reason},
     selector::{LabelSet, Labels},
 };
 
@@ -293,7 +293,7 @@ impl Store {
         };
         let invalid = |reason: String| {
             let message = format!("TLSContext {:?} cannot be used: {reason}", name.name);
-            unresolved("InvalidTLSContext", "spec.tlsContext", message)
+            Problem::unresolved(Reason::INVALID_TLS_CONTEXT, "spec.tlsContext", message)
         };
         let state = if is_asked_for {
             self.context(name)
@@ -305,8 +305,8 @@ impl Store {
                 return Ok(self.own_terms(object, tls, &TlsSettings::default(), certificate)?);
             }
             let message = format!("there is no TLSContext {:?}", name.name);
-            return Err(Some(unresolved(
-                "TLSContextNotFound",
+            return Err(Some(Problem::unresolved(
+                Reason::TLS_CONTEXT_NOT_FOUND,
                 "spec.tlsContext",
                 message,
             )));
@@ -322,8 +322,8 @@ impl Store {
                 "TLSContext {:?} names Secret {other}, and tlsSecret another",
                 name.name
             );
-            return Err(Some(unresolved(
-                "SecretConflict",
+            return Err(Some(Problem::unresolved(
+                Reason::SECRET_CONFLICT,
                 "spec.tlsContext",
                 message,
             )));
@@ -340,10 +340,11 @@ impl Store {
                 hosts.join(", "),
                 host.hostname
             );
-            problems.push(Problem {
-                condition: ConditionType::Accepted,
-                ..unresolved("NotInHosts", "spec.tlsContext", message)
-            });
+            problems.push(Problem::ignored(
+                Reason::NOT_IN_HOSTS,
+                "spec.tlsContext",
+                message,
+            ));
         }
         let mut found = state.server(Some(certificate)).map_err(invalid)?;
         // authorities that come with the certificate are for a context that names none
@@ -379,7 +380,11 @@ impl Store {
         let trusted = self.link_trust(object, "spec.tls.", settings, root.as_ref())?;
         if settings.require_client_certificate && trusted.is_none() {
             let message = "without ca_secret no client certificate can be checked".to_owned();
-            return Err(unresolved("Invalid", "spec.tls.cert_required", message));
+            return Err(Problem::unresolved(
+                Reason::INVALID,
+                "spec.tls.cert_required",
+                message,
+            ));
         }
         Ok(ServerTls {
             secret: certificate,

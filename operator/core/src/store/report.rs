@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::Store;
 use crate::{
     object::{Kind, ObjectRef},
-    report::{ConditionType, Problem, Report, Severity},
+    report::{Problem, Reason, Report},
 };
 
 impl Store {
@@ -129,7 +129,7 @@ impl Store {
             }
         } else {
             report.problems.push(problem(
-                "NoListener",
+                Reason::NO_LISTENER,
                 "no Listener serves this Host, so nothing of it is reachable; check hostBinding and securityModel of the Listeners, and the TLS of this Host",
             ));
         }
@@ -166,12 +166,12 @@ impl Store {
         report.in_service = served > 0 && !group.idle.contains(object);
         if group.hosts.is_empty() {
             report.problems.push(problem(
-                "NoMatchingHost",
+                Reason::NO_MATCHING_HOST,
                 "no Host takes this Mapping, so nothing of it is reachable; give it a hostname that fits one, or the labels that a mappingSelector asks for",
             ));
         } else if served == 0 {
             report.problems.push(problem(
-                "NoListener",
+                Reason::NO_LISTENER,
                 &format!(
                     "no Listener serves {}, so nothing of this Mapping is reachable",
                     self.some(&group.hosts)
@@ -193,14 +193,8 @@ impl Store {
     }
 }
 
-fn problem(reason: &'static str, message: &str) -> Problem {
-    Problem {
-        severity: Severity::Warning,
-        condition: ConditionType::Accepted,
-        reason,
-        path: String::new(),
-        message: message.to_owned(),
-    }
+fn problem(reason: Reason, message: &str) -> Problem {
+    Problem::ignored(reason, String::new(), message.to_owned())
 }
 
 fn count(number: usize, what: &str) -> String {

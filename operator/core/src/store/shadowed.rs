@@ -14,7 +14,7 @@ use super::{Group, GroupKey, Store};
 use crate::{
     object::ObjectRef,
     reconcile::HostMatch,
-    report::{ConditionType, Problem, Severity},
+    report::{Problem, Reason},
 };
 
 /// Groups by what decides whether one takes all of another's requests.
@@ -160,15 +160,13 @@ impl Store {
         } else {
             String::new()
         };
-        Some(Problem {
-            severity: Severity::Warning,
-            condition: ConditionType::Accepted,
-            reason: "Shadowed",
-            path: "spec.prefix".to_owned(),
-            message: format!(
+        Some(Problem::ignored(
+            Reason::SHADOWED,
+            "spec.prefix".to_owned(),
+            format!(
                 "it gets no requests: all that it matches go to {winner}, which is tried first{precedence}"
             ),
-        })
+        ))
     }
 }
 

@@ -8,7 +8,7 @@ use super::Store;
 use crate::{
     object::ObjectRef,
     reconcile::TcpMapping,
-    report::{ConditionType, Problem, Severity},
+    report::{Problem, Reason},
 };
 
 /// A TCPMapping with what its upstream has become.
@@ -213,13 +213,11 @@ impl Store {
         if report.in_service {
             report.summary = format!("on {}", mapping.key);
         } else if report.is_clean() {
-            report.problems.push(Problem {
-                severity: Severity::Notice,
-                condition: ConditionType::Accepted,
-                reason: "NoShare",
-                path: "spec.weight".to_owned(),
-                message: "it gets no connections: others have all of the weight".to_owned(),
-            });
+            report.problems.push(Problem::notice(
+                Reason::NO_SHARE,
+                "spec.weight".to_owned(),
+                "it gets no connections: others have all of the weight".to_owned(),
+            ));
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use nuncio_core::report::Reason;
+
 use super::*;
 
 const NOW: i64 = 1_000_000;
@@ -10,7 +12,7 @@ fn problem(severity: Severity, condition: ConditionType, message: &str) -> Probl
     Problem {
         severity,
         condition,
-        reason: "Reason",
+        reason: Reason::INVALID,
         path: "spec.field".to_owned(),
         message: message.to_owned(),
     }
@@ -44,7 +46,7 @@ fn status_of(kind: Kind, report: &Report, acked: &[u64], observed: &Observed) ->
     status(kind, facts, Timestamp::from_second(NOW).unwrap())
 }
 
-/// `True/Reason/message` of a condition.
+/// `True/Invalid/message` of a condition.
 fn condition(status: &Value, slot: usize) -> String {
     let condition = &status["conditions"][slot];
     let text = |key: &str| condition[key].as_str().unwrap().to_owned();
@@ -100,7 +102,7 @@ fn a_warning_keeps_accepted_true_and_shows() {
         "is odd",
     ));
     let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
-    assert_eq!(condition(&status, 0), "True/Reason/spec.field: is odd");
+    assert_eq!(condition(&status, 0), "True/Invalid/spec.field: is odd");
     assert_eq!(status["state"], "Running");
     assert_eq!(status["reason"], "spec.field: is odd");
 }
@@ -129,7 +131,7 @@ fn an_error_takes_it_out_of_service() {
     ));
     report.in_service = false;
     let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
-    assert_eq!(condition(&status, 0), "False/Reason/spec.field: is wrong");
+    assert_eq!(condition(&status, 0), "False/Invalid/spec.field: is wrong");
     assert_eq!(condition(&status, 1), "True/ResolvedRefs/");
     assert_eq!(
         condition(&status, 2),
@@ -148,7 +150,7 @@ fn a_missing_reference_shows_although_the_rest_is_served() {
     ));
     let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
     assert_eq!(condition(&status, 0), "True/Accepted/");
-    assert_eq!(condition(&status, 1), "False/Reason/spec.field: is missing");
+    assert_eq!(condition(&status, 1), "False/Invalid/spec.field: is missing");
     assert_eq!(condition(&status, 2), "True/Programmed/1/1 Envoys");
 }
 

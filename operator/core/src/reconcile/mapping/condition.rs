@@ -6,8 +6,8 @@ use nuncio_ir::{HeaderMatch, PathMatch, QueryMatch, StringMatch};
 use super::{check_regex, check_text, invalid};
 use crate::{
     glob,
-    reconcile::{HostMatch, is_header_name, warning},
-    report::Problem,
+    reconcile::{HostMatch, is_header_name},
+    report::{Problem, Reason},
 };
 
 const AUTHORITY: &str = ":authority";
@@ -35,12 +35,16 @@ pub(super) fn host(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Ho
     if authority.is_some() && (hostname.is_some() || host.is_some()) {
         let message =
             ":authority is ignored because the Mapping says its host otherwise".to_owned();
-        problems.push(warning("Ignored", "spec.headers[:authority]", message));
+        problems.push(Problem::ignored(
+            Reason::IGNORED,
+            "spec.headers[:authority]",
+            message,
+        ));
     }
     if let Some(hostname) = hostname {
         if host.is_some() {
-            problems.push(warning(
-                "Ignored",
+            problems.push(Problem::ignored(
+                Reason::IGNORED,
                 "spec.host",
                 "host is ignored because hostname is set".to_owned(),
             ));

@@ -7,8 +7,8 @@ use nuncio_ir::{RateLimit, RateLimitPart};
 
 use super::left_out;
 use crate::{
-    reconcile::{is_header_name, notice},
-    report::Problem,
+    reconcile::is_header_name,
+    report::{Problem, Reason},
 };
 
 /// The domain of a RateLimitService that does not say another.
@@ -23,8 +23,8 @@ pub(super) fn rate_limits(
         let message = format!(
             "no rate limit service asks for domain {domain:?}; that of one that names none is {DOMAIN:?}"
         );
-        problems.push(notice(
-            "WithoutEffect",
+        problems.push(Problem::notice(
+            Reason::WITHOUT_EFFECT,
             &format!("spec.labels.{domain}"),
             message,
         ));

@@ -5,8 +5,8 @@ use nuncio_ir::{Redirect, Rewrite};
 
 use super::{check_text, invalid, rewrite};
 use crate::{
-    reconcile::{notice, upstream, warning},
-    report::Problem,
+    reconcile::upstream,
+    report::{Problem, Reason},
 };
 
 /// Where a Mapping with `host_redirect` sends clients.
@@ -45,8 +45,8 @@ fn path(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Rewrite, Prob
         return Ok(Rewrite::Keep);
     };
     problems.extend(found.map(|(field, _)| {
-        warning(
-            "Ignored",
+        Problem::ignored(
+            Reason::IGNORED,
             &format!("spec.{field}"),
             format!("{field} is ignored because {used} is set"),
         )
@@ -74,8 +74,8 @@ pub(super) fn without_backend(spec: &MappingSpec, problems: &mut Vec<Problem>) {
         ("host_rewrite", spec.host_rewrite.is_some()),
     ];
     problems.extend(fields.iter().filter(|(_, set)| *set).map(|(field, _)| {
-        notice(
-            "WithoutEffect",
+        Problem::notice(
+            Reason::WITHOUT_EFFECT,
             &format!("spec.{field}"),
             format!("{field} has no effect: a redirect goes to no backend"),
         )
@@ -95,8 +95,8 @@ pub(super) fn without_effect(spec: &MappingSpec, problems: &mut Vec<Problem>) {
         ),
     ];
     problems.extend(fields.iter().filter(|(_, set)| *set).map(|(field, _)| {
-        warning(
-            "Ignored",
+        Problem::ignored(
+            Reason::IGNORED,
             &format!("spec.{field}"),
             format!("{field} is ignored: without host_redirect there is no redirect"),
         )

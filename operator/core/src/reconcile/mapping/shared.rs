@@ -8,8 +8,8 @@ use nuncio_ir::{HashPolicy, RetryPolicy, Rewrite};
 
 use super::{cors, header, left_out, rewrite};
 use crate::{
-    reconcile::{Shared, duration, is_header_name, warning},
-    report::Problem,
+    reconcile::{Shared, duration, is_header_name},
+    report::{Problem, Reason},
 };
 
 /// What holds for the whole group.
@@ -20,8 +20,8 @@ pub(super) fn shared(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<
             .as_deref()
             .is_some_and(|rewrite| !matches!(rewrite, "" | "/"));
     if is_redundant {
-        problems.push(warning(
-            "Ignored",
+        problems.push(Problem::ignored(
+            Reason::IGNORED,
             "spec.rewrite",
             "rewrite is ignored because regex_rewrite is set".to_owned(),
         ));
@@ -163,8 +163,8 @@ pub(super) fn hash_policy(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Op
         return None;
     }
     if number != 1 {
-        problems.push(warning(
-            "Invalid",
+        problems.push(Problem::ignored(
+            Reason::INVALID,
             "spec.load_balancer",
             if number == 0 {
                 "it does not say what is hashed: cookie, header or source_ip; addresses are chosen at random".to_owned()

@@ -8,8 +8,8 @@ use nuncio_ir::{Balancer, CircuitBreaker, DnsFamily, Keepalive};
 use super::{health_check, outlier, parse, qualified, service};
 use crate::{
     object::ObjectRef,
-    reconcile::{ClusterSettings, Name, Origination, Resolver, Upstream, duration, error, warning},
-    report::Problem,
+    reconcile::{ClusterSettings, Name, Origination, Resolver, Upstream, duration},
+    report::{Problem, Reason},
     settings::Settings,
 };
 
@@ -55,15 +55,15 @@ pub(in crate::reconcile) fn upstream(
             "{:?} {flaw}; nothing of this {kind} is served",
             asked.service
         );
-        error("Invalid", "spec.service", message)
+        Problem::invalid(Reason::INVALID, "spec.service", message)
     })?;
     let tls = match context {
         None if text.scheme == Some("https") => Origination::Plain,
         None => Origination::None,
         Some(name) => {
             if text.scheme == Some("http") {
-                problems.push(warning(
-                    "Conflict",
+                problems.push(Problem::ignored(
+                    Reason::CONFLICT,
                     "spec.tls",
                     "the service says http:// and tls names a TLSContext; TLS is originated"
                         .to_owned(),
@@ -159,7 +159,7 @@ fn cluster_settings(asked: &Asked<'_>, problems: &mut Vec<Problem>) -> ClusterSe
 
 /// Something that is left out, while the rest is served.
 pub(super) fn left_out(path: &str, message: &str) -> Problem {
-    warning("Invalid", path, format!("{message}; it is left out"))
+    Problem::ignored(Reason::INVALID, path, format!("{message}; it is left out"))
 }
 
 fn time(path: &str, milliseconds: Option<i64>, problems: &mut Vec<Problem>) -> Option<Duration> {
@@ -178,8 +178,8 @@ fn logical_dns(dns_type: Option<&str>, problems: &mut Vec<Problem>) -> bool {
         "" | "strict_dns" => false,
         "logical_dns" => true,
         _ => {
-            problems.push(warning(
-                "Invalid",
+            problems.push(Problem::ignored(
+                Reason::INVALID,
                 "spec.dns_type",
                 format!("{text:?} is neither strict_dns nor logical_dns; strict_dns is used"),
             ));

@@ -11,7 +11,7 @@ use crate::{
         ClusterSettings, EndpointSlice, Name, Origination, Resolver, ResolverKind, Service,
         Upstream,
     },
-    report::{ConditionType, Problem, Severity},
+    report::{Problem, Reason},
 };
 
 /// Identity of a set of endpoints: a Service and the port of it that is asked for.
@@ -64,7 +64,7 @@ pub(in crate::store) fn link(upstream: &Upstream, known: &Known<'_>) -> Linked {
     let tls = tls(upstream, known, &mut problems);
     let has_flaw = tls.is_err() || resolver.is_none();
     if let (Resolver::Named(name), None) = (&upstream.resolver, resolver) {
-        problems.push(unresolved("ResolverNotFound", "spec.resolver", format!("there is no resolver {name:?}; kubernetes-service, endpoint and kubernetes-endpoint are built in; requests are answered with 503")));
+        problems.push(Problem::unresolved(Reason::RESOLVER_NOT_FOUND, "spec.resolver", format!("there is no resolver {name:?}; kubernetes-service, endpoint and kubernetes-endpoint are built in; requests are answered with 503")));
     }
     let name: Arc<str> = cluster_name(upstream, &found.target, found.endpoints.is_some()).into();
     if has_flaw {
@@ -210,8 +210,8 @@ fn tls(
         // as version v2 could have it
         None if &*name.name == "true" => Ok(Some(ClientTls::default())),
         None => {
-            problems.push(unresolved(
-                "TLSContextNotFound",
+            problems.push(Problem::unresolved(
+                Reason::TLS_CONTEXT_NOT_FOUND,
                 "spec.tls",
                 format!(
                     "there is no TLSContext {:?}; requests are answered with 503 until it exists",
@@ -221,7 +221,7 @@ fn tls(
             Err(())
         }
         Some(Err(reason)) => {
-            problems.push(unresolved("InvalidTLSContext", "spec.tls", format!("TLSContext {:?} cannot be used: {reason}; requests are answered with 503 until it is mended", name.name)));
+            problems.push(Problem::unresolved(Reason::INVALID_TLS_CONTEXT, "spec.tls", format!("TLSContext {:?} cannot be used: {reason}; requests are answered with 503 until it is mended", name.name)));
             Err(())
         }
     }
@@ -302,26 +302,11 @@ fn described(settings: &ClusterSettings) -> String {
 }
 
 fn without_endpoints(path: &str, why: &str) -> Problem {
-    Problem {
-        condition: ConditionType::Accepted,
-        ..unresolved(
-            "NeedsEndpoints",
-            path,
-            format!(
-                "{why}: requests go to the address of the Service; set resolver: endpoint to have them go to its pods; it is left out"
-            ),
-        )
-    }
-}
-
-fn unresolved(reason: &'static str, path: &str, message: String) -> Problem {
-    Problem {
-        severity: Severity::Warning,
-        condition: ConditionType::ResolvedRefs,
-        reason,
-        path: path.to_owned(),
-        message,
-    }
+    Problem::ignored(
+        Reason::NEEDS_ENDPOINTS,
+        path,
+        format!("ignored: {why}; set resolver: endpoint"),
+    )
 }
 
 /// Dots and colons separate the parts of a statistic's name, so they cannot be part of one.
@@ -345,29 +330,21 @@ fn check_port(name: &Name, service: &Service, port: u16, problems: &mut Vec<Prob
         return;
     }
     let ports: Vec<String> = service.ports.keys().map(ToString::to_string).collect();
-    problems.push(Problem {
-        severity: Severity::Warning,
-        condition: ConditionType::ResolvedRefs,
-        reason: "PortNotFound",
-        path: "spec.service".to_owned(),
-        message: format!(
+    problems.push(Problem::unresolved(Reason::PORT_NOT_FOUND, "spec.service".to_owned(), format!(
             "Service {name} has no TCP port {port}, only {}; requests go to {port} all the same and will probably fail",
             ports.join(", ")
-        ),
-    });
+        )));
 }
 
 fn not_found(name: &Name, instead: &str) -> Problem {
-    Problem {
-        severity: Severity::Warning,
-        condition: ConditionType::ResolvedRefs,
-        reason: "ServiceNotFound",
-        path: "spec.service".to_owned(),
-        message: format!(
+    Problem::unresolved(
+        Reason::SERVICE_NOT_FOUND,
+        "spec.service".to_owned(),
+        format!(
             "there is no Service {:?} in namespace {:?}; {instead}",
             name.name, name.namespace
         ),
-    }
+    )
 }
 
 /// The addresses behind a port of a Service: those that are ready, or else those that still serve while they end,

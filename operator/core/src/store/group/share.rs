@@ -12,7 +12,7 @@ use super::{GroupKey, combine};
 use crate::{
     object::ObjectRef,
     reconcile::{Mapping, Role},
-    report::{Problem, Severity},
+    report::{Problem, Reason},
 };
 
 /// A member with the cluster that its upstream has become.
@@ -33,28 +33,22 @@ pub(in crate::store) struct Shared {
 }
 
 impl Shared {
-    fn say(
-        &mut self,
-        member: &Member<'_>,
-        severity: Severity,
-        reason: &'static str,
-        path: &str,
-        message: String,
-    ) {
+    fn say(&mut self, member: &Member<'_>, problem: Problem) {
         self.problems
             .entry(member.object.clone())
             .or_default()
-            .push(Problem::accepted(severity, reason, path, message));
+            .push(problem);
     }
 
     /// A member of which nothing is served, because another comes first.
     fn refuse(&mut self, member: &Member<'_>, path: &str, message: &str) {
         self.say(
             member,
-            Severity::Warning,
-            "GroupConflict",
-            path,
-            format!("{message}; nothing of this Mapping is served"),
+            Problem::ignored(
+                Reason::GROUP_CONFLICT,
+                path,
+                format!("{message}; nothing of this Mapping is served"),
+            ),
         );
         self.idle.insert(member.object.clone());
     }
@@ -75,10 +69,11 @@ pub(in crate::store) fn share(key: &GroupKey, members: &[Member<'_>]) -> Shared 
             shared.idle.insert(member.object.clone());
             shared.say(
                 member,
-                Severity::Warning,
-                "NothingToShadow",
-                "spec.shadow",
-                "no other Mapping has this match, so there are no requests to copy".to_owned(),
+                Problem::ignored(
+                    Reason::NOTHING_TO_SHADOW,
+                    "spec.shadow",
+                    "no other Mapping has this match, so there are no requests to copy".to_owned(),
+                ),
             );
         }
         return shared;
@@ -148,7 +143,10 @@ fn forward(
     let weights: Vec<Option<u32>> = members.iter().map(|member| member.mapping.weight).collect();
     let shares = shares(&weights);
     let common = combine::combine(members, &mut |member, path, message| {
-        shared.say(member, Severity::Warning, "GroupConflict", path, message);
+        shared.say(
+            member,
+            Problem::ignored(Reason::GROUP_CONFLICT, path, message),
+        );
     });
     let mirrors: Vec<Mirror> = shadow
         .and_then(|shadow| {
@@ -161,7 +159,7 @@ fn forward(
         .collect();
     if let Some(sum) = shares.over {
         for member in members {
-            shared.say(member, Severity::Warning, "WeightsExceedHundred", "spec.weight", format!("the weights of the {} Mappings with this match add up to {sum}; requests are shared in proportion to them", members.len()));
+            shared.say(member, Problem::ignored(Reason::WEIGHTS_EXCEED_HUNDRED, "spec.weight", format!("the weights of the {} Mappings with this match add up to {sum}; requests are shared in proportion to them", members.len())));
         }
     }
     for (index, member) in members.iter().enumerate() {
@@ -170,10 +168,11 @@ fn forward(
             shared.idle.insert(member.object.clone());
             shared.say(
                 member,
-                Severity::Notice,
-                "NoShare",
-                "spec.weight",
-                "it gets no requests: its weight is zero, or others have all of it".to_owned(),
+                Problem::notice(
+                    Reason::NO_SHARE,
+                    "spec.weight",
+                    "it gets no requests: its weight is zero, or others have all of it".to_owned(),
+                ),
             );
         }
     }

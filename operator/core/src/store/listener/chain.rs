@@ -15,7 +15,7 @@ use crate::{
     glob,
     object::ObjectRef,
     reconcile::{Host, InsecureAction, Listener, Namespaces, SecurityModel},
-    report::{Problem, Severity},
+    report::{Problem, Reason},
     selector::{LabelSet, Labels},
 };
 
@@ -107,15 +107,16 @@ pub(in crate::store) fn link(key: ListenerKey, demand: &Demand<'_>) -> Link {
     for (loser, _) in losers {
         link.say(
             owner,
-            Severity::Notice,
-            "PortConflict",
-            "spec.port",
-            format!(
-                "port {} is also asked for by {loser}, which is not served",
-                key.port
+            Problem::notice(
+                Reason::PORT_CONFLICT,
+                "spec.port",
+                format!(
+                    "port {} is also asked for by {loser}, which is not served",
+                    key.port
+                ),
             ),
         );
-        link.say(loser, Severity::Error, "PortConflict", "spec.port", format!("port {} belongs to {owner}, which comes first by name; nothing of this Listener is served", key.port));
+        link.say(loser, Problem::invalid(Reason::PORT_CONFLICT, "spec.port", format!("port {} belongs to {owner}, which comes first by name; nothing of this Listener is served", key.port)));
     }
     if listener.http {
         let bound: Vec<&Candidate<'_>> = demand
@@ -133,16 +134,16 @@ pub(in crate::store) fn link(key: ListenerKey, demand: &Demand<'_>) -> Link {
     if chains.is_empty() {
         let (reason, message) = if listener.http {
             (
-                "NoHosts",
+                Reason::NO_HOSTS,
                 "no Host is served on this Listener, so the port is not opened; check the namespace and labels of Hosts against hostBinding, and their TLS",
             )
         } else {
             (
-                "NoTCPMappings",
+                Reason::NO_TCP_MAPPINGS,
                 "no TCPMapping is for this port, and without HTTP in its stack nothing else can be served, so the port is not opened",
             )
         };
-        link.say(owner, Severity::Warning, reason, "spec", message.to_owned());
+        link.say(owner, Problem::ignored(reason, "spec", message.to_owned()));
         return link;
     }
     link.listener = Some(ir::Listener {
@@ -188,18 +189,11 @@ fn takes(
 }
 
 impl Link {
-    fn say(
-        &mut self,
-        object: &ObjectRef,
-        severity: Severity,
-        reason: &'static str,
-        path: &str,
-        message: String,
-    ) {
+    fn say(&mut self, object: &ObjectRef, problem: Problem) {
         self.problems
             .entry(object.clone())
             .or_default()
-            .push(Problem::accepted(severity, reason, path, message));
+            .push(problem);
     }
 
     /// One chain for each server name of TCPMappings, and one for those without.
@@ -212,7 +206,7 @@ impl Link {
                 Some(Ok(tls)) => Some(tls.clone()),
                 Some(Err(reason)) => {
                     for member in &group.members {
-                        self.say(member.object, Severity::Warning, "NoCertificate", "spec.host", format!("{reason}, and without a certificate TLS cannot be ended; nothing of this TCPMapping is served"));
+                        self.say(member.object, Problem::ignored(Reason::NO_CERTIFICATE, "spec.host", format!("{reason}, and without a certificate TLS cannot be ended; nothing of this TCPMapping is served")));
                     }
                     continue;
                 }
@@ -227,7 +221,7 @@ impl Link {
                 }
                 let own = member.mapping.idle_timeout;
                 if own.is_some() && own != proxy.idle_timeout {
-                    self.say(member.object, Severity::Warning, "GroupConflict", "spec.idle_timeout_ms", "it holds for all TCPMappings of this port and host, and another says something else; what the last by name says is served".to_owned());
+                    self.say(member.object, Problem::ignored(Reason::GROUP_CONFLICT, "spec.idle_timeout_ms", "it holds for all TCPMappings of this port and host, and another says something else; what the last by name says is served".to_owned()));
                 }
             }
             let server_name = group.server_name.as_deref();
@@ -268,7 +262,7 @@ impl Link {
                     .or_default()
                     .push((host, tls));
             } else {
-                self.say(host.object, Severity::Warning, "WildcardNotForTLS", "spec.hostname", format!("TLS cannot be served for {:?}: a TLS server name is whole, or `*.` and a whole suffix; only cleartext is served", host.host.hostname));
+                self.say(host.object, Problem::ignored(Reason::WILDCARD_NOT_FOR_TLS, "spec.hostname", format!("TLS cannot be served for {:?}: a TLS server name is whole, or `*.` and a whole suffix; only cleartext is served", host.host.hostname)));
             }
         }
         let closed = closed.into_iter().filter(|name| {
@@ -281,14 +275,14 @@ impl Link {
         for (server_name, hosts) in by_name {
             if let Some(taken) = taken(tcp, Some(server_name)) {
                 for (host, _) in hosts {
-                    self.say(host.object, Severity::Warning, "PortConflict", "spec.hostname", format!("TLS for {server_name:?} on port {} belongs to {taken}, since TCPMappings come first", key.port));
+                    self.say(host.object, Problem::ignored(Reason::PORT_CONFLICT, "spec.hostname", format!("TLS for {server_name:?} on port {} belongs to {taken}, since TCPMappings come first", key.port)));
                 }
                 continue;
             }
             let (first, tls) = hosts[0];
             if key.transport == Transport::Udp && !can_be_kept_by_quic(tls) {
                 for (host, _) in hosts {
-                    self.say(host.object, Severity::Notice, "NotForHTTP3", "spec.tls", "it is not served by HTTP/3, which is TLS 1.3 or later and where Envoy cannot be told the curves".to_owned());
+                    self.say(host.object, Problem::notice(Reason::NOT_FOR_HTTP3, "spec.tls", "it is not served by HTTP/3, which is TLS 1.3 or later and where Envoy cannot be told the curves".to_owned()));
                 }
                 continue;
             }
@@ -309,7 +303,7 @@ impl Link {
                     let insecure = insecure(listener, host.host.insecure, true);
                     self.add(&mut entry, host, insecure);
                 } else {
-                    self.say(host.object, Severity::Warning, "ServerNameConflict", "spec.hostname", format!("TLS for {server_name:?} belongs to {}, which comes first by name and has another certificate or other settings", first.object));
+                    self.say(host.object, Problem::ignored(Reason::SERVER_NAME_CONFLICT, "spec.hostname", format!("TLS for {server_name:?} belongs to {}, which comes first by name and has another certificate or other settings", first.object)));
                 }
             }
             let is_coalesced =
@@ -340,7 +334,7 @@ impl Link {
         tcp: &[TcpGroup<'_>],
     ) -> Option<ir::FilterChain> {
         if let Some(taken) = taken(tcp, None) {
-            self.say(owner, Severity::Warning, "PortConflict", "spec.port", format!("connections without TLS belong to {taken}, which has no host and comes first; no Host is served to them"));
+            self.say(owner, Problem::ignored(Reason::PORT_CONFLICT, "spec.port", format!("connections without TLS belong to {taken}, which has no host and comes first; no Host is served to them")));
             return None;
         }
         if listener.tls && listener.security_model == SecurityModel::Secure {
@@ -359,7 +353,7 @@ impl Link {
             // ACME are let through
             let insecure = insecure(listener, host.host.insecure, false);
             if insecure == Insecure::Reject && host.tls.is_none() {
-                self.say(host.object, Severity::Warning, "AllRejected", "spec.requestPolicy.insecure.action", format!("on port {} no request to this Host is secure, so all are rejected; without tlsSecret there is no TLS", key.port));
+                self.say(host.object, Problem::ignored(Reason::ALL_REJECTED, "spec.requestPolicy.insecure.action", format!("on port {} no request to this Host is secure, so all are rejected; without tlsSecret there is no TLS", key.port)));
             }
             self.add(&mut entry, host, insecure);
         }
@@ -385,8 +379,7 @@ impl Link {
         {
             Ok(taken) => {
                 let first = table.virtual_hosts[taken].host.clone();
-                let severity = Severity::Warning;
-                self.say(host.object, severity, "HostnameConflict", "spec.hostname", format!("{domain:?} belongs to {first}, which comes first by name; where both could be served, only that one is"));
+                self.say(host.object, Problem::ignored(Reason::HOSTNAME_CONFLICT, "spec.hostname", format!("{domain:?} belongs to {first}, which comes first by name; where both could be served, only that one is")));
             }
             Err(place) => {
                 self.hosts.insert(host.object.clone());

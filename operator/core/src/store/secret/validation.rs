@@ -9,7 +9,7 @@ use crate::store::Store;
 use crate::{
     object::ObjectRef,
     reconcile::{Name, TlsSettings},
-    report::{ConditionType, Problem, Severity},
+    report::{Problem, Reason},
 };
 
 impl Store {
@@ -128,8 +128,8 @@ impl Store {
 }
 
 fn not_found(path: &str, name: &Name) -> Problem {
-    unresolved(
-        "SecretNotFound",
+    Problem::unresolved(
+        Reason::SECRET_NOT_FOUND,
         path,
         format!(
             "there is no Secret {:?} in namespace {:?}",
@@ -139,20 +139,9 @@ fn not_found(path: &str, name: &Name) -> Problem {
 }
 
 fn unusable(path: &str, name: &Name, reason: &str) -> Problem {
-    unresolved(
-        "InvalidSecret",
+    Problem::unresolved(
+        Reason::INVALID_SECRET,
         path,
         format!("Secret {name} cannot be used: {reason}"),
     )
-}
-
-/// Something that an object refers to is not there, or cannot be used.
-pub(in crate::store) fn unresolved(reason: &'static str, path: &str, message: String) -> Problem {
-    Problem {
-        severity: Severity::Warning,
-        condition: ConditionType::ResolvedRefs,
-        reason,
-        path: path.to_owned(),
-        message,
-    }
 }

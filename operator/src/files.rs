@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use self::document::documents;
 use nuncio_core::{
-    change::{Change, Reconciled},
+    change::{Change, Reconciled, Source},
     object::{Kind, ObjectRef},
     report::{Problem, Reason},
     settings::Settings,
@@ -291,7 +291,7 @@ impl<'a> Files<'a> {
         kinds
             .map(|kind| {
                 let all = self.sent.values().filter(|found| found.object.kind == kind);
-                Change::Replace(kind, all.cloned().collect())
+                Change::Replace(Source::Api, kind, all.cloned().collect())
             })
             .collect()
     }
@@ -305,12 +305,12 @@ impl<'a> Files<'a> {
         let applied = objects
             .iter()
             .filter(|(object, found)| self.sent.get(object) != Some(found))
-            .map(|(_, found)| Change::Apply(Box::new(found.clone())));
+            .map(|(_, found)| Change::Apply(Source::Api, Box::new(found.clone())));
         let deleted = self
             .sent
             .keys()
             .filter(|object| !objects.contains_key(object))
-            .map(|object| Change::Delete(object.clone()));
+            .map(|object| Change::Delete(Source::Api, object.clone()));
         let changes = applied.chain(deleted).collect();
         self.sent = objects;
         changes

@@ -12,7 +12,7 @@ use tokio::{fs, sync::mpsc, time::sleep};
 use tracing::{info, warn};
 
 use nuncio_core::{
-    change::Change,
+    change::{Change, Source},
     object::{Kind, ObjectRef},
     reconcile::reconcile,
     settings::Settings,
@@ -47,13 +47,14 @@ pub async fn follow(directory: PathBuf, settings: Settings, changes: mpsc::Sende
                     "stringData": {"tls.crt": pair.chain, "tls.key": pair.key},
                 });
                 known = Some(pair);
-                Some(Change::Pin(
+                Some(Change::Apply(
+                    Source::Istio,
                     reconcile(Kind::Secret, secret, &settings).into(),
                 ))
             }
             Found::Nothing if known.take().is_some() => {
                 warn!(%object, directory = %directory.display(), "certificates are gone");
-                Some(Change::Unpin(object.clone()))
+                Some(Change::Delete(Source::Istio, object.clone()))
             }
             Found::Pair(_) | Found::Half | Found::Nothing => None,
         };
@@ -126,10 +127,16 @@ mod tests {
         ));
         made("a.example");
         let first = receiver.recv().await.unwrap();
-        assert!(matches!(first.as_slice(), [Change::Pin(_)]), "{first:?}");
+        assert!(
+            matches!(first.as_slice(), [Change::Apply(Source::Istio, _)]),
+            "{first:?}"
+        );
         made("b.example");
         let second = receiver.recv().await.unwrap();
-        assert!(matches!(second.as_slice(), [Change::Pin(_)]), "{second:?}");
+        assert!(
+            matches!(second.as_slice(), [Change::Apply(Source::Istio, _)]),
+            "{second:?}"
+        );
         assert_ne!(first, second);
         // half of a new pair is not used
         let key = File::options().append(true).open(path("key.pem")).unwrap();
@@ -137,7 +144,10 @@ mod tests {
         assert!(matches!(read(directory.path()).await, Found::Half));
         remove_file(path("key.pem")).unwrap();
         let third = receiver.recv().await.unwrap();
-        assert!(matches!(third.as_slice(), [Change::Unpin(_)]), "{third:?}");
+        assert!(
+            matches!(third.as_slice(), [Change::Delete(Source::Istio, _)]),
+            "{third:?}"
+        );
         task.abort();
     }
 }

@@ -24,7 +24,7 @@ use tracing::{debug, info};
 
 use crate::{metrics::Metrics, status::Book};
 use nuncio_core::{
-    change::Change,
+    change::{Change, Source},
     object::{Kind, ObjectRef},
     settings::Settings,
     store::{Outcome, Store, WantedSecrets},
@@ -96,7 +96,7 @@ impl Publisher {
 
     fn apply(&mut self, changes: Vec<Change>) {
         for change in changes {
-            if let Change::Replace(kind, _) = &change {
+            if let Change::Replace(Source::Api, kind, _) = &change {
                 self.synced.insert(*kind);
             }
             self.store.apply(change);

@@ -34,7 +34,12 @@ use crate::{
     },
     watch as kube_watch,
 };
-use nuncio_core::{change::Change, object::Kind, settings::Settings, store::WantedSecrets};
+use nuncio_core::{
+    change::{Change, Source},
+    object::Kind,
+    settings::Settings,
+    store::WantedSecrets,
+};
 
 /// Batches of changes that wait for the publish loop; sources pause beyond it.
 const CHANGES: usize = 64;
@@ -296,7 +301,7 @@ pub async fn operator(
             );
         } else if kind == Kind::Namespace && settings.single_namespace.is_some() {
             // a Role can allow nothing outside of its namespace, and there is no other to choose
-            let none = vec![Change::Replace(kind, Vec::new())];
+            let none = vec![Change::Replace(Source::Api, kind, Vec::new())];
             watching.changes.send(none).await?;
         } else {
             tasks.start_endless(kind.name(), kube_watch::watch(kind, watching.clone()));

@@ -33,7 +33,7 @@ use crate::{
     status::{Book, Observed},
 };
 use nuncio_core::{
-    change::{Change, Reconciled},
+    change::{Change, Reconciled, Source},
     object::{Kind, ObjectRef},
     reconcile::reconcile,
     settings::Settings,
@@ -226,14 +226,14 @@ impl Watch {
                 if self.kind.has_status() {
                     book.observe_all(self.kind, observed);
                 }
-                Some(Change::Replace(self.kind, found))
+                Some(Change::Replace(Source::Api, self.kind, found))
             }
             Event::Apply(object) => {
                 let (found, observed) = self.reconcile(object);
                 if self.kind.has_status() {
                     book.observe(&found.object, observed);
                 }
-                Some(Change::Apply(Box::new(found)))
+                Some(Change::Apply(Source::Api, Box::new(found)))
             }
             Event::Delete(object) => {
                 let metadata = object.metadata;
@@ -245,7 +245,7 @@ impl Watch {
                 if self.kind.has_status() {
                     book.forget(&object);
                 }
-                Some(Change::Delete(object))
+                Some(Change::Delete(Source::Api, object))
             }
         }
     }
@@ -276,7 +276,7 @@ impl Watch {
                 warn!(%kind, "the cluster does not know this kind, so there is none; install it with `kubectl apply --server-side -k config/crd`");
                 progress.complete(kind);
                 self.context.metrics.count_objects(kind, 0);
-                return Some(Change::Replace(kind, Vec::new()));
+                return Some(Change::Replace(Source::Api, kind, Vec::new()));
             }
             Advice::Say => {
                 warn!(%kind, %error, "the watch has failed and is tried again; what is known stays");

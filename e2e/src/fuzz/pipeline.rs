@@ -9,7 +9,7 @@ use std::{
 };
 
 use nuncio_core::{
-    change::{Change, Reconciled},
+    change::{Change, Reconciled, Source},
     object::{Kind, ObjectRef},
     reconcile::reconcile,
     report::Report,
@@ -126,7 +126,7 @@ fn build(store: &mut Store, reconciled: Vec<Reconciled>) -> (Resources, Reports)
             .push(reconciled);
     }
     for (kind, all) in by_kind {
-        store.apply(Change::Replace(kind, all));
+        store.apply(Change::Replace(Source::Api, kind, all));
     }
     store.link();
     let resources =

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::reconcile::Name;
+
 /// A kind of object that configures the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -167,5 +169,16 @@ impl fmt::Display for ObjectRef {
             return f.write_str(&self.name);
         }
         write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+impl Name {
+    /// The name of this object.
+    #[must_use]
+    pub fn of(object: &ObjectRef) -> Self {
+        Self {
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use nuncio_core::{
-    change::Change,
+    change::{Change, Origin, Reconciled, Source},
     object::{Kind, ObjectRef},
     reconcile::reconcile,
     report::Report,
@@ -54,12 +54,28 @@ static CERTIFICATES: LazyLock<[(String, String); 2]> = LazyLock::new(|| {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Apply(Kind, Value),
-    Delete(Kind, &'static str, String),
-    /// The source lists everything anew.
+    Apply(Source, Kind, Value),
+    Delete(Source, Kind, &'static str, String),
+    /// The API lists everything anew.
     Relist(Kind),
+    /// All objects that this owner yields.
+    Own(usize, Vec<(Kind, Value)>),
     Publish,
 }
+
+impl Step {
+    /// The same step in another source.
+    fn of(self, other: Source) -> Self {
+        match self {
+            Self::Apply(_, kind, value) => Self::Apply(other, kind, value),
+            Self::Delete(_, kind, namespace, name) => Self::Delete(other, kind, namespace, name),
+            step => step,
+        }
+    }
+}
+
+/// What every source has: the objects of the final state.
+type Objects = BTreeMap<(Origin, Kind, String), Value>;
 
 fn object(
     kind: Kind,
@@ -70,7 +86,7 @@ fn object(
         move |(mut value, namespace, number, labels)| {
             value["metadata"] =
                 json!({"name": format!("o{number}"), "namespace": namespace, "labels": labels});
-            Step::Apply(kind, value)
+            Step::Apply(Source::Api, kind, value)
         },
     )
 }
@@ -286,9 +302,9 @@ fn tls_context() -> impl Strategy<Value = Step> {
     // `o0-context` is what Host o0 uses unasked
     let named = prop_oneof![2 => Just(false), 1 => Just(true)];
     (object(Kind::TlsContext, body, 2), named).prop_map(|(step, is_implicit)| match step {
-        Step::Apply(kind, mut value) if is_implicit => {
+        Step::Apply(source, kind, mut value) if is_implicit => {
             value["metadata"]["name"] = json!("o0-context");
-            Step::Apply(kind, value)
+            Step::Apply(source, kind, value)
         }
         other => other,
     })
@@ -334,6 +350,7 @@ fn endpoint_slice() -> impl Strategy<Value = Step> {
             .map(|(address, ready)| json!({"addresses": [address], "conditions": {"ready": ready, "serving": true, "terminating": !ready}}))
             .collect();
         Step::Apply(
+            Source::Api,
             Kind::EndpointSlice,
             json!({"metadata": {"name": format!("o{number}"), "namespace": namespace, "labels": {"kubernetes.io/service-name": service}},
                 "addressType": "IPv4", "endpoints": endpoints, "ports": ports}),
@@ -360,8 +377,27 @@ fn step() -> impl Strategy<Value = Step> {
         select(&NAMESPACES[..]),
         0..8_usize,
     )
-        .prop_map(|(kind, namespace, number)| Step::Delete(kind, namespace, format!("o{number}")));
+        .prop_map(|(kind, namespace, number)| {
+            Step::Delete(Source::Api, kind, namespace, format!("o{number}"))
+        });
+    let owned = prop_oneof![host(), mapping(), secret()].prop_map(|step| match step {
+        Step::Apply(_, kind, value) => (kind, value),
+        step => unreachable!("{step:?}"),
+    });
+    let own = (0..2_usize, vec(owned, 0..3)).prop_map(|(owner, all)| Step::Own(owner, all));
+    // some objects are in another source, too
+    let removal = (
+        select(&[Kind::Secret, Kind::Mapping, Kind::Host][..]),
+        select(&NAMESPACES[..]),
+        0..2_usize,
+    )
+        .prop_map(|(kind, namespace, number)| {
+            Step::Delete(Source::Istio, kind, namespace, format!("o{number}"))
+        });
+    let elsewhere = prop_oneof![secret(), mapping(), host(), removal];
     prop_oneof![
+        2 => elsewhere.prop_map(|step| step.of(Source::Istio)),
+        1 => own,
         2 => listener(),
         3 => host(),
         6 => mapping(),
@@ -395,9 +431,17 @@ impl Gateway {
         }
     }
 
-    fn apply(&mut self, kind: Kind, value: &Value) {
-        let reconciled = reconcile(kind, value.clone(), &self.settings);
-        self.store.apply(Change::Apply(Box::new(reconciled)));
+    fn apply(&mut self, origin: &Origin, kind: Kind, value: &Value) {
+        let reconciled = Box::new(reconcile(kind, value.clone(), &self.settings));
+        assert!(origin.owner.is_none(), "owned objects come together");
+        self.store.apply(Change::Apply(origin.source, reconciled));
+    }
+
+    /// Applies what an owner yields.
+    fn own(&mut self, origin: &Origin, all: Vec<Reconciled>) {
+        let owner = origin.owner.clone().unwrap();
+        self.store
+            .apply(Change::ReplaceOwned(origin.source, owner, all));
     }
 
     fn publish(&mut self) {
@@ -418,44 +462,80 @@ impl Gateway {
     }
 }
 
+/// Namespace and name of a manifest.
+fn identity(value: &Value) -> String {
+    let metadata = &value["metadata"];
+    format!("{}/{}", metadata["namespace"], metadata["name"])
+}
+
+/// The origin of what this owner yields.
+fn owner(number: usize) -> Origin {
+    let object = ObjectRef::new(Kind::Service, "default", &format!("owner{number}"));
+    Origin {
+        source: Source::Api,
+        owner: Some(Arc::new(object)),
+    }
+}
+
+/// The objects of an origin, reconciled.
+fn of_origin(
+    objects: &Objects,
+    origin: &Origin,
+    only: Option<Kind>,
+    settings: &Settings,
+) -> Vec<Reconciled> {
+    objects
+        .iter()
+        .filter(|((of, kind, _), _)| of == origin && only.is_none_or(|only| only == *kind))
+        .map(|((_, kind, _), value)| reconcile(*kind, value.clone(), settings))
+        .collect()
+}
+
+fn take(step: Step, gateway: &mut Gateway, objects: &mut Objects) {
+    let settings = gateway.settings.clone();
+    match step {
+        Step::Apply(source, kind, value) => {
+            let origin = Origin::of(source);
+            gateway.apply(&origin, kind, &value);
+            objects.insert((origin, kind, identity(&value)), value);
+        }
+        Step::Delete(source, kind, namespace, name) => {
+            let object = ObjectRef::new(kind, namespace, &name);
+            gateway.store.apply(Change::Delete(source, object));
+            let name = format!("{namespace:?}/{name:?}");
+            objects.remove(&(Origin::of(source), kind, name));
+        }
+        Step::Relist(kind) => {
+            let all = of_origin(objects, &Origin::of(Source::Api), Some(kind), &settings);
+            let change = Change::Replace(Source::Api, kind, all);
+            gateway.store.apply(change);
+        }
+        Step::Own(number, all) => {
+            let origin = owner(number);
+            objects.retain(|(of, _, _), _| *of != origin);
+            for (kind, value) in all {
+                objects.insert((origin.clone(), kind, identity(&value)), value);
+            }
+            let all = of_origin(objects, &origin, None, &settings);
+            gateway.own(&origin, all);
+        }
+        Step::Publish => gateway.publish(),
+    }
+}
+
 fn run(steps: Vec<Step>, settings: &Settings, reverse: bool) {
     let mut gateway = Gateway::new(settings);
-    let mut objects: BTreeMap<(Kind, String), Value> = BTreeMap::new();
-    let identity = |value: &Value| {
-        format!(
-            "{}/{}",
-            value["metadata"]["namespace"], value["metadata"]["name"]
-        )
-    };
+    let mut objects = Objects::new();
     for step in steps {
-        match step {
-            Step::Apply(kind, value) => {
-                gateway.apply(kind, &value);
-                objects.insert((kind, identity(&value)), value);
-            }
-            Step::Delete(kind, namespace, name) => {
-                gateway
-                    .store
-                    .apply(Change::Delete(ObjectRef::new(kind, namespace, &name)));
-                objects.remove(&(kind, format!("{:?}/{:?}", namespace, name)));
-            }
-            Step::Relist(kind) => {
-                let all = objects.iter().filter(|((of, _), _)| *of == kind);
-                let all = all
-                    .map(|(_, value)| reconcile(kind, value.clone(), settings))
-                    .collect();
-                gateway.store.apply(Change::Replace(kind, all));
-            }
-            Step::Publish => gateway.publish(),
-        }
+        take(step, &mut gateway, &mut objects);
     }
+    let api = Origin::of(Source::Api);
     let secrets = || {
-        let all = objects.iter().filter(|((of, _), _)| *of == Kind::Secret);
-        let all = all.map(|(_, value)| reconcile(Kind::Secret, value.clone(), settings));
-        Change::Replace(Kind::Secret, all.collect())
+        let all = of_origin(&objects, &api, Some(Kind::Secret), settings);
+        Change::Replace(Source::Api, Kind::Secret, all)
     };
     if settings.reads_secrets_on_demand {
-        // the source tells of every Secret that is referred to, sooner or later
+        // every Secret that something refers to is read, sooner or later
         gateway.store.apply(secrets());
     }
     gateway.publish();
@@ -465,8 +545,14 @@ fn run(steps: Vec<Step>, settings: &Settings, reverse: bool) {
     if reverse {
         all.reverse();
     }
-    for ((kind, _), value) in all {
-        scratch.apply(*kind, value);
+    for ((origin, kind, _), value) in all {
+        if origin.owner.is_none() {
+            scratch.apply(origin, *kind, value);
+        }
+    }
+    for number in 0..2 {
+        let origin = owner(number);
+        scratch.own(&origin, of_origin(&objects, &origin, None, settings));
     }
     if settings.reads_secrets_on_demand {
         scratch.store.apply(secrets());

@@ -14,10 +14,11 @@ fn names(changes: &[Change]) -> Vec<String> {
     changes
         .iter()
         .flat_map(|change| match change {
-            Change::Apply(found) => vec![format!("+{}", found.object)],
-            Change::Pin(found) => vec![format!("+{}", found.object)],
-            Change::Delete(object) | Change::Unpin(object) => vec![format!("-{object}")],
-            Change::Replace(_, all) => all.iter().map(|found| found.object.to_string()).collect(),
+            Change::Apply(_, found) => vec![format!("+{}", found.object)],
+            Change::Delete(_, object) => vec![format!("-{object}")],
+            Change::Replace(_, _, all) | Change::ReplaceOwned(_, _, all) => {
+                all.iter().map(|found| found.object.to_string()).collect()
+            }
         })
         .collect()
 }

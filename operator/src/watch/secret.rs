@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use super::{Advice, Context, Outage, backoff, config};
 use nuncio_core::{
-    change::{Change, Reconciled},
+    change::{Change, Reconciled, Source},
     object::{Kind, ObjectRef},
     reconcile::reconcile,
     store::WantedSecrets,
@@ -185,10 +185,12 @@ impl Secrets {
         for (object, present, result) in fetched {
             match result {
                 Ok(Some(reconciled)) if self.has_told => {
-                    changes.push(Change::Apply(Box::new(reconciled)))
+                    changes.push(Change::Apply(Source::Api, Box::new(reconciled)))
                 }
                 Ok(Some(reconciled)) => found.push(reconciled),
-                Ok(None) if self.has_told => changes.push(Change::Delete(object.clone())),
+                Ok(None) if self.has_told => {
+                    changes.push(Change::Delete(Source::Api, object.clone()))
+                }
                 Ok(None) => {}
                 Err(error) => {
                     let is_forbidden =
@@ -196,7 +198,7 @@ impl Secrets {
                     may_tell &= is_forbidden;
                     if is_forbidden && self.has_told && !self.told.contains_key(&object) {
                         // for us it is not there; who refers to it must not wait for ever
-                        changes.push(Change::Delete(object.clone()));
+                        changes.push(Change::Delete(Source::Api, object.clone()));
                     }
                     if self.failing.insert(object.clone()) {
                         warn!(%object, %error, "the Secret cannot be read and is tried again; what is known of it stays");
@@ -209,7 +211,7 @@ impl Secrets {
         }
         for object in dropped {
             self.told.remove(&object);
-            changes.push(Change::Delete(object));
+            changes.push(Change::Delete(Source::Api, object));
         }
         if !self.has_told {
             if !may_tell {
@@ -222,7 +224,7 @@ impl Secrets {
             }
             self.has_told = true;
             self.context.progress.complete(Kind::Secret);
-            changes.push(Change::Replace(Kind::Secret, found));
+            changes.push(Change::Replace(Source::Api, Kind::Secret, found));
         }
         changes.is_empty() || self.context.changes.send(changes).await.is_ok()
     }

@@ -1,63 +1,123 @@
 //! Level of clusters: which upstreams are used, and by whom. Equal settings are one cluster.
 
-use std::{mem, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
 
 use nuncio_ir::Unit;
 
-use super::{Store, tls_context::ContextState};
+use self::upstream::{EndpointsKey, Linked, References};
+use super::{Store, users::Users};
 use crate::{
     object::ObjectRef,
-    reconcile::{Origination, Resolver, Upstream},
+    reconcile::{Name, Origination, Resolver, Upstream},
     report::Problem,
 };
 
-use self::upstream::{Known, Linked};
-
 pub(super) mod upstream;
 
+/// Clusters by name, with their users.
+#[derive(Debug, Default)]
+pub(super) struct Clusters {
+    by_name: BTreeMap<Arc<str>, ClusterState>,
+    /// Clusters that use a set of endpoints.
+    endpoints: Users<EndpointsKey, Arc<str>>,
+}
+
+#[derive(Debug, Default)]
+struct ClusterState {
+    users: BTreeSet<ObjectRef>,
+    endpoints: Option<EndpointsKey>,
+}
+
+impl Clusters {
+    /// The objects that use a cluster.
+    pub(super) fn users(&self, name: &str) -> impl Iterator<Item = &ObjectRef> {
+        self.by_name
+            .get(name)
+            .into_iter()
+            .flat_map(|state| &state.users)
+    }
+
+    /// The objects that use endpoints, by the name of their resource.
+    pub(super) fn users_of_endpoints(&self, resource: &str) -> BTreeSet<ObjectRef> {
+        self.endpoints
+            .keys()
+            .filter(|key| *key.resource() == *resource)
+            .flat_map(|key| self.endpoints.of(key))
+            .flat_map(|cluster| self.users(cluster))
+            .cloned()
+            .collect()
+    }
+
+    /// Whether any cluster uses these endpoints.
+    pub(super) fn uses(&self, key: &EndpointsKey) -> bool {
+        self.endpoints.has(key)
+    }
+
+    /// The endpoints of a Service that are used, one for each port.
+    pub(super) fn endpoints_of(&self, service: &Name) -> impl Iterator<Item = &EndpointsKey> {
+        let key = |port| EndpointsKey {
+            service: service.clone(),
+            port,
+        };
+        self.endpoints.keys_in(key(0)..=key(u16::MAX))
+    }
+}
+
 impl Store {
-    /// Notes what an upstream refers to, so that its object looks again when that changes.
-    pub(super) fn file_upstream(&mut self, object: &ObjectRef, upstream: &Upstream) {
+    /// Notes what an upstream refers to, so that its object is linked again when that changes.
+    pub(super) fn note_references(&mut self, object: &ObjectRef, upstream: &Upstream) {
         if let Some(service) = &upstream.service {
-            self.service_users.add(service, object);
+            self.services.users.add(service, object);
         }
         if let Resolver::Named(name) = &upstream.resolver {
-            self.resolver_users.add(name, object);
+            self.resolvers.users.add(name, object);
         }
         if let Origination::Context(name) = &upstream.tls {
-            self.context_users.add(&name.name, object);
+            self.tls_contexts.users.add(&name.name, object);
         }
     }
 
-    pub(super) fn unfile_upstream(&mut self, object: &ObjectRef, upstream: &Upstream) {
+    pub(super) fn forget_references(&mut self, object: &ObjectRef, upstream: &Upstream) {
         if let Some(service) = &upstream.service {
-            self.service_users.remove(service, object);
+            self.services.users.remove(service, object);
         }
         if let Resolver::Named(name) = &upstream.resolver {
-            self.resolver_users.remove(name, object);
+            self.resolvers.users.remove(name, object);
         }
         if let Origination::Context(name) = &upstream.tls {
-            self.context_users.remove(&name.name, object);
+            self.tls_contexts.users.remove(&name.name, object);
         }
     }
 
-    /// The cluster of an upstream, in place of the one that its object had, and what is wrong with it.
+    /// The cluster of an upstream, which replaces the one that its object used before, and problems of the upstream.
     pub(super) fn link_upstream(
         &mut self,
         object: &ObjectRef,
         upstream: &Upstream,
         old: Option<&Arc<str>>,
     ) -> (Arc<str>, Vec<Problem>) {
+        let service = upstream.service.as_ref();
         let linked = upstream::link(
             upstream,
-            &Known {
-                services: &self.services,
-                has_services: &|namespace| self.namespaces.contains_key(namespace),
-                complete: self.settings.in_cluster,
-                resolver: &|name| self.resolver(name),
-                context: &|name| {
-                    let state = self.context(name)?;
-                    Some(state.and_then(ContextState::client))
+            &References {
+                service: service.and_then(|name| self.services.get(name)),
+                must_be_service: service.is_some_and(|name| {
+                    self.settings.in_cluster
+                        && (upstream.only_service || self.services.any_in(&name.namespace))
+                }),
+                resolver: match &upstream.resolver {
+                    Resolver::Named(name) => self.resolvers.get(name),
+                    Resolver::Service | Resolver::Endpoints => None,
+                },
+                tls_context: match &upstream.tls {
+                    Origination::Context(name) => self
+                        .tls_context(name)
+                        .map(|context| context.and_then(|context| context.client())),
+                    Origination::None | Origination::Plain => None,
                 },
             },
         );
@@ -69,35 +129,32 @@ impl Store {
         (cluster, problems)
     }
 
-    /// Files the cluster that an object uses. The name says all that distinguishes it, so whoever asks for this name
-    /// asks for this cluster.
+    /// Adds a user to a cluster. The name has everything that distinguishes clusters, so an equal name is an equal
+    /// cluster.
     fn use_cluster(&mut self, object: &ObjectRef, linked: Linked) -> Arc<str> {
         let name = linked.cluster.name.clone();
         if self.ir.clusters.get(&name).map(AsRef::as_ref) != Some(&linked.cluster) {
-            self.ir
-                .clusters
-                .insert(name.clone(), Arc::new(linked.cluster));
+            let cluster = Arc::new(linked.cluster);
+            self.ir.clusters.insert(name.clone(), cluster);
             self.dirty.units.insert(Unit::Cluster(name.clone()));
         }
-        let state = self.clusters.entry(name.clone()).or_default();
+        let state = self.clusters.by_name.entry(name.clone()).or_default();
         state.users.insert(object.clone());
         if state.endpoints != linked.endpoints {
             let old = mem::replace(&mut state.endpoints, linked.endpoints.clone());
             self.release_endpoints(&name, old);
             if let Some(key) = linked.endpoints {
-                self.endpoint_users
-                    .entry(key.clone())
-                    .or_default()
-                    .insert(name.clone());
+                self.clusters.endpoints.add(&key, &name);
                 self.dirty.endpoints.insert(key);
             }
         }
         name
     }
 
+    /// Removes a user of a cluster, and the cluster with its last user.
     pub(super) fn release_cluster(&mut self, object: &ObjectRef, name: Option<&Arc<str>>) {
         let Some(name) = name else { return };
-        let Some(state) = self.clusters.get_mut(name) else {
+        let Some(state) = self.clusters.by_name.get_mut(name) else {
             return;
         };
         state.users.remove(object);
@@ -105,20 +162,15 @@ impl Store {
             return;
         }
         let endpoints = state.endpoints.take();
-        self.clusters.remove(name);
+        self.clusters.by_name.remove(name);
         self.release_endpoints(name, endpoints);
         self.ir.clusters.remove(name);
         self.dirty.units.insert(Unit::Cluster(name.clone()));
     }
 
-    fn release_endpoints(&mut self, cluster: &Arc<str>, key: Option<upstream::EndpointsKey>) {
+    fn release_endpoints(&mut self, cluster: &Arc<str>, key: Option<EndpointsKey>) {
         let Some(key) = key else { return };
-        if let Some(users) = self.endpoint_users.get_mut(&key) {
-            users.remove(cluster);
-            if users.is_empty() {
-                self.endpoint_users.remove(&key);
-            }
-        }
+        self.clusters.endpoints.remove(&key, cluster);
         self.dirty.endpoints.insert(key);
     }
 }

@@ -1,17 +1,48 @@
-//! Level of EndpointSlices: the addresses of upstreams that are asked of EDS.
+//! Level of EndpointSlices: the addresses of upstreams that use EDS.
 
-use std::{mem, sync::Arc};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use nuncio_ir::Unit;
 
-use super::{
-    Store,
-    cluster::upstream::{self, EndpointsKey},
-};
+use super::{Store, cluster::upstream};
 use crate::{
     object::ObjectRef,
     reconcile::{EndpointSlice, Name},
 };
+
+/// EndpointSlices by the Service that they belong to.
+#[derive(Debug, Default)]
+pub(super) struct EndpointSlices {
+    by_service: BTreeMap<Name, BTreeMap<ObjectRef, Arc<EndpointSlice>>>,
+    services: BTreeMap<ObjectRef, Name>,
+}
+
+impl EndpointSlices {
+    /// The slices of a Service.
+    fn of(&self, service: &Name) -> impl Iterator<Item = &EndpointSlice> + Clone {
+        let slices = self.by_service.get(service).into_iter();
+        slices.flat_map(|slices| slices.values().map(AsRef::as_ref))
+    }
+
+    /// Removes a slice; returns its Service.
+    fn remove(&mut self, object: &ObjectRef) -> Option<Name> {
+        let service = self.services.remove(object)?;
+        if let Some(slices) = self.by_service.get_mut(&service) {
+            slices.remove(object);
+            if slices.is_empty() {
+                self.by_service.remove(&service);
+            }
+        }
+        Some(service)
+    }
+
+    fn insert(&mut self, object: &ObjectRef, slice: Arc<EndpointSlice>) {
+        let service = slice.service.clone();
+        self.services.insert(object.clone(), service.clone());
+        let slices = self.by_service.entry(service).or_default();
+        slices.insert(object.clone(), slice);
+    }
+}
 
 impl Store {
     pub(super) fn set_endpoint_slice(
@@ -19,52 +50,35 @@ impl Store {
         object: &ObjectRef,
         slice: Option<Arc<EndpointSlice>>,
     ) {
-        if let Some(service) = self.slice_services.remove(object) {
-            if let Some(slices) = self.slices.get_mut(&service) {
-                slices.remove(object);
-                if slices.is_empty() {
-                    self.slices.remove(&service);
-                }
-            }
-            self.dirty.slices.insert(service);
-        }
+        let old = self.endpoint_slices.remove(object);
+        self.dirty.endpoint_slices.extend(old);
         if let Some(slice) = slice {
-            let service = slice.service.clone();
-            self.slice_services.insert(object.clone(), service.clone());
-            self.slices
-                .entry(service.clone())
-                .or_default()
-                .insert(object.clone(), slice);
-            self.dirty.slices.insert(service);
+            self.dirty.endpoint_slices.insert(slice.service.clone());
+            self.endpoint_slices.insert(object, slice);
         }
     }
 
-    pub(super) fn endpoints_of(&self, service: &Name) -> Vec<EndpointsKey> {
-        let key = |port| EndpointsKey {
-            service: service.clone(),
-            port,
-        };
-        self.endpoint_users
-            .range(key(0)..=key(u16::MAX))
-            .map(|(key, _)| key.clone())
-            .collect()
+    /// Marks the endpoints of Services whose slices, or whose ports, changed.
+    pub(super) fn link_endpoint_slices(&mut self) {
+        for service in mem::take(&mut self.dirty.endpoint_slices) {
+            let keys = self.clusters.endpoints_of(&service);
+            self.dirty.endpoints.extend(keys.cloned());
+        }
     }
 
-    /// Addresses of the upstreams that are asked of EDS.
+    /// Addresses of the upstreams that use EDS.
     pub(super) fn link_endpoints(&mut self) {
         for key in mem::take(&mut self.dirty.endpoints) {
             let resource = key.resource();
-            let changed = if self.endpoint_users.contains_key(&key) {
-                let service = self.services.get(&key.service).map(AsRef::as_ref);
-                let slices = self.slices.get(&key.service);
-                let slices = slices
-                    .into_iter()
-                    .flat_map(|slices| slices.values().map(AsRef::as_ref));
+            let changed = if self.clusters.uses(&key) {
+                let service = self.services.get(&key.service);
+                let slices = self.endpoint_slices.of(&key.service);
                 let endpoints = Arc::new(upstream::endpoints(&key, service, &slices));
-                self.ir
+                let old = self
+                    .ir
                     .endpoints
-                    .insert(resource.clone(), endpoints.clone())
-                    != Some(endpoints)
+                    .insert(resource.clone(), endpoints.clone());
+                old != Some(endpoints)
             } else {
                 self.ir.endpoints.remove(&resource).is_some()
             };

@@ -1,4 +1,5 @@
-//! Groups: Mappings with the same match share their requests by weight. And the order in which groups are tried.
+//! Level of groups: Mappings with the same match share their requests by weight; which Hosts take a group, and the order
+//! in which groups are tried.
 
 use std::{
     cmp::Ordering,
@@ -10,7 +11,13 @@ use std::{
 use nuncio_ir::{HeaderMatch, PathMatch, QueryMatch, Route, StringMatch};
 
 use self::share::Member;
-use super::{Difference, Store, shadowed};
+use super::{
+    Store,
+    by_name::ByName,
+    dirty::Difference,
+    host::AttachedGroup,
+    shadowed::{self, Paths},
+};
 use crate::{
     glob,
     object::ObjectRef,
@@ -30,7 +37,7 @@ pub(super) struct GroupKey {
     pub(super) headers: Vec<HeaderMatch>,
     pub(super) query: Vec<QueryMatch>,
     pub(super) precedence: i64,
-    /// Mappings without a host name belong to the Hosts that select them, so they are grouped by the selectors that do.
+    /// Selectors that select a Mapping without a hostname: it belongs to the Hosts that select it.
     pub(super) selectors: Vec<Selector>,
 }
 
@@ -123,8 +130,8 @@ fn weight(name: &str, value: &StringMatch) -> usize {
     name.chars().count() + text(value).chars().count() + regex
 }
 
-/// Place of a group among the routes of a virtual host: precedence, then how much its conditions say, then their
-/// text, all descending. Total: different groups are never equal, so the order depends on what is written only.
+/// Place of a group among the routes of a virtual host: precedence, then the lengths of its conditions, then their text,
+/// all descending. Total: different groups are never equal, so that the order depends on the Mappings only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RouteOrder {
     path_length: usize,
@@ -166,57 +173,121 @@ impl PartialOrd for RouteOrder {
     }
 }
 
+/// Groups by key.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    by_key: BTreeMap<Arc<GroupKey>, Group>,
+    by_name: ByName<Arc<GroupKey>>,
+    /// Groups without a hostname, or whose hostname is a regular expression.
+    nameless: BTreeSet<Arc<GroupKey>>,
+    pub(super) paths: Paths,
+}
+
 /// A group with what follows from its members.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) order: RouteOrder,
-    /// In the order in which shares are handed out.
+    /// In the order in which shares are assigned.
     pub(super) members: BTreeSet<ObjectRef>,
     /// One per member that gets requests.
     pub(super) routes: Arc<[Arc<Route>]>,
     /// Hosts that it is attached to.
     pub(super) hosts: BTreeSet<ObjectRef>,
-    /// What is wrong with members in this company.
+    /// Problems of members within this group.
     pub(super) problems: BTreeMap<ObjectRef, Vec<Problem>>,
-    /// Members that get nothing.
+    /// Members without requests.
     pub(super) idle: BTreeSet<ObjectRef>,
 }
 
-impl Store {
-    pub(super) fn join_group(&mut self, object: &ObjectRef, key: GroupKey) -> Arc<GroupKey> {
-        let key = Arc::new(key);
-        if let Some((found, group)) = self.groups.get_key_value(&key) {
-            let found = found.clone();
-            let _ = group;
-            if let Some(group) = self.groups.get_mut(&found) {
+impl Group {
+    /// The group as a Host has it.
+    pub(super) fn attached(&self, key: &Arc<GroupKey>) -> AttachedGroup {
+        AttachedGroup {
+            key: key.clone(),
+            routes: self.routes.clone(),
+        }
+    }
+}
+
+impl Groups {
+    /// The group of this key.
+    pub(super) fn get(&self, key: &GroupKey) -> Option<&Group> {
+        self.by_key.get(key)
+    }
+
+    /// The keys of all groups.
+    pub(super) fn keys(&self) -> Box<dyn Iterator<Item = &Arc<GroupKey>> + '_> {
+        Box::new(self.by_key.keys())
+    }
+
+    /// The keys of the groups that a Host with this hostname may take without a selector.
+    pub(super) fn for_hostname<'a>(
+        &'a self,
+        hostname: &'a str,
+    ) -> Box<dyn Iterator<Item = &'a Arc<GroupKey>> + 'a> {
+        Box::new(self.by_name.compatible(hostname).chain(&self.nameless))
+    }
+
+    /// Adds a Mapping to the group of this key.
+    pub(super) fn join(&mut self, object: &ObjectRef, key: GroupKey) -> Arc<GroupKey> {
+        if let Some((key, _)) = self.by_key.get_key_value(&key) {
+            let key = key.clone();
+            if let Some(group) = self.by_key.get_mut(&key) {
                 group.members.insert(object.clone());
             }
-            return found;
+            return key;
         }
+        let key = Arc::new(key);
         self.paths.insert(&key);
         match &key.host {
-            HostMatch::Glob(name) => self.groups_by_name.insert(name, key.clone()),
+            HostMatch::Glob(name) => self.by_name.insert(name, key.clone()),
             HostMatch::Unset | HostMatch::Regex(_) => {
-                self.nameless_groups.insert(key.clone());
+                self.nameless.insert(key.clone());
             }
         }
-        self.groups.insert(
-            key.clone(),
-            Group {
-                order: RouteOrder::new(key.clone()),
-                members: BTreeSet::from([object.clone()]),
-                routes: Arc::default(),
-                hosts: BTreeSet::new(),
-                problems: BTreeMap::new(),
-                idle: BTreeSet::new(),
-            },
-        );
+        let group = Group {
+            order: RouteOrder::new(key.clone()),
+            members: BTreeSet::from([object.clone()]),
+            routes: Arc::default(),
+            hosts: BTreeSet::new(),
+            problems: BTreeMap::new(),
+            idle: BTreeSet::new(),
+        };
+        self.by_key.insert(key.clone(), group);
         key
     }
 
+    /// Removes a group.
+    fn remove(&mut self, key: &Arc<GroupKey>) -> Option<Group> {
+        let group = self.by_key.remove(key)?;
+        match &key.host {
+            HostMatch::Glob(name) => self.by_name.remove(name, key),
+            HostMatch::Unset | HostMatch::Regex(_) => {
+                self.nameless.remove(key);
+            }
+        }
+        Some(group)
+    }
+
+    /// Notes that a Host takes this group.
+    pub(super) fn add_host(&mut self, key: &GroupKey, host: &ObjectRef) -> Option<&Group> {
+        let group = self.by_key.get_mut(key)?;
+        group.hosts.insert(host.clone());
+        Some(group)
+    }
+
+    /// Notes that a Host no longer takes this group.
+    pub(super) fn remove_host(&mut self, key: &GroupKey, host: &ObjectRef) -> Option<&Group> {
+        let group = self.by_key.get_mut(key)?;
+        group.hosts.remove(host);
+        Some(group)
+    }
+}
+
+impl Store {
     pub(super) fn leave_group(&mut self, object: &ObjectRef, key: Option<Arc<GroupKey>>) {
         if let Some(key) = key
-            && let Some(group) = self.groups.get_mut(&key)
+            && let Some(group) = self.groups.by_key.get_mut(&key)
         {
             group.members.remove(object);
             self.dirty.groups.insert(key);
@@ -237,7 +308,7 @@ impl Store {
                 .members
                 .iter()
                 .filter_map(|object| {
-                    let state = self.mappings.get(object)?;
+                    let state = self.mappings.state(object)?;
                     Some(Member {
                         object,
                         mapping: state.mapping.as_deref()?,
@@ -257,35 +328,29 @@ impl Store {
             return;
         };
         self.report_shadowed(key, shadowed::is_loose(key, &group));
-        self.paths.remove(key);
-        match &key.host {
-            HostMatch::Glob(name) => self.groups_by_name.remove(name, key),
-            HostMatch::Unset | HostMatch::Regex(_) => {
-                self.nameless_groups.remove(key);
-            }
-        }
+        self.groups.paths.remove(key);
         for host in group.hosts {
-            if let Some(state) = self.hosts.get_mut(&host) {
-                state.routes.remove(&group.order);
-                self.dirty.route(&host, Difference::Match);
-            }
+            self.hosts.detach(&host, &group.order);
+            self.dirty.route(&host, Difference::Match);
         }
     }
 
     /// The Hosts that take a group.
     fn hosts_of(&self, key: &GroupKey, group: &Group) -> BTreeSet<ObjectRef> {
         let takes = |object: &&ObjectRef| {
-            self.hosts
-                .get(*object)
-                .is_some_and(|state| self.takes(&state.host, key, group))
+            let state = self.hosts.get(object);
+            state.is_some_and(|state| self.takes(&state.host, key, group))
         };
         let everywhere = self.settings.loose_label_selectors;
         match &key.host {
             HostMatch::Glob(glob) if !everywhere => {
-                let hosts = self.hosts_by_name.compatible(glob);
+                let hosts = self.hosts.with_hostname_like(glob);
                 hosts.filter(takes).cloned().collect()
             }
-            _ => self.hosts.keys().filter(takes).cloned().collect(),
+            _ => {
+                let hosts = self.hosts.iter().map(|(host, _)| host);
+                hosts.filter(takes).cloned().collect()
+            }
         }
     }
 
@@ -296,7 +361,7 @@ impl Store {
         hosts: BTreeSet<ObjectRef>,
         shared: share::Shared,
     ) {
-        let Some(group) = self.groups.get_mut(key) else {
+        let Some(group) = self.groups.by_key.get_mut(key) else {
             return;
         };
         let difference = difference(&group.routes, &routes);
@@ -307,10 +372,8 @@ impl Store {
         group.idle = shared.idle;
         let attached = group.attached(key);
         for host in old.difference(&group.hosts) {
-            if let Some(state) = self.hosts.get_mut(host) {
-                state.routes.remove(&group.order);
-                self.dirty.route(host, Difference::Match);
-            }
+            self.hosts.detach(host, &group.order);
+            self.dirty.route(host, Difference::Match);
         }
         for host in &group.hosts {
             let difference = if old.contains(host) {
@@ -318,10 +381,8 @@ impl Store {
             } else {
                 Some(Difference::Match)
             };
-            if let Some(difference) = difference
-                && let Some(state) = self.hosts.get_mut(host)
-            {
-                state.routes.insert(group.order.clone(), attached.clone());
+            if let Some(difference) = difference {
+                self.hosts.attach(host, &group.order, attached.clone());
                 self.dirty.route(host, difference);
             }
         }
@@ -340,7 +401,7 @@ fn difference(old: &[Arc<Route>], new: &[Arc<Route>]) -> Option<Difference> {
             .zip(new)
             .all(|(old, new)| old.is_same_when_redirected(new));
     Some(if same_match {
-        Difference::Forward
+        Difference::Action
     } else {
         Difference::Match
     })

@@ -1,23 +1,181 @@
-//! Level of Hosts: their certificates, and the groups that are attached to them.
+//! Level of Hosts: their TLS, and the groups that are attached to them.
 
-use std::{collections::BTreeMap, mem, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
 
-use nuncio_ir::{SecretContent, ServerTls};
+use jiff::Timestamp;
+use nuncio_ir::{Route, SecretContent, ServerTls, TableKey};
 
 use super::{
-    AttachedGroup, Difference, Group, GroupKey, HostState, NoTls, RouteOrder, Store,
-    tls_context::UNCHECKED,
+    Store,
+    by_name::ByName,
+    dirty::Difference,
+    group::{Group, GroupKey, RouteOrder},
+    tls_context::NO_AUTHORITY,
 };
 use crate::{
     glob,
     object::{Kind, ObjectRef},
     reconcile::{Host, HostMatch, HostTerms, HostTls, InsecureAction, Name, TlsSettings},
-    report::{Problem, Reason},
-    selector::{LabelSet, Labels},
+    report::{Problem, Reason, Report},
+    selector::{LabelSet, Labels, Selector},
 };
 
+/// Hosts with what they are linked to.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    states: BTreeMap<ObjectRef, HostState>,
+    by_name: ByName<ObjectRef>,
+    /// Hosts as they will be once their Secrets have been read.
+    waiting: BTreeMap<ObjectRef, Arc<Host>>,
+    /// Selectors of Mappings, and how many Hosts have each.
+    selectors: BTreeMap<Selector, usize>,
+    /// The tables that have a virtual host of a Host.
+    tables: BTreeMap<ObjectRef, BTreeSet<TableKey>>,
+}
+
+/// A Host with its TLS and its routes.
+#[derive(Debug)]
+pub(super) struct HostState {
+    pub(super) host: Arc<Host>,
+    /// `None`: TLS is not set up; an error: it is, and cannot be terminated.
+    pub(super) tls: Option<Result<ServerTls, NoTls>>,
+    /// Routes of the groups that are attached, in order.
+    pub(super) routes: BTreeMap<RouteOrder, AttachedGroup>,
+    problems: Vec<Problem>,
+}
+
+/// TLS cannot be terminated; the Host's problems have the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoTls;
+
+/// A group as a Host has it.
+#[derive(Clone, Debug)]
+pub(super) struct AttachedGroup {
+    pub(super) key: Arc<GroupKey>,
+    pub(super) routes: Arc<[Arc<Route>]>,
+}
+
+impl HostState {
+    /// The routes of all groups, in order.
+    pub(super) fn routes(&self) -> Vec<Arc<Route>> {
+        self.routes
+            .values()
+            .flat_map(|attached| attached.routes.iter().cloned())
+            .collect()
+    }
+}
+
+impl Hosts {
+    /// The state of a Host.
+    pub(super) fn get(&self, host: &ObjectRef) -> Option<&HostState> {
+        self.states.get(host)
+    }
+
+    /// Every Host, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ObjectRef, &HostState)> {
+        self.states.iter()
+    }
+
+    /// Hosts that terminate TLS for exactly this name, or, with the longest wildcard first, for names that include it.
+    pub(super) fn termination(&self, name: &str) -> (Option<ServerTls>, Option<ServerTls>) {
+        let tls = |host: &ObjectRef| self.states.get(host)?.tls.clone()?.ok();
+        let exact = self.by_name.get(name).find_map(tls);
+        let wild = self.by_name.wild(name).rev().find_map(tls);
+        (exact, wild)
+    }
+
+    /// Hosts whose hostname overlaps with this one.
+    pub(super) fn with_hostname_like<'a>(
+        &'a self,
+        hostname: &'a str,
+    ) -> impl Iterator<Item = &'a ObjectRef> {
+        self.by_name.compatible(hostname)
+    }
+
+    /// Selectors of Mappings that any Host has.
+    pub(super) fn selectors(&self) -> impl Iterator<Item = &Selector> {
+        self.selectors.keys()
+    }
+
+    /// Hosts that terminate TLS with this Secret of the gateway model.
+    pub(super) fn with_secret(&self, resource: &str) -> impl Iterator<Item = &ObjectRef> {
+        let uses = move |tls: &ServerTls| {
+            *tls.secret == *resource || tls.trusted.as_deref() == Some(resource)
+        };
+        self.states
+            .iter()
+            .filter(move |(_, state)| matches!(&state.tls, Some(Ok(tls)) if uses(tls)))
+            .map(|(object, _)| object)
+    }
+
+    /// Whether any Listener serves this Host.
+    pub(super) fn is_served(&self, host: &ObjectRef) -> bool {
+        self.tables.contains_key(host)
+    }
+
+    /// The tables that have a virtual host of this Host.
+    pub(super) fn tables(&self, host: &ObjectRef) -> impl Iterator<Item = &TableKey> {
+        self.tables.get(host).into_iter().flatten()
+    }
+
+    /// Notes that a table has a virtual host of this Host.
+    pub(super) fn enter_table(&mut self, host: &ObjectRef, table: &TableKey) {
+        let tables = self.tables.entry(host.clone()).or_default();
+        tables.insert(table.clone());
+    }
+
+    /// Notes that a table no longer has a virtual host of this Host.
+    pub(super) fn leave_table(&mut self, host: &ObjectRef, table: &TableKey) {
+        if let Some(tables) = self.tables.get_mut(host) {
+            tables.remove(table);
+            if tables.is_empty() {
+                self.tables.remove(host);
+            }
+        }
+    }
+
+    /// Attaches a group to a Host, or replaces its routes.
+    pub(super) fn attach(&mut self, host: &ObjectRef, order: &RouteOrder, group: AttachedGroup) {
+        if let Some(state) = self.states.get_mut(host) {
+            state.routes.insert(order.clone(), group);
+        }
+    }
+
+    /// Detaches a group from a Host.
+    pub(super) fn detach(&mut self, host: &ObjectRef, order: &RouteOrder) {
+        if let Some(state) = self.states.get_mut(host) {
+            state.routes.remove(order);
+        }
+    }
+
+    /// Keeps a Host until its Secrets have been read.
+    pub(super) fn wait(&mut self, object: &ObjectRef, host: &Arc<Host>) {
+        self.waiting.insert(object.clone(), host.clone());
+    }
+
+    /// Removes a Host from those that wait.
+    pub(super) fn stop_waiting(&mut self, object: &ObjectRef) -> Option<Arc<Host>> {
+        self.waiting.remove(object)
+    }
+
+    /// Every Host that waits.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (ObjectRef, Arc<Host>)> {
+        let waiting = self.waiting.iter();
+        waiting.map(|(object, host)| (object.clone(), host.clone()))
+    }
+
+    /// This Host, if it waits.
+    pub(super) fn waiting_for(&self, object: &ObjectRef) -> Option<(ObjectRef, Arc<Host>)> {
+        Some((object.clone(), self.waiting.get(object)?.clone()))
+    }
+}
+
 impl Store {
-    /// The Host that stands in when there is no Host object at all.
+    /// The Host that is served if there is no Host object at all.
     pub(super) fn default_host_ref(&self) -> ObjectRef {
         ObjectRef::new(
             Kind::Host,
@@ -34,30 +192,25 @@ impl Store {
         }
     }
 
-    /// Without any Host object everything is served, as a gateway fresh from the box should. As soon as there is
-    /// one, be it broken, Hosts alone say what is served: a mistake in one must not open everything.
+    /// Without any Host object every hostname is served, as users of a new installation expect. As soon as there is a
+    /// Host, even an invalid one, only Hosts decide: a mistake in one must not open everything.
     pub(super) fn link_default_host(&mut self) {
         if !mem::take(&mut self.dirty.default_host) {
             return;
         }
         let object = self.default_host_ref();
-        let first = ObjectRef::new(Kind::Host, "", "");
-        let mut hosts = self
-            .objects
-            .range(first..)
-            .map(|(found, _)| found)
-            .take_while(|found| found.kind == Kind::Host);
-        // one that waits for its Secrets does not take over yet
-        let any = hosts
-            .any(|found| self.hosts.contains_key(found) || !self.waiting_hosts.contains_key(found));
+        // one that waits for its Secrets does not count yet
+        let any = self.objects.of_kind(Kind::Host).any(|found| {
+            self.hosts.states.contains_key(found) || !self.hosts.waiting.contains_key(found)
+        });
         if any {
-            if !self.objects.contains_key(&object) {
+            if !self.objects.has(&object) {
                 self.set_host(&object, None);
             }
             return;
         }
         let fallback = self.fallback_secret();
-        let tls = self.secrets.contains_key(&fallback).then(|| HostTls {
+        let tls = self.secrets.get(&fallback).is_some().then(|| HostTls {
             secret: fallback,
             terms: HostTerms::Own(TlsSettings::default()),
         });
@@ -73,7 +226,8 @@ impl Store {
             },
             tls,
         });
-        if self.hosts.get(&object).map(|state| &state.host) != Some(&host) {
+        let served = self.hosts.get(&object).map(|state| &state.host);
+        if served != Some(&host) {
             self.set_host(&object, Some(host));
         }
     }
@@ -91,6 +245,7 @@ impl Store {
             Some(host) => {
                 self.file_host(object, &host);
                 self.hosts
+                    .states
                     .entry(object.clone())
                     .and_modify(|state| state.host = host.clone())
                     .or_insert_with(|| HostState {
@@ -101,12 +256,12 @@ impl Store {
                     });
             }
             None => {
-                self.set_trust(object, None);
-                if let Some(state) = self.hosts.remove(object) {
+                self.set_validation(object, None);
+                if let Some(state) = self.hosts.states.remove(object) {
                     // it may come back before anything is linked, and then look as if it had never had routes
                     self.dirty.route(object, Difference::Match);
                     for attached in state.routes.values() {
-                        self.detach(&attached.key, object);
+                        self.detach_group(&attached.key, object);
                     }
                 }
             }
@@ -115,46 +270,49 @@ impl Store {
     }
 
     fn file_host(&mut self, object: &ObjectRef, host: &Host) {
-        self.hosts_by_name.insert(&host.hostname, object.clone());
+        self.hosts.by_name.insert(&host.hostname, object.clone());
         for secret in host.tls.iter().flat_map(secrets) {
-            self.secret_users.add(secret, object);
+            self.secrets.users.add(secret, object);
             self.dirty.secrets.insert(secret.clone());
         }
         if let Some(name) = host.tls.as_ref().and_then(context_name) {
-            self.context_users.add(&name.name, object);
+            self.tls_contexts.users.add(&name.name, object);
         }
         if let Some(selector) = &host.mapping_selector {
-            let count = self.selectors.entry(selector.clone()).or_default();
+            let count = self.hosts.selectors.entry(selector.clone()).or_default();
             *count += 1;
             if *count == 1 {
-                self.dirty.mappings.extend(self.hostless.iter().cloned());
+                self.dirty
+                    .mappings
+                    .extend(self.mappings.hostless().cloned());
             }
         }
     }
 
     fn unfile_host(&mut self, object: &ObjectRef, host: &Host) {
-        self.hosts_by_name.remove(&host.hostname, object);
+        self.hosts.by_name.remove(&host.hostname, object);
         for secret in host.tls.iter().flat_map(secrets) {
-            self.secret_users.remove(secret, object);
+            self.secrets.users.remove(secret, object);
             self.dirty.secrets.insert(secret.clone());
         }
         if let Some(name) = host.tls.as_ref().and_then(context_name) {
-            self.context_users.remove(&name.name, object);
+            self.tls_contexts.users.remove(&name.name, object);
         }
         if let Some(selector) = &host.mapping_selector
-            && let Some(count) = self.selectors.get_mut(selector)
+            && let Some(count) = self.hosts.selectors.get_mut(selector)
         {
             *count -= 1;
             if *count == 0 {
-                self.selectors.remove(selector);
-                self.dirty.mappings.extend(self.hostless.iter().cloned());
+                self.hosts.selectors.remove(selector);
+                self.dirty
+                    .mappings
+                    .extend(self.mappings.hostless().cloned());
             }
         }
     }
 
-    fn detach(&mut self, key: &Arc<GroupKey>, host: &ObjectRef) {
-        if let Some(group) = self.groups.get_mut(key) {
-            group.hosts.remove(host);
+    fn detach_group(&mut self, key: &Arc<GroupKey>, host: &ObjectRef) {
+        if let Some(group) = self.groups.remove_host(key, host) {
             self.dirty.reports.extend(group.members.iter().cloned());
         }
     }
@@ -162,14 +320,14 @@ impl Store {
     pub(super) fn link_hosts(&mut self) {
         for object in mem::take(&mut self.dirty.hosts) {
             self.dirty.reports.insert(object.clone());
-            self.dirty.sockets.extend(self.sockets.keys().copied());
+            self.dirty.sockets.extend(self.listeners.sockets());
             let Some(state) = self.hosts.get(&object) else {
                 continue;
             };
             let host = state.host.clone();
             let (tls, problems) = self.link_tls(&object, &host);
             let routes = self.attachments(&host);
-            let Some(state) = self.hosts.get_mut(&object) else {
+            let Some(state) = self.hosts.states.get_mut(&object) else {
                 continue;
             };
             state.tls = tls;
@@ -184,11 +342,10 @@ impl Store {
             };
             let (gone, new) = (differs(&old, &routes), differs(&routes, &old));
             for order in &gone {
-                self.detach(&old[order].key, &object);
+                self.detach_group(&old[order].key, &object);
             }
             for order in &new {
-                if let Some(group) = self.groups.get_mut(&routes[order].key) {
-                    group.hosts.insert(object.clone());
+                if let Some(group) = self.groups.add_host(&routes[order].key, &object) {
                     self.dirty.reports.extend(group.members.iter().cloned());
                 }
             }
@@ -201,11 +358,10 @@ impl Store {
     /// The groups that this Host takes.
     fn attachments(&self, host: &Host) -> BTreeMap<RouteOrder, AttachedGroup> {
         let everywhere = self.settings.loose_label_selectors && host.mapping_selector.is_some();
-        let candidates: Box<dyn Iterator<Item = &Arc<GroupKey>>> = if everywhere {
-            Box::new(self.groups.keys())
+        let candidates = if everywhere {
+            self.groups.keys()
         } else {
-            let named = self.groups_by_name.compatible(&host.hostname);
-            Box::new(named.chain(&self.nameless_groups))
+            self.groups.for_hostname(&host.hostname)
         };
         candidates
             .filter_map(|key| {
@@ -228,7 +384,7 @@ impl Store {
             let members = group
                 .members
                 .iter()
-                .filter_map(|member| self.mapping(member));
+                .filter_map(|member| self.mappings.get(member));
             selector.matches(
                 &LabelSet::union(members.map(|mapping| &mapping.labels)),
                 loose,
@@ -249,20 +405,17 @@ impl Store {
         host: &Host,
     ) -> (Option<Result<ServerTls, NoTls>>, Vec<Problem>) {
         let Some(tls) = &host.tls else {
-            self.set_trust(object, None);
+            self.set_validation(object, None);
             return (None, Vec::new());
         };
         let mut problems = Vec::new();
         let found = self.server_tls(object, host, tls, &mut problems);
         if found.is_err() {
-            self.set_trust(object, None);
+            self.set_validation(object, None);
         }
         let found = found.map_err(|problem| {
             problems.extend(problem.map(|problem| Problem {
-                message: format!(
-                    "{}; TLS is not served until that is mended",
-                    problem.message
-                ),
+                message: format!("{}; TLS is closed until it is fixed", problem.message),
                 ..problem
             }));
             NoTls
@@ -296,15 +449,15 @@ impl Store {
             Problem::unresolved(Reason::INVALID_TLS_CONTEXT, "spec.tlsContext", message)
         };
         let state = if is_asked_for {
-            self.context(name)
+            self.tls_context(name)
         } else {
-            self.own_context(name)
+            self.own_tls_context(name)
         };
         let Some(state) = state else {
             if !is_asked_for {
                 return Ok(self.own_terms(object, tls, &TlsSettings::default(), certificate)?);
             }
-            let message = format!("there is no TLSContext {:?}", name.name);
+            let message = format!("TLSContext {:?} does not exist", name.name);
             return Err(Some(Problem::unresolved(
                 Reason::TLS_CONTEXT_NOT_FOUND,
                 "spec.tlsContext",
@@ -319,8 +472,8 @@ impl Store {
             .filter(|other| **other != tls.secret)
         {
             let message = format!(
-                "TLSContext {:?} names Secret {other}, and tlsSecret another",
-                name.name
+                "TLSContext {:?} names Secret {other}, tlsSecret names Secret {}",
+                name.name, tls.secret
             );
             return Err(Some(Problem::unresolved(
                 Reason::SECRET_CONFLICT,
@@ -335,7 +488,7 @@ impl Store {
                 .any(|listed| *listed == host.hostname || listed == &object.name)
         {
             let message = format!(
-                "TLSContext {:?} is for {} and not for {:?}; it is used all the same",
+                "TLSContext {:?} has hosts {}, not {:?}; it is used anyway",
                 name.name,
                 hosts.join(", "),
                 host.hostname
@@ -349,10 +502,10 @@ impl Store {
         let mut found = state.server(Some(certificate)).map_err(invalid)?;
         // authorities that come with the certificate are for a context that names none
         let root = self.root(&tls.secret).filter(|_| found.trusted.is_none());
-        let own = self.set_trust(object, root);
+        let own = self.set_validation(object, root);
         found.trusted = found.trusted.or(own);
         if found.require_client_certificate && found.trusted.is_none() {
-            return Err(Some(invalid(UNCHECKED.to_owned())));
+            return Err(Some(invalid(NO_AUTHORITY.to_owned())));
         }
         Ok(found)
     }
@@ -377,13 +530,12 @@ impl Store {
             .secrets
             .get(&tls.secret)
             .and_then(|secret| secret.root.clone());
-        let trusted = self.link_trust(object, "spec.tls.", settings, root.as_ref())?;
+        let trusted = self.link_validation(object, "spec.tls.", settings, root.as_ref())?;
         if settings.require_client_certificate && trusted.is_none() {
-            let message = "without ca_secret no client certificate can be checked".to_owned();
             return Err(Problem::unresolved(
                 Reason::INVALID,
                 "spec.tls.cert_required",
-                message,
+                NO_AUTHORITY,
             ));
         }
         Ok(ServerTls {
@@ -393,6 +545,52 @@ impl Store {
             alpn: settings.alpn.clone(),
             parameters: settings.parameters.clone(),
         })
+    }
+
+    pub(super) fn report_host(&self, object: &ObjectRef, report: &mut Report) {
+        let Some(state) = self.hosts.get(object) else {
+            return;
+        };
+        report.problems.extend(state.problems.iter().cloned());
+        report
+            .problems
+            .extend(self.listeners.problems(object).cloned());
+        report.in_service = self.hosts.is_served(object);
+        if !report.in_service {
+            report.problems.push(Problem::ignored(
+                Reason::NO_LISTENER,
+                "",
+                "no Listener serves this Host; check hostBinding and securityModel of the Listeners, and this Host's TLS",
+            ));
+            return;
+        }
+        let mut places: Vec<String> = self
+            .hosts
+            .tables(object)
+            .map(|table| match table.server_name {
+                Some(_) => format!("{} with TLS", table.listener),
+                None => table.listener.to_string(),
+            })
+            .collect();
+        places.dedup();
+        report.summary = format!("on {}", places.join(", "));
+        if let Some(date) = self.certificate_expiry(object) {
+            let summary = &mut report.summary;
+            summary.push_str(&format!(", certificate expires {date}"));
+        }
+    }
+
+    /// The day on which a Host's certificate expires.
+    fn certificate_expiry(&self, host: &ObjectRef) -> Option<String> {
+        let tls = self.hosts.get(host)?.tls.as_ref()?.as_ref().ok()?;
+        let not_after = self.certificate_not_after(&tls.secret)?;
+        let time = Timestamp::from_second(not_after).ok()?;
+        Some(time.strftime("%Y-%m-%d").to_string())
+    }
+
+    /// Whether the default Host is served, or an object with its name.
+    pub(super) fn has_default_host(&self) -> bool {
+        self.hosts.states.contains_key(&self.default_host_ref())
     }
 }
 
@@ -413,15 +611,5 @@ fn context_name(tls: &HostTls) -> Option<&Name> {
     match &tls.terms {
         HostTerms::Context(name) | HostTerms::Implicit(name) => Some(name),
         HostTerms::Own(_) | HostTerms::Refused => None,
-    }
-}
-
-impl Group {
-    /// The group as a Host sees it.
-    pub(super) fn attached(&self, key: &Arc<GroupKey>) -> AttachedGroup {
-        AttachedGroup {
-            key: key.clone(),
-            routes: self.routes.clone(),
-        }
     }
 }

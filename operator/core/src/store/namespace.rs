@@ -1,26 +1,32 @@
-//! Level of Namespaces: their labels may decide which Hosts a Listener takes.
+//! Level of Namespaces: their labels decide which Hosts a Listener with a namespace selector takes.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::Store;
-use crate::{object::ObjectRef, reconcile::Namespaces, selector::Labels};
+use crate::{object::ObjectRef, selector::Labels};
+
+/// Labels of namespaces, as far as they are known.
+#[derive(Debug, Default)]
+pub(super) struct Namespaces {
+    labels: BTreeMap<Arc<str>, Arc<Labels>>,
+}
+
+impl Namespaces {
+    /// The labels of a namespace.
+    pub(super) fn labels(&self, namespace: &str) -> Option<&Labels> {
+        self.labels.get(namespace).map(AsRef::as_ref)
+    }
+}
 
 impl Store {
-    /// Labels of a namespace may decide which Hosts a Listener takes.
     pub(super) fn set_namespace(&mut self, object: &ObjectRef, labels: Option<Arc<Labels>>) {
+        let namespaces = &mut self.namespaces.labels;
         match labels {
-            Some(labels) => self.namespace_labels.insert(object.name.clone(), labels),
-            None => self.namespace_labels.remove(&object.name),
+            Some(labels) => namespaces.insert(object.name.clone(), labels),
+            None => namespaces.remove(&object.name),
         };
-        let selects = |claim: &ObjectRef| {
-            let listener = self.listeners.get(claim);
-            listener.is_some_and(|listener| matches!(listener.namespaces, Namespaces::Selected(_)))
-        };
-        let concerned = self
+        self.dirty
             .sockets
-            .iter()
-            .filter(|(_, socket)| socket.claims.iter().any(selects));
-        let concerned: Vec<_> = concerned.map(|(key, _)| *key).collect();
-        self.dirty.sockets.extend(concerned);
+            .extend(self.listeners.selecting_namespaces());
     }
 }

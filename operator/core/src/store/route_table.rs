@@ -1,66 +1,58 @@
-//! Level of tables: the virtual hosts that the sockets ask for, with the routes that the Hosts have.
+//! Level of route tables: the virtual hosts that the sockets need, with the routes that the Hosts have.
 
-use std::{mem, sync::Arc};
+use std::mem;
 
 use nuncio_ir::{self as ir, Unit};
 
-use super::{Difference, HostState, Store};
+use super::{Store, dirty::Difference, host::HostState, listener::Listeners};
 use crate::object::ObjectRef;
 
 impl Store {
-    pub(super) fn link_tables(&mut self) {
+    pub(super) fn link_route_tables(&mut self) {
         for (host, difference) in mem::take(&mut self.dirty.routes) {
-            let tables = self.tables_of_host.get(&host).into_iter().flatten();
-            let shown = tables
-                .filter(|key| difference == Difference::Match || self.shows_forwards(key, &host));
-            let shown: Vec<_> = shown.cloned().collect();
-            self.dirty.tables.extend(shown);
-        }
-        for key in mem::take(&mut self.dirty.tables) {
-            let table = self
-                .sockets
-                .get(&key.listener)
-                .and_then(|socket| socket.link.tables.get(&key));
-            match table {
-                None => {
-                    self.ir.route_tables.remove(&key);
-                }
-                Some(table) => {
-                    let virtual_hosts = table
-                        .virtual_hosts
-                        .iter()
-                        .map(|virtual_host| ir::VirtualHost {
-                            domain: virtual_host.domain.clone(),
-                            insecure: virtual_host.insecure,
-                            routes: self
-                                .hosts
-                                .get(&virtual_host.host)
-                                .map(HostState::routes)
-                                .unwrap_or_default(),
-                        })
-                        .collect();
-                    let table = ir::RouteTable {
-                        key: key.clone(),
-                        virtual_hosts,
-                        misdirected: table.misdirected.clone(),
-                        http3: table.http3,
-                    };
-                    self.ir.route_tables.insert(key.clone(), Arc::new(table));
+            for key in self.hosts.tables(&host) {
+                if difference == Difference::Match || self.listeners.shows_actions(key, &host) {
+                    self.dirty.tables.insert(key.clone());
                 }
             }
+        }
+        for key in mem::take(&mut self.dirty.tables) {
+            match self.route_table(&key) {
+                None => self.ir.route_tables.remove(&key),
+                Some(table) => self.ir.route_tables.insert(key.clone(), table.into()),
+            };
             self.dirty.units.insert(Unit::RouteTable(key));
         }
     }
+
+    fn route_table(&self, key: &ir::TableKey) -> Option<ir::RouteTable> {
+        let table = self.listeners.table(key)?;
+        let virtual_hosts = table
+            .virtual_hosts
+            .iter()
+            .map(|virtual_host| ir::VirtualHost {
+                domain: virtual_host.domain.clone(),
+                insecure: virtual_host.insecure,
+                routes: self
+                    .hosts
+                    .get(&virtual_host.host)
+                    .map(HostState::routes)
+                    .unwrap_or_default(),
+            });
+        Some(ir::RouteTable {
+            key: key.clone(),
+            virtual_hosts: virtual_hosts.collect(),
+            misdirected: table.misdirected.clone(),
+            http3: table.http3,
+        })
+    }
 }
 
-impl Store {
-    /// Whether anything of where a Host's routes lead can be seen in a table.
-    fn shows_forwards(&self, key: &ir::TableKey, host: &ObjectRef) -> bool {
-        let table = self
-            .sockets
-            .get(&key.listener)
-            .and_then(|socket| socket.link.tables.get(key));
-        let mut virtual_hosts = table.into_iter().flat_map(|table| &table.virtual_hosts);
+impl Listeners {
+    /// Whether the actions of a Host's routes are visible in a table.
+    fn shows_actions(&self, key: &ir::TableKey, host: &ObjectRef) -> bool {
+        let table = self.table(key).into_iter();
+        let mut virtual_hosts = table.flat_map(|table| &table.virtual_hosts);
         virtual_hosts.any(|virtual_host| {
             let hidden = matches!(
                 virtual_host.insecure,
@@ -68,15 +60,5 @@ impl Store {
             );
             virtual_host.host == *host && !hidden
         })
-    }
-}
-
-impl HostState {
-    /// The routes of all groups, in the order in which they are tried.
-    fn routes(&self) -> Vec<Arc<ir::Route>> {
-        self.routes
-            .values()
-            .flat_map(|attached| attached.routes.iter().cloned())
-            .collect()
     }
 }

@@ -1,21 +1,53 @@
-//! Level of Secrets: certificates, and who has to look again when one changes.
+//! Level of Secrets: certificates, which Secrets are needed, and who is linked again when one changes.
 
-use std::{mem, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
 
 use nuncio_ir::{self as ir, Unit};
 
-use super::{Store, name_of};
-use crate::{object::ObjectRef, reconcile::Secret};
+use super::{Store, users::Users};
+use crate::{
+    object::{Kind, ObjectRef},
+    reconcile::{Name, Secret},
+};
 
 pub(super) mod validation;
 pub(super) mod waiting;
 
+/// Secrets that something refers to; `None` until everything else has been read.
+pub type WantedSecrets = Option<Arc<BTreeSet<ObjectRef>>>;
+
+/// Secrets, and who names them.
+#[derive(Debug, Default)]
+pub(super) struct Secrets {
+    by_name: BTreeMap<Name, Arc<Secret>>,
+    pub(super) users: Users<Name>,
+    /// Secrets that something refers to, and that are known not to exist.
+    missing: BTreeSet<Name>,
+}
+
+impl Secrets {
+    /// The Secret of this name.
+    pub(super) fn get(&self, name: &Name) -> Option<&Secret> {
+        self.by_name.get(name).map(AsRef::as_ref)
+    }
+
+    /// Whether nobody has read yet if this Secret exists.
+    fn is_unread(&self, name: &Name) -> bool {
+        !self.by_name.contains_key(name) && !self.missing.contains(name)
+    }
+}
+
 impl Store {
     pub(super) fn set_secret(&mut self, object: &ObjectRef, secret: Option<Arc<Secret>>) {
-        let name = name_of(object);
+        let name = Name::of(object);
+        let secrets = &mut self.secrets.by_name;
         match secret {
-            Some(secret) => self.secrets.insert(name.clone(), secret),
-            None => self.secrets.remove(&name),
+            Some(secret) => secrets.insert(name.clone(), secret),
+            None => secrets.remove(&name),
         };
         if name == self.fallback_secret() {
             self.dirty.default_host = true;
@@ -23,39 +55,66 @@ impl Store {
         self.dirty.secrets.insert(name);
     }
 
-    /// A certificate is a resource of its own: only Hosts that could not use it before, or cannot any more, change.
+    /// A certificate is a resource of its own: only Hosts that could not use it before, or no longer can, change.
     pub(super) fn link_secrets(&mut self) {
         for name in mem::take(&mut self.dirty.secrets) {
-            for user in self.secret_users.of(&name) {
-                self.dirty.look_again(user);
+            for user in self.secrets.users.of(&name) {
+                self.dirty.link_again(user);
             }
-            let resource: Arc<str> = name.to_string().into();
-            let used = self.secret_users.of(&name).next().is_some();
-            if !used {
-                self.missing_secrets.remove(&name);
+            let is_used = self.secrets.users.has(&name);
+            if !is_used {
+                self.secrets.missing.remove(&name);
             }
             let certificate = self
                 .secrets
                 .get(&name)
                 .and_then(|secret| secret.certificate.as_ref().ok());
-            let secret = certificate.filter(|_| used).map(|certificate| {
-                Arc::new(ir::Secret {
-                    name: resource.clone(),
-                    content: ir::SecretContent::Certificate {
+            let content =
+                certificate
+                    .filter(|_| is_used)
+                    .map(|certificate| ir::SecretContent::Certificate {
                         chain: certificate.chain.clone(),
                         private_key: certificate.key.clone(),
-                    },
-                })
-            });
-            let changed = match secret {
-                Some(secret) => {
-                    self.ir.secrets.insert(resource.clone(), secret.clone()) != Some(secret)
-                }
-                None => self.ir.secrets.remove(&resource).is_some(),
-            };
-            if changed {
-                self.dirty.units.insert(Unit::Secret(resource));
-            }
+                    });
+            self.replace_secret(name.to_string().into(), content);
         }
+    }
+
+    /// Replaces a Secret of the gateway model, and marks it if it differs.
+    fn replace_secret(&mut self, resource: Arc<str>, content: Option<ir::SecretContent>) {
+        let changed = match content {
+            Some(content) => {
+                let name = resource.clone();
+                let secret = Arc::new(ir::Secret { name, content });
+                self.ir.secrets.insert(resource.clone(), secret.clone()) != Some(secret)
+            }
+            None => self.ir.secrets.remove(&resource).is_some(),
+        };
+        if changed {
+            self.dirty.units.insert(Unit::Secret(resource));
+        }
+    }
+
+    /// Equal as long as [`Store::wanted_secrets`] is.
+    #[must_use]
+    pub fn wanted_generation(&self) -> (u64, bool) {
+        (self.secrets.users.generation(), self.has_default_host())
+    }
+
+    /// Secrets that something refers to; no others need to be read.
+    #[must_use]
+    pub fn wanted_secrets(&self) -> BTreeSet<ObjectRef> {
+        let fallback = self.has_default_host().then(|| self.fallback_secret());
+        self.secrets
+            .users
+            .keys()
+            .cloned()
+            .chain(fallback)
+            .map(|name| ObjectRef {
+                kind: Kind::Secret,
+                name: name.name,
+                namespace: name.namespace,
+            })
+            .collect()
     }
 }

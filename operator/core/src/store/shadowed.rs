@@ -1,7 +1,7 @@
-//! Which groups never get a request, because another is tried before them and takes everything that they match.
+//! Unreachable groups: another group is tried first and matches every request that they match.
 //!
-//! The order of routes puts what says more before what says less, so this takes a higher precedence, letters whose case
-//! does not count, or a regex that matches anything. Only groups with one of these can concern others.
+//! More specific routes come first, so this takes a higher precedence, a path that ignores case, or a regular expression
+//! that matches everything. Only groups with one of these can make others unreachable.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,14 +10,17 @@ use std::{
 
 use nuncio_ir::{PathMatch, Route};
 
-use super::{Group, GroupKey, Store};
+use super::{
+    Store,
+    group::{Group, GroupKey},
+};
 use crate::{
     object::ObjectRef,
     reconcile::HostMatch,
     report::{Problem, Reason},
 };
 
-/// Groups by what decides whether one takes all of another's requests.
+/// Groups by what decides whether one makes another unreachable.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
     by_host: BTreeMap<HostMatch, HostPaths>,
@@ -30,7 +33,7 @@ pub(super) struct Paths {
 struct HostPaths {
     /// By the text of the path.
     by_text: BTreeMap<String, BTreeSet<Arc<GroupKey>>>,
-    /// Those whose paths are not compared letter by letter.
+    /// Groups whose paths ignore case or match everything.
     loose: BTreeSet<Arc<GroupKey>>,
 }
 
@@ -63,7 +66,7 @@ impl Paths {
         }
     }
 
-    /// Notes whether the path of a group is compared letter by letter.
+    /// Notes whether the path of a group ignores case or matches everything.
     fn note(&mut self, key: &Arc<GroupKey>, is_loose: bool) {
         let Some(paths) = self.by_host.get_mut(&key.host) else {
             return;
@@ -75,7 +78,7 @@ impl Paths {
         }
     }
 
-    /// Groups that may come before this one and match what it matches.
+    /// Groups that may come before this one and match everything that it matches.
     fn before<'a>(&'a self, key: &'a GroupKey) -> impl Iterator<Item = &'a Arc<GroupKey>> {
         let hosts = hosts_that_cover(&key.host);
         let paths = hosts.into_iter().filter_map(|host| self.by_host.get(&host));
@@ -87,7 +90,7 @@ impl Paths {
         })
     }
 
-    /// Groups that this one may come before; none for almost all.
+    /// Groups that this one may make unreachable; none for almost all groups.
     fn behind<'a>(&'a self, key: &'a GroupKey, is_loose: bool) -> Vec<&'a Arc<GroupKey>> {
         let lowest = self.precedences.keys().next().copied();
         if !is_loose && lowest.is_none_or(|lowest| lowest >= key.precedence) {
@@ -103,7 +106,7 @@ impl Paths {
             .collect()
     }
 
-    /// What is known of the hosts of which this one takes all requests.
+    /// The paths of hosts all of whose requests this host matches.
     fn covered_by<'a>(&'a self, host: &'a HostMatch) -> impl Iterator<Item = &'a HostPaths> {
         let is_glob = matches!(host, HostMatch::Glob(glob) if glob.contains('*'));
         let own = self.by_host.get(host).filter(|_| !is_glob);
@@ -113,7 +116,7 @@ impl Paths {
     }
 }
 
-/// The hosts that take every request of this one, the same way as [`covers_host`] says it.
+/// The hosts that match every request of this one; agrees with [`covers_host`].
 fn hosts_that_cover(host: &HostMatch) -> BTreeSet<HostMatch> {
     let any = HostMatch::Glob("*".to_owned());
     let mut hosts = BTreeSet::from([host.clone(), any]);
@@ -128,15 +131,16 @@ fn hosts_that_cover(host: &HostMatch) -> BTreeSet<HostMatch> {
 }
 
 impl Store {
-    /// Has those look again that a group may keep requests from, or kept from them.
+    /// Marks the members of groups that this group makes unreachable, or did before.
     pub(super) fn report_shadowed(&mut self, key: &Arc<GroupKey>, was_loose: bool) {
         let is_loose = self
             .groups
             .get(key)
             .is_some_and(|group| is_loose(key, group));
-        self.paths.note(key, is_loose);
+        self.groups.paths.note(key, is_loose);
         let is_loose = is_loose || was_loose;
         let members = self
+            .groups
             .paths
             .behind(key, is_loose)
             .into_iter()
@@ -146,31 +150,29 @@ impl Store {
         self.dirty.reports.extend(members);
     }
 
-    /// Says that another takes all requests of this group, if one does.
+    /// The problem of an unreachable group.
     pub(super) fn shadowed(&self, key: &GroupKey, group: &Group) -> Option<Problem> {
         let first = group.routes.first()?;
-        let by = self.paths.before(key).find(|other| {
+        let by = self.groups.paths.before(key).find(|other| {
             self.groups
-                .get(*other)
+                .get(other)
                 .is_some_and(|before| covers(other, before, key, group, first))
         })?;
         let winner = self.groups.get(by)?.members.first()?;
         let precedence = if by.precedence > key.precedence {
-            format!(" with precedence {}", by.precedence)
+            format!(" (precedence {})", by.precedence)
         } else {
             String::new()
         };
         Some(Problem::ignored(
             Reason::SHADOWED,
-            "spec.prefix".to_owned(),
-            format!(
-                "it gets no requests: all that it matches go to {winner}, which is tried first{precedence}"
-            ),
+            "spec.prefix",
+            format!("unreachable: {winner} matches first{precedence}"),
         ))
     }
 }
 
-/// Whether nothing is left to the routes behind it.
+/// Whether a group leaves no requests to later ones.
 fn takes_all(group: &Group) -> bool {
     group
         .routes
@@ -178,7 +180,7 @@ fn takes_all(group: &Group) -> bool {
         .is_some_and(|route| route.percentage.is_none())
 }
 
-/// Whether the path of a group is not compared letter by letter.
+/// Whether the path of a group ignores case or matches everything.
 pub(super) fn is_loose(key: &GroupKey, group: &Group) -> bool {
     match &key.path {
         PathMatch::Regex(pattern) => matches!(pattern.as_str(), ".*" | "/.*"),
@@ -188,7 +190,7 @@ pub(super) fn is_loose(key: &GroupKey, group: &Group) -> bool {
     }
 }
 
-/// Whether `before` comes first and takes every request that `group` matches.
+/// Whether `before` comes first and matches every request that `group` matches.
 fn covers(other: &GroupKey, before: &Group, key: &GroupKey, group: &Group, route: &Route) -> bool {
     let Some(taking) = before.routes.last() else {
         return false;

@@ -1,31 +1,37 @@
 //! Level of TCPMappings: their clusters, and how those of one port and server name share its connections.
 
-use std::{mem, sync::Arc};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use nuncio_ir::{ServerTls, TcpProxy};
 
-use super::Store;
+use super::{Store, listener::Socket};
 use crate::{
     object::ObjectRef,
     reconcile::TcpMapping,
-    report::{Problem, Reason},
+    report::{Problem, Reason, Report},
 };
 
-/// A TCPMapping with what its upstream has become.
+/// TCPMappings with what they are linked to.
 #[derive(Debug, Default)]
-pub(super) struct TcpState {
-    /// `None`: gone, but not yet unlinked.
-    pub(super) mapping: Option<Arc<TcpMapping>>,
-    pub(super) cluster: Option<Arc<str>>,
-    pub(super) problems: Vec<Problem>,
+pub(super) struct TcpMappings {
+    states: BTreeMap<ObjectRef, TcpMappingState>,
 }
 
-/// The TCPMappings of one port and server name, as a socket sees them.
+/// A TCPMapping with its cluster.
+#[derive(Debug, Default)]
+struct TcpMappingState {
+    /// `None`: deleted, but still linked.
+    mapping: Option<Arc<TcpMapping>>,
+    cluster: Option<Arc<str>>,
+    problems: Vec<Problem>,
+}
+
+/// The TCPMappings of one port and server name.
 pub(super) struct TcpGroup<'a> {
     /// `None`: every connection.
     pub(super) server_name: Option<Arc<str>>,
     pub(super) members: Vec<Member<'a>>,
-    /// Termination of TLS, where there is a server name, or why there is none.
+    /// TLS termination, if there is a server name, or why it cannot be terminated.
     pub(super) tls: Option<Result<ServerTls, String>>,
 }
 
@@ -36,8 +42,8 @@ pub(super) struct Member<'a> {
 }
 
 impl TcpGroup<'_> {
-    /// The proxy of the group; `None` if no member gets any connection. The idle timeout is that of the last that has
-    /// one, as it is with the settings that Mappings share.
+    /// The proxy of the group; `None` if no member gets connections. The idle timeout is that of the last member with
+    /// one, as with the settings that Mappings share.
     pub(super) fn proxy(&self) -> Option<TcpProxy> {
         let weights: Vec<Option<u32>> = self
             .members
@@ -64,8 +70,8 @@ impl TcpGroup<'_> {
     }
 }
 
-/// Shares in hundredths of a percent: a weight is a percentage, and what they leave of a hundred is shared by those
-/// without. There is nothing else to go to, so weights that add up to another sum are shares in proportion.
+/// Shares in hundredths of a percent: a weight is a percentage, and members without one share the rest of a hundred.
+/// There is no other destination, so weights with another sum are shares in proportion.
 fn shares(weights: &[Option<u32>]) -> Vec<u32> {
     const MOST: u32 = 1_000_000;
     if let [_] = weights {
@@ -90,62 +96,49 @@ fn shares(weights: &[Option<u32>]) -> Vec<u32> {
 
 impl Store {
     pub(super) fn set_tcp_mapping(&mut self, object: &ObjectRef, mapping: Option<Arc<TcpMapping>>) {
-        let old = self
-            .tcp_mappings
-            .get(object)
-            .and_then(|state| state.mapping.clone());
-        if let Some(old) = old {
-            if let Some(socket) = self.sockets.get_mut(&old.key)
-                && let Some(members) = socket.tcp.get_mut(&old.server_name)
-            {
-                members.remove(object);
-                if members.is_empty() {
-                    socket.tcp.remove(&old.server_name);
-                }
-            }
+        let state = self.tcp_mappings.states.entry(object.clone()).or_default();
+        if let Some(old) = mem::replace(&mut state.mapping, mapping.clone()) {
+            self.listeners.remove_tcp_mapping(object, &old);
             self.dirty.sockets.insert(old.key);
-            self.unfile_upstream(object, &old.upstream);
+            self.forget_references(object, &old.upstream);
         }
-        if let Some(mapping) = &mapping {
-            let socket = self.sockets.entry(mapping.key).or_default();
-            let members = socket.tcp.entry(mapping.server_name.clone()).or_default();
-            members.insert(object.clone());
+        if let Some(mapping) = mapping {
+            self.listeners.add_tcp_mapping(object, &mapping);
             self.dirty.sockets.insert(mapping.key);
-            self.file_upstream(object, &mapping.upstream);
+            self.note_references(object, &mapping.upstream);
         }
-        self.tcp_mappings.entry(object.clone()).or_default().mapping = mapping;
         self.dirty.tcp_mappings.insert(object.clone());
     }
 
     pub(super) fn link_tcp_mappings(&mut self) {
         for object in mem::take(&mut self.dirty.tcp_mappings) {
             self.dirty.reports.insert(object.clone());
-            let Some(state) = self.tcp_mappings.get(&object) else {
+            let Some(state) = self.tcp_mappings.states.get(&object) else {
                 continue;
             };
             let old = state.cluster.clone();
             let Some(mapping) = state.mapping.clone() else {
                 self.release_cluster(&object, old.as_ref());
-                self.tcp_mappings.remove(&object);
+                self.tcp_mappings.states.remove(&object);
                 continue;
             };
             let (cluster, problems) = self.link_upstream(&object, &mapping.upstream, old.as_ref());
             if old.as_ref() != Some(&cluster) {
                 self.dirty.sockets.insert(mapping.key);
             }
-            let state = TcpState {
+            let state = TcpMappingState {
                 mapping: Some(mapping),
                 cluster: Some(cluster),
                 problems,
             };
-            self.tcp_mappings.insert(object, state);
+            self.tcp_mappings.states.insert(object, state);
         }
     }
 
     /// The TCPMappings of a socket, by server name.
-    pub(super) fn tcp_groups(&self, socket: &super::Socket) -> Vec<TcpGroup<'_>> {
+    pub(super) fn tcp_groups(&self, socket: &Socket) -> Vec<TcpGroup<'_>> {
         let member = |object: &ObjectRef| {
-            let (object, state) = self.tcp_mappings.get_key_value(object)?;
+            let (object, state) = self.tcp_mappings.states.get_key_value(object)?;
             Some(Member {
                 object,
                 mapping: state.mapping.as_deref()?,
@@ -153,8 +146,7 @@ impl Store {
             })
         };
         socket
-            .tcp
-            .iter()
+            .tcp_mappings()
             .map(|(server_name, members)| TcpGroup {
                 server_name: server_name.clone(),
                 members: members.iter().filter_map(member).collect(),
@@ -163,60 +155,49 @@ impl Store {
             .collect()
     }
 
-    /// How TLS for a server name is ended: as the Host of that very name does it, or one with a wildcard, or a
-    /// TLSContext that lists the name.
+    /// TLS termination for a server name: that of the Host with exactly this name, else of a TLSContext that lists the
+    /// name, else of a Host with a wildcard.
     fn termination(&self, name: &str) -> Result<ServerTls, String> {
-        let of_host = |host: &ObjectRef| self.hosts.get(host)?.tls.clone()?.ok();
-        let mut same = self.hosts_by_name.get(name);
-        if let Some(tls) = same.find_map(of_host) {
+        let (exact, wild) = self.hosts.termination(name);
+        if let Some(tls) = exact {
             return Ok(tls);
         }
-        let mut listing = self
-            .contexts
-            .values()
-            .filter(|state| state.context.hosts.iter().any(|host| &**host == name));
-        let mut flaw = None;
-        if let Some(tls) = listing.find_map(|state| match state.own_server() {
-            Ok(tls) => Some(tls),
-            Err(reason) => {
-                flaw.get_or_insert(reason);
-                None
+        let mut invalid = None;
+        for context in self.tls_contexts.listing(name) {
+            match context.own_server() {
+                Ok(tls) => return Ok(tls),
+                Err(reason) => {
+                    invalid.get_or_insert(reason);
+                }
             }
-        }) {
-            return Ok(tls);
         }
-        let mut wild = self.hosts_by_name.wild(name).rev();
-        wild.find_map(of_host).ok_or_else(|| match flaw {
-            Some(flaw) => format!("the TLSContext for {name:?} cannot be used: {flaw}"),
-            None => format!("neither a Host with TLS nor a TLSContext is for {name:?}"),
+        wild.ok_or_else(|| match invalid {
+            Some(reason) => format!("the TLSContext for {name:?} cannot be used: {reason}"),
+            None => format!("no Host with TLS and no TLSContext for {name:?}"),
         })
     }
 
-    pub(super) fn report_tcp_mapping(
-        &self,
-        object: &ObjectRef,
-        report: &mut crate::report::Report,
-    ) {
-        let Some(state) = self.tcp_mappings.get(object) else {
+    pub(super) fn report_tcp_mapping(&self, object: &ObjectRef, report: &mut Report) {
+        let Some(state) = self.tcp_mappings.states.get(object) else {
             return;
         };
         report.problems.extend(state.problems.iter().cloned());
         let Some(mapping) = &state.mapping else {
             return;
         };
-        let Some(socket) = self.sockets.get(&mapping.key) else {
+        let Some(link) = self.listeners.link(mapping.key) else {
             return;
         };
-        let said = socket.link.problems.get(object).into_iter().flatten();
-        report.problems.extend(said.cloned());
-        report.in_service = socket.link.tcp_mappings.contains(object);
+        let problems = link.problems.get(object).into_iter().flatten();
+        report.problems.extend(problems.cloned());
+        report.in_service = link.tcp_mappings.contains(object);
         if report.in_service {
             report.summary = format!("on {}", mapping.key);
         } else if report.is_clean() {
             report.problems.push(Problem::notice(
                 Reason::NO_SHARE,
-                "spec.weight".to_owned(),
-                "it gets no connections: others have all of the weight".to_owned(),
+                "spec.weight",
+                "no connections: other TCPMappings have all of the weight",
             ));
         }
     }

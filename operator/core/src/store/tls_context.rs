@@ -1,39 +1,46 @@
-//! Level of TLSContexts: the secrets they name, and what follows for whoever refers to them.
+//! Level of TLSContexts: the Secrets that they name, and what follows for their users.
 
-use std::{mem, sync::Arc};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use nuncio_ir::{ClientTls, ServerTls};
 
-use super::Store;
+use super::{Store, users::Users};
 use crate::{
     object::{Kind, ObjectRef},
     reconcile::{Name, TlsContext},
     report::{Problem, Report},
 };
 
-/// Why a TLSContext is of no use that its reconciler has refused.
-const REFUSED: &str = "it is not in order, as its conditions say";
+/// Why a TLSContext that its reconciler rejected cannot be used.
+const INVALID: &str = "it is invalid (see its conditions)";
 
-/// Why nobody is let in by it.
-pub(super) const UNCHECKED: &str =
-    "it requires certificates of clients, and there is no ca_secret to check them";
+/// Why no client can be authenticated.
+pub(super) const NO_AUTHORITY: &str = "cert_required needs ca_secret";
 
-/// A TLSContext with what follows from its secrets.
+/// TLSContexts, and who names them.
+#[derive(Debug, Default)]
+pub(super) struct TlsContexts {
+    contexts: BTreeMap<ObjectRef, ContextState>,
+    /// By name alone: a TLSContext is looked for in several namespaces.
+    pub(super) users: Users<Arc<str>>,
+}
+
+/// A TLSContext with what its Secrets come to.
 #[derive(Debug)]
 pub(super) struct ContextState {
     pub(super) context: Arc<TlsContext>,
-    /// Resources of its certificate and of what is trusted, or what is wrong with them.
-    found: Result<Found, Vec<Problem>>,
+    /// Secrets of the gateway model, or the problems of the Secrets that are named.
+    linked: Result<Linked, Vec<Problem>>,
 }
 
 #[derive(Debug, Default)]
-struct Found {
+struct Linked {
     certificate: Option<Arc<str>>,
-    trusted: Option<Arc<str>>,
+    validation: Option<Arc<str>>,
 }
 
 impl ContextState {
-    fn found(&self) -> Result<&Found, String> {
+    fn linked(&self) -> Result<&Linked, String> {
         let text = |problems: &Vec<Problem>| {
             let messages: Vec<&str> = problems
                 .iter()
@@ -41,19 +48,19 @@ impl ContextState {
                 .collect();
             messages.join(" and ")
         };
-        self.found.as_ref().map_err(text)
+        self.linked.as_ref().map_err(text)
     }
 
     /// TLS to upstreams.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why it cannot be originated.
     pub(super) fn client(&self) -> Result<ClientTls, String> {
-        let found = self.found()?;
+        let linked = self.linked()?;
         let settings = &self.context.settings;
         Ok(ClientTls {
-            certificate: found.certificate.clone(),
-            trusted: found.trusted.clone(),
+            certificate: linked.certificate.clone(),
+            trusted: linked.validation.clone(),
             server_name: self.context.server_name.clone(),
             alpn: settings.alpn.clone(),
             parameters: settings.parameters.clone(),
@@ -63,14 +70,14 @@ impl ContextState {
     /// TLS from clients, with this certificate or else its own.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why it cannot be terminated.
     pub(super) fn server(&self, certificate: Option<Arc<str>>) -> Result<ServerTls, String> {
-        let found = self.found()?;
+        let linked = self.linked()?;
         let settings = &self.context.settings;
-        let certificate = certificate.or_else(|| found.certificate.clone());
+        let certificate = certificate.or_else(|| linked.certificate.clone());
         Ok(ServerTls {
-            secret: certificate.ok_or("it names no secret with a certificate")?,
-            trusted: found.trusted.clone(),
+            secret: certificate.ok_or("secret is not set")?,
+            trusted: linked.validation.clone(),
             require_client_certificate: settings.require_client_certificate,
             alpn: settings.alpn.clone(),
             parameters: settings.parameters.clone(),
@@ -80,19 +87,19 @@ impl ContextState {
     /// TLS from clients, with its own certificate.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why it cannot be terminated.
     pub(super) fn own_server(&self) -> Result<ServerTls, String> {
         let tls = self.server(None)?;
         if tls.require_client_certificate && tls.trusted.is_none() {
-            return Err(UNCHECKED.to_owned());
+            return Err(NO_AUTHORITY.to_owned());
         }
         Ok(tls)
     }
 
-    /// Whether a resource is one of its secrets.
-    pub(super) fn has_secret(&self, resource: &str) -> bool {
-        self.found.as_ref().is_ok_and(|found| {
-            [&found.certificate, &found.trusted]
+    /// Whether a Secret of the gateway model is one of its own.
+    fn has_secret(&self, resource: &str) -> bool {
+        self.linked.as_ref().is_ok_and(|linked| {
+            [&linked.certificate, &linked.validation]
                 .into_iter()
                 .flatten()
                 .any(|secret| &**secret == resource)
@@ -100,106 +107,126 @@ impl ContextState {
     }
 }
 
+impl TlsContexts {
+    /// The TLSContexts that list this hostname.
+    pub(super) fn listing(&self, hostname: &str) -> impl Iterator<Item = &ContextState> {
+        self.contexts.values().filter(move |state| {
+            let mut hosts = state.context.hosts.iter();
+            hosts.any(|host| &**host == hostname)
+        })
+    }
+
+    /// The TLSContexts that use this Secret of the gateway model.
+    pub(super) fn with_secret(&self, resource: &str) -> impl Iterator<Item = &ObjectRef> {
+        self.contexts
+            .iter()
+            .filter(move |(_, state)| state.has_secret(resource))
+            .map(|(object, _)| object)
+    }
+}
+
 impl Store {
-    pub(super) fn set_context(&mut self, object: &ObjectRef, context: Option<Arc<TlsContext>>) {
-        if let Some(old) = self.contexts.remove(object) {
+    pub(super) fn set_tls_context(&mut self, object: &ObjectRef, context: Option<Arc<TlsContext>>) {
+        if let Some(old) = self.tls_contexts.contexts.remove(object) {
             for secret in secrets(&old.context) {
-                self.secret_users.remove(secret, object);
+                self.secrets.users.remove(secret, object);
                 self.dirty.secrets.insert(secret.clone());
             }
         }
         if let Some(context) = context {
             for secret in secrets(&context) {
-                self.secret_users.add(secret, object);
+                self.secrets.users.add(secret, object);
                 self.dirty.secrets.insert(secret.clone());
             }
-            let found = Ok(Found::default());
-            let state = ContextState { context, found };
-            self.contexts.insert(object.clone(), state);
+            let linked = Ok(Linked::default());
+            let state = ContextState { context, linked };
+            self.tls_contexts.contexts.insert(object.clone(), state);
         }
-        self.dirty.contexts.insert(object.clone());
+        self.dirty.tls_contexts.insert(object.clone());
     }
 
-    pub(super) fn link_contexts(&mut self) {
-        for object in mem::take(&mut self.dirty.contexts) {
+    pub(super) fn link_tls_contexts(&mut self) {
+        for object in mem::take(&mut self.dirty.tls_contexts) {
             self.dirty.reports.insert(object.clone());
-            for user in self.context_users.of(&object.name) {
-                self.dirty.look_again(user);
+            for user in self.tls_contexts.users.of(&object.name) {
+                self.dirty.link_again(user);
             }
-            let with_tcp = self
+            self.dirty
                 .sockets
-                .iter()
-                .filter(|(_, socket)| !socket.tcp.is_empty());
-            self.dirty.sockets.extend(with_tcp.map(|(key, _)| *key));
-            let Some(context) = self
-                .contexts
-                .get(&object)
-                .map(|state| state.context.clone())
-            else {
-                self.set_trust(&object, None);
+                .extend(self.listeners.with_tcp_mappings());
+            let Some(state) = self.tls_contexts.contexts.get(&object) else {
+                self.set_validation(&object, None);
                 continue;
             };
-            let certificate = context.certificate.as_ref();
-            let certificate = certificate.map(|name| self.certificate("spec.secret", name));
-            let own = context.certificate.as_ref();
-            let root = own
-                .and_then(|name| self.secrets.get(name))
-                .and_then(|secret| secret.root.clone());
-            let trusted = self.link_trust(&object, "spec.", &context.settings, root.as_ref());
-            let found = match (certificate.transpose(), trusted) {
-                (Ok(certificate), Ok(trusted)) => Ok(Found {
-                    certificate,
-                    trusted,
-                }),
-                (one, other) => Err(one.err().into_iter().chain(other.err()).collect()),
-            };
-            if let Some(state) = self.contexts.get_mut(&object) {
-                state.found = found;
+            let context = state.context.clone();
+            let linked = self.link_secrets_of(&object, &context);
+            if let Some(state) = self.tls_contexts.contexts.get_mut(&object) {
+                state.linked = linked;
             }
         }
     }
 
-    /// The TLSContext of this name: that of the same namespace, or else the first of any. An error: there is one, and
-    /// it is not in order; what it asks for is not known then.
-    pub(super) fn context(&self, name: &Name) -> Option<Result<&ContextState, String>> {
-        self.own_context(name).or_else(|| {
+    fn link_secrets_of(
+        &mut self,
+        object: &ObjectRef,
+        context: &TlsContext,
+    ) -> Result<Linked, Vec<Problem>> {
+        let name = context.certificate.as_ref();
+        let certificate = name.map(|name| self.certificate("spec.secret", name));
+        let root = name
+            .and_then(|name| self.secrets.get(name))
+            .and_then(|secret| secret.root.clone());
+        let validation = self.link_validation(object, "spec.", &context.settings, root.as_ref());
+        match (certificate.transpose(), validation) {
+            (Ok(certificate), Ok(validation)) => Ok(Linked {
+                certificate,
+                validation,
+            }),
+            (one, other) => Err(one.err().into_iter().chain(other.err()).collect()),
+        }
+    }
+
+    /// The TLSContext of this name: that of the same namespace, or else the first of any; `None`: there is none.
+    ///
+    /// # Errors
+    /// It is invalid, so that nobody knows what it asks for.
+    pub(super) fn tls_context(&self, name: &Name) -> Option<Result<&ContextState, String>> {
+        self.own_tls_context(name).or_else(|| {
             let first = ObjectRef::new(Kind::TlsContext, "", &name.name);
-            let is_it =
-                |object: &ObjectRef| object.kind == Kind::TlsContext && object.name == name.name;
-            let mut known = self.contexts.range(first.clone()..);
-            match known.next().filter(|(object, _)| is_it(object)) {
-                Some((_, state)) => Some(Ok(state)),
-                None => {
-                    let (object, _) = self.objects.range(first..).next()?;
-                    is_it(object).then(|| Err(REFUSED.to_owned()))
-                }
+            let mut valid = self.tls_contexts.contexts.range(first..);
+            if let Some((object, state)) = valid.next()
+                && object.name == name.name
+            {
+                return Some(Ok(state));
             }
+            let exists = self.objects.has_name(Kind::TlsContext, &name.name);
+            exists.then(|| Err(INVALID.to_owned()))
         })
     }
 
-    /// The TLSContext of this name in its own namespace only.
-    pub(super) fn own_context(&self, name: &Name) -> Option<Result<&ContextState, String>> {
+    /// The TLSContext of this name in its own namespace only; `None`: there is none.
+    ///
+    /// # Errors
+    /// It is invalid, so that nobody knows what it asks for.
+    pub(super) fn own_tls_context(&self, name: &Name) -> Option<Result<&ContextState, String>> {
         let own = ObjectRef::new(Kind::TlsContext, &name.namespace, &name.name);
-        match self.contexts.get(&own) {
+        match self.tls_contexts.contexts.get(&own) {
             Some(state) => Some(Ok(state)),
-            None => {
-                let is_there = self.objects.contains_key(&own);
-                is_there.then(|| Err(REFUSED.to_owned()))
-            }
+            None => self.objects.has(&own).then(|| Err(INVALID.to_owned())),
         }
     }
 
-    pub(super) fn report_context(&self, object: &ObjectRef, report: &mut Report) {
-        let Some(state) = self.contexts.get(object) else {
+    pub(super) fn report_tls_context(&self, object: &ObjectRef, report: &mut Report) {
+        let Some(state) = self.tls_contexts.contexts.get(object) else {
             return;
         };
-        report
-            .problems
-            .extend(state.found.as_ref().err().into_iter().flatten().cloned());
-        report.in_service = state.found.is_ok();
+        let problems = state.linked.as_ref().err().into_iter().flatten();
+        report.problems.extend(problems.cloned());
+        report.in_service = state.linked.is_ok();
     }
 }
 
+/// The Secrets that a TLSContext names.
 fn secrets(context: &TlsContext) -> impl Iterator<Item = &Name> {
     let settings = &context.settings;
     [&context.certificate, &settings.trusted, &settings.revoked]

@@ -150,7 +150,10 @@ fn a_missing_reference_shows_although_the_rest_is_served() {
     ));
     let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
     assert_eq!(condition(&status, 0), "True/Accepted/");
-    assert_eq!(condition(&status, 1), "False/Invalid/spec.field: is missing");
+    assert_eq!(
+        condition(&status, 1),
+        "False/Invalid/spec.field: is missing"
+    );
     assert_eq!(condition(&status, 2), "True/Programmed/1/1 Envoys");
 }
 

@@ -1,12 +1,11 @@
-//! Linking of an upstream: the Service that a Mapping's host means, the cluster that follows, and its endpoints.
+//! From an upstream and what it refers to, to its cluster and its endpoints. Pure.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use nuncio_ir::{ClientTls, Cluster, Discovery, Endpoints};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    object::ObjectRef,
     reconcile::{
         ClusterSettings, EndpointSlice, Name, Origination, Resolver, ResolverKind, Service,
         Upstream,
@@ -32,17 +31,17 @@ impl EndpointsKey {
     }
 }
 
-/// What is known of what an upstream refers to.
-pub(in crate::store) struct Known<'a> {
-    pub(in crate::store) services: &'a BTreeMap<Name, Arc<Service>>,
-    /// Whether a namespace has any Service at all: then `a.b` with `b` that namespace can only mean a Service.
-    pub(in crate::store) has_services: &'a dyn Fn(&str) -> bool,
-    /// Whether every Service there is is known.
-    pub(in crate::store) complete: bool,
-    /// What a resolver's name means.
-    pub(in crate::store) resolver: &'a dyn Fn(&str) -> Option<ResolverKind>,
-    /// TLS to upstreams as a TLSContext says, or why there is none; `None`: there is no such TLSContext.
-    pub(in crate::store) context: &'a dyn Fn(&Name) -> Option<Result<ClientTls, String>>,
+/// What an upstream refers to.
+pub(in crate::store) struct References<'a> {
+    /// The Service that it names.
+    pub(in crate::store) service: Option<&'a Service>,
+    /// Whether the name can only mean a Service, so that a missing one is a problem.
+    pub(in crate::store) must_be_service: bool,
+    /// The resolver that it names; `None`: there is no such resolver, or it names none.
+    pub(in crate::store) resolver: Option<ResolverKind>,
+    /// TLS as the TLSContext that it names says, or why that cannot be used; `None`: there is no such TLSContext, or it
+    /// names none.
+    pub(in crate::store) tls_context: Option<Result<ClientTls, String>>,
 }
 
 /// The cluster of an upstream, with the endpoints that it needs and what is wrong with it.
@@ -53,18 +52,18 @@ pub(in crate::store) struct Linked {
 }
 
 /// Links an upstream. Equal results for equal settings, whoever asks: clusters are shared.
-pub(in crate::store) fn link(upstream: &Upstream, known: &Known<'_>) -> Linked {
+pub(in crate::store) fn link(upstream: &Upstream, references: &References<'_>) -> Linked {
     let mut problems = Vec::new();
     let resolver = match &upstream.resolver {
         Resolver::Service => Some(ResolverKind::Service),
         Resolver::Endpoints => Some(ResolverKind::Endpoints),
-        Resolver::Named(name) => (known.resolver)(name),
+        Resolver::Named(_) => references.resolver,
     };
-    let mut found = find(upstream, known, resolver, &mut problems);
-    let tls = tls(upstream, known, &mut problems);
+    let mut found = find(upstream, references, resolver, &mut problems);
+    let tls = tls(upstream, references, &mut problems);
     let has_flaw = tls.is_err() || resolver.is_none();
     if let (Resolver::Named(name), None) = (&upstream.resolver, resolver) {
-        problems.push(Problem::unresolved(Reason::RESOLVER_NOT_FOUND, "spec.resolver", format!("there is no resolver {name:?}; kubernetes-service, endpoint and kubernetes-endpoint are built in; requests are answered with 503")));
+        problems.push(Problem::unresolved(Reason::RESOLVER_NOT_FOUND, "spec.resolver", format!("resolver {name:?} does not exist; requests get 503 (built in are kubernetes-service and endpoint)")));
     }
     let name: Arc<str> = cluster_name(upstream, &found.target, found.endpoints.is_some()).into();
     if has_flaw {
@@ -78,13 +77,13 @@ pub(in crate::store) fn link(upstream: &Upstream, known: &Known<'_>) -> Linked {
     if settings.balancer.is_some() && !several {
         problems.push(without_endpoints(
             "spec.load_balancer",
-            "there is one address to choose from",
+            "the Service is a single address",
         ));
     }
     if !settings.health_checks.is_empty() && !by_endpoints && !has_flaw {
         problems.push(without_endpoints(
             "spec.health_checks",
-            "addresses are not checked",
+            "the address of a Service is not checked",
         ));
     }
     let stat_name = settings.stat_name.clone();
@@ -124,7 +123,7 @@ struct Location {
 
 fn find(
     upstream: &Upstream,
-    known: &Known<'_>,
+    references: &References<'_>,
     resolver: Option<ResolverKind>,
     problems: &mut Vec<Problem>,
 ) -> Location {
@@ -161,7 +160,7 @@ fn find(
         return at(upstream.host.clone(), discovery);
     }
     if let Some(name) = &upstream.service
-        && let Some(service) = known.services.get(name)
+        && let Some(service) = references.service
     {
         let target = format!("{}.{}", name.name, name.namespace);
         check_port(name, service, upstream.port, problems);
@@ -176,19 +175,15 @@ fn find(
         };
     }
     if let Some(name) = upstream.service.as_ref().filter(|_| by_endpoints) {
-        problems.push(not_found(
-            name,
-            "no endpoints are known, so requests are answered with 503",
-        ));
+        problems.push(not_found(name, "requests get 503 until it is created"));
         return endpoints(name);
     }
     if let Some(name) = &upstream.service
-        && known.complete
-        && (upstream.only_service || (known.has_services)(&name.namespace))
+        && references.must_be_service
     {
         problems.push(not_found(
             name,
-            "requests go to whatever DNS says, and are answered with 503 if it says nothing",
+            "using DNS; requests get 503 if the name does not resolve",
         ));
     }
     at(upstream.host.clone(), dns(&upstream.host))
@@ -197,7 +192,7 @@ fn find(
 /// How TLS is originated; an error when it cannot be as it was asked for.
 fn tls(
     upstream: &Upstream,
-    known: &Known<'_>,
+    references: &References<'_>,
     problems: &mut Vec<Problem>,
 ) -> Result<Option<ClientTls>, ()> {
     let name = match &upstream.tls {
@@ -205,8 +200,8 @@ fn tls(
         Origination::Plain => return Ok(Some(ClientTls::default())),
         Origination::Context(name) => name,
     };
-    match (known.context)(name) {
-        Some(Ok(tls)) => Ok(Some(tls)),
+    match &references.tls_context {
+        Some(Ok(tls)) => Ok(Some(tls.clone())),
         // as version v2 could have it
         None if &*name.name == "true" => Ok(Some(ClientTls::default())),
         None => {
@@ -214,14 +209,21 @@ fn tls(
                 Reason::TLS_CONTEXT_NOT_FOUND,
                 "spec.tls",
                 format!(
-                    "there is no TLSContext {:?}; requests are answered with 503 until it exists",
+                    "TLSContext {:?} does not exist; requests get 503 until it is created",
                     name.name
                 ),
             ));
             Err(())
         }
         Some(Err(reason)) => {
-            problems.push(Problem::unresolved(Reason::INVALID_TLS_CONTEXT, "spec.tls", format!("TLSContext {:?} cannot be used: {reason}; requests are answered with 503 until it is mended", name.name)));
+            problems.push(Problem::unresolved(
+                Reason::INVALID_TLS_CONTEXT,
+                "spec.tls",
+                format!(
+                    "TLSContext {:?} cannot be used: {reason}; requests get 503 until it is fixed",
+                    name.name
+                ),
+            ));
             Err(())
         }
     }
@@ -330,8 +332,8 @@ fn check_port(name: &Name, service: &Service, port: u16, problems: &mut Vec<Prob
         return;
     }
     let ports: Vec<String> = service.ports.keys().map(ToString::to_string).collect();
-    problems.push(Problem::unresolved(Reason::PORT_NOT_FOUND, "spec.service".to_owned(), format!(
-            "Service {name} has no TCP port {port}, only {}; requests go to {port} all the same and will probably fail",
+    problems.push(Problem::unresolved(Reason::PORT_NOT_FOUND, "spec.service", format!(
+            "Service {name} has no TCP port {port} (its ports: {}); requests are still sent to {port}",
             ports.join(", ")
         )));
 }
@@ -339,11 +341,8 @@ fn check_port(name: &Name, service: &Service, port: u16, problems: &mut Vec<Prob
 fn not_found(name: &Name, instead: &str) -> Problem {
     Problem::unresolved(
         Reason::SERVICE_NOT_FOUND,
-        "spec.service".to_owned(),
-        format!(
-            "there is no Service {:?} in namespace {:?}; {instead}",
-            name.name, name.namespace
-        ),
+        "spec.service",
+        format!("Service {name} does not exist; {instead}"),
     )
 }
 
@@ -389,63 +388,5 @@ pub(in crate::store) fn endpoints<'a>(
         } else {
             ready
         },
-    }
-}
-
-/// Objects by what they refer to.
-#[derive(Debug, Default)]
-pub(in crate::store) struct Users {
-    by_name: BTreeMap<Name, std::collections::BTreeSet<ObjectRef>>,
-    /// Grows whenever a name appears or disappears.
-    generation: u64,
-}
-
-impl Users {
-    pub(in crate::store) fn add(&mut self, name: &Name, user: &ObjectRef) {
-        if !self.by_name.contains_key(name) {
-            self.generation += 1;
-        }
-        let users = self.by_name.entry(name.clone()).or_default();
-        users.insert(user.clone());
-    }
-
-    pub(in crate::store) fn remove(&mut self, name: &Name, user: &ObjectRef) {
-        if let Some(users) = self.by_name.get_mut(name) {
-            users.remove(user);
-            if users.is_empty() {
-                self.generation += 1;
-                self.by_name.remove(name);
-            }
-        }
-    }
-
-    /// Who refers to this.
-    pub(in crate::store) fn of(&self, name: &Name) -> impl Iterator<Item = &ObjectRef> {
-        self.by_name.get(name).into_iter().flatten()
-    }
-
-    /// Who refers to anything in this namespace.
-    pub(in crate::store) fn of_namespace<'a>(
-        &'a self,
-        namespace: &'a Arc<str>,
-    ) -> impl Iterator<Item = &'a ObjectRef> {
-        let first = Name {
-            namespace: namespace.clone(),
-            name: "".into(),
-        };
-        self.by_name
-            .range(first..)
-            .take_while(move |(name, _)| name.namespace == *namespace)
-            .flat_map(|(_, users)| users)
-    }
-
-    /// Everything that anybody refers to.
-    pub(in crate::store) fn names(&self) -> impl Iterator<Item = &Name> {
-        self.by_name.keys()
-    }
-
-    /// The same as before if [`Users::names`] is.
-    pub(in crate::store) const fn generation(&self) -> u64 {
-        self.generation
     }
 }

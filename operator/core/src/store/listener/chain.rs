@@ -1,4 +1,4 @@
-//! Linking of a socket: which Listener owns it, which Hosts it takes, and the chains and tables that follow.
+//! From the claims of a socket to its Listener, its filter chains and their tables. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,25 +10,25 @@ use nuncio_ir::{
     self as ir, ChainAction, Insecure, ListenerKey, ServerTls, TableKey, TlsVersion, Transport,
 };
 
-use crate::store::{NoTls, tcp_mapping::TcpGroup};
 use crate::{
     glob,
     object::ObjectRef,
     reconcile::{Host, InsecureAction, Listener, Namespaces, SecurityModel},
     report::{Problem, Reason},
     selector::{LabelSet, Labels},
+    store::{host::NoTls, namespace::Namespaces as KnownNamespaces, tcp_mapping::TcpGroup},
 };
 
-/// A Host as a socket sees it.
+/// A Host that may be served on a socket.
 #[derive(Clone)]
 pub(in crate::store) struct Candidate<'a> {
     pub(in crate::store) object: &'a ObjectRef,
     pub(in crate::store) host: &'a Host,
-    /// Termination of TLS, if it is set up; an error: it cannot be served.
+    /// TLS termination, if it is set up; an error: it cannot be terminated.
     pub(in crate::store) tls: Option<Result<ServerTls, NoTls>>,
 }
 
-/// What follows for one socket.
+/// What a socket is linked to.
 #[derive(Debug, Default, PartialEq)]
 pub(in crate::store) struct Link {
     pub(in crate::store) listener: Option<ir::Listener>,
@@ -38,7 +38,7 @@ pub(in crate::store) struct Link {
     pub(in crate::store) hosts: BTreeSet<ObjectRef>,
     /// TCPMappings that are served here.
     pub(in crate::store) tcp_mappings: BTreeSet<ObjectRef>,
-    /// What there is to say about the Listeners and Hosts concerned.
+    /// Problems of Listeners, Hosts and TCPMappings on this socket.
     pub(in crate::store) problems: BTreeMap<ObjectRef, Vec<Problem>>,
 }
 
@@ -46,9 +46,9 @@ pub(in crate::store) struct Link {
 #[derive(Debug, Default, PartialEq)]
 pub(in crate::store) struct Table {
     pub(in crate::store) virtual_hosts: Vec<VirtualHost>,
-    /// Domains that belong to other connections.
+    /// Domains that get 421.
     pub(in crate::store) misdirected: Vec<Arc<str>>,
-    /// Port at which the same is served by HTTP/3.
+    /// Port at which clients find the same by HTTP/3.
     pub(in crate::store) http3: Option<u16>,
 }
 
@@ -60,33 +60,33 @@ pub(in crate::store) struct VirtualHost {
     pub(in crate::store) insecure: Insecure,
 }
 
-/// What asks for a socket, and what could be served on it.
-pub(in crate::store) struct Demand<'a> {
-    /// Listeners, in their order: the first owns the socket.
+/// The claims of a socket, and what may be served on it.
+pub(in crate::store) struct Inputs<'a> {
+    /// Listeners, in order: the first has the socket.
     pub(in crate::store) claims: Vec<(&'a ObjectRef, &'a Listener)>,
     /// TCPMappings, by server name.
     pub(in crate::store) tcp: Vec<TcpGroup<'a>>,
-    /// All Hosts, in their order: the first of a name owns the name.
+    /// All Hosts, in order: the first with a hostname has it.
     pub(in crate::store) hosts: Vec<Candidate<'a>>,
-    /// Where sockets without an address of their own bind.
+    /// Bind address of sockets without an own one.
     pub(in crate::store) address: IpAddr,
-    /// Whether one label of a selector is enough.
+    /// Whether a selector matches with one of its labels.
     pub(in crate::store) loose: bool,
     /// The Listener for HTTP/3 beside this socket, and the port at which clients reach it.
     pub(in crate::store) http3: Option<(&'a ObjectRef, &'a Listener, u16)>,
-    /// Labels of namespaces, as far as they are known.
-    pub(in crate::store) namespace_labels: &'a BTreeMap<Arc<str>, Arc<Labels>>,
-    /// Whether any Mapping replaces the bodies of errors.
+    /// Labels of namespaces.
+    pub(in crate::store) namespaces: &'a KnownNamespaces,
+    /// Whether any Mapping overrides error responses.
     pub(in crate::store) replaces_errors: bool,
 }
 
-/// Links a socket. TCPMappings come before Hosts, and need no Listener.
-pub(in crate::store) fn link(key: ListenerKey, demand: &Demand<'_>) -> Link {
+/// Links a socket. TCPMappings take precedence over Hosts, and need no Listener.
+pub(in crate::store) fn link(key: ListenerKey, inputs: &Inputs<'_>) -> Link {
     let mut link = Link::default();
-    let address = key.address.unwrap_or(demand.address);
-    let mut chains = link.tcp_chains(&demand.tcp);
-    let with_names = demand.tcp.iter().any(|group| group.server_name.is_some());
-    let Some(((owner, listener), losers)) = demand.claims.split_first() else {
+    let address = key.address.unwrap_or(inputs.address);
+    let mut chains = link.tcp_chains(&inputs.tcp);
+    let with_names = inputs.tcp.iter().any(|group| group.server_name.is_some());
+    let Some(((owner, listener), losers)) = inputs.claims.split_first() else {
         link.listener = (!chains.is_empty()).then(|| ir::Listener {
             key,
             address,
@@ -105,45 +105,45 @@ pub(in crate::store) fn link(key: ListenerKey, demand: &Demand<'_>) -> Link {
         return link;
     };
     for (loser, _) in losers {
-        link.say(
+        link.report(
             owner,
             Problem::notice(
                 Reason::PORT_CONFLICT,
                 "spec.port",
                 format!(
-                    "port {} is also asked for by {loser}, which is not served",
+                    "port {} is also claimed by {loser}, which is not served",
                     key.port
                 ),
             ),
         );
-        link.say(loser, Problem::invalid(Reason::PORT_CONFLICT, "spec.port", format!("port {} belongs to {owner}, which comes first by name; nothing of this Listener is served", key.port)));
+        link.report(loser, Problem::invalid(Reason::PORT_CONFLICT, "spec.port", format!("port {} belongs to {owner}, which comes first by name; this Listener is not served", key.port)));
     }
     if listener.http {
-        let bound: Vec<&Candidate<'_>> = demand
+        let bound: Vec<&Candidate<'_>> = inputs
             .hosts
             .iter()
-            .filter(|host| takes(owner, listener, host, demand))
+            .filter(|host| takes(owner, listener, host, inputs))
             .collect();
         if listener.tls {
-            chains.extend(link.tls_chains(key, listener, &bound, demand));
+            chains.extend(link.tls_chains(key, listener, &bound, inputs));
         }
         if key.transport == Transport::Tcp {
-            chains.extend(link.cleartext_chain(key, owner, listener, &bound, &demand.tcp));
+            chains.extend(link.cleartext_chain(key, owner, listener, &bound, &inputs.tcp));
         }
     }
     if chains.is_empty() {
         let (reason, message) = if listener.http {
             (
                 Reason::NO_HOSTS,
-                "no Host is served on this Listener, so the port is not opened; check the namespace and labels of Hosts against hostBinding, and their TLS",
+                "no Host is bound, so the port is not opened; check hostBinding against the namespaces and labels of Hosts, and their TLS",
             )
         } else {
             (
                 Reason::NO_TCP_MAPPINGS,
-                "no TCPMapping is for this port, and without HTTP in its stack nothing else can be served, so the port is not opened",
+                "no TCPMapping has this port, so it is not opened; add HTTP to protocolStack to serve Hosts",
             )
         };
-        link.say(owner, Problem::ignored(reason, "spec", message.to_owned()));
+        link.report(owner, Problem::ignored(reason, "spec", message.to_owned()));
         return link;
     }
     link.listener = Some(ir::Listener {
@@ -154,7 +154,7 @@ pub(in crate::store) fn link(key: ListenerKey, demand: &Demand<'_>) -> Link {
         tls: listener.tls || with_names,
         l7_depth: listener.l7_depth,
         max_concurrent_streams: listener.max_concurrent_streams,
-        replaces_errors: demand.replaces_errors,
+        replaces_errors: inputs.replaces_errors,
         chains,
     });
     link
@@ -165,31 +165,38 @@ fn takes(
     owner: &ObjectRef,
     listener: &Listener,
     host: &Candidate<'_>,
-    demand: &Demand<'_>,
+    inputs: &Inputs<'_>,
 ) -> bool {
     let namespace = &host.object.namespace;
     let is_near = match &listener.namespaces {
         Namespaces::All => true,
         Namespaces::Own => owner.namespace == *namespace,
         Namespaces::Selected(selector) => {
-            // Kubernetes gives every namespace this one
+            // every namespace has this label
             let name = Labels::from([(
                 "kubernetes.io/metadata.name".to_owned(),
                 namespace.to_string(),
             )]);
-            let known = demand.namespace_labels.get(namespace).map(AsRef::as_ref);
+            let labels = inputs.namespaces.labels(namespace);
             selector.matches(
-                &LabelSet::union(known.into_iter().chain([&name])),
-                demand.loose,
+                &LabelSet::union(labels.into_iter().chain([&name])),
+                inputs.loose,
             )
         }
     };
     let labels = LabelSet::union([&host.host.labels]);
-    is_near && listener.host_selector.matches(&labels, demand.loose)
+    is_near && listener.host_selector.matches(&labels, inputs.loose)
 }
 
 impl Link {
-    fn say(&mut self, object: &ObjectRef, problem: Problem) {
+    /// The Hosts of a table.
+    pub(in crate::store) fn hosts_of(&self, table: &TableKey) -> impl Iterator<Item = &ObjectRef> {
+        let table = self.tables.get(table).into_iter();
+        let virtual_hosts = table.flat_map(|table| &table.virtual_hosts);
+        virtual_hosts.map(|virtual_host| &virtual_host.host)
+    }
+
+    fn report(&mut self, object: &ObjectRef, problem: Problem) {
         self.problems
             .entry(object.clone())
             .or_default()
@@ -206,7 +213,14 @@ impl Link {
                 Some(Ok(tls)) => Some(tls.clone()),
                 Some(Err(reason)) => {
                     for member in &group.members {
-                        self.say(member.object, Problem::ignored(Reason::NO_CERTIFICATE, "spec.host", format!("{reason}, and without a certificate TLS cannot be ended; nothing of this TCPMapping is served")));
+                        self.report(
+                            member.object,
+                            Problem::ignored(
+                                Reason::NO_CERTIFICATE,
+                                "spec.host",
+                                format!("{reason}; this TCPMapping is not served"),
+                            ),
+                        );
                     }
                     continue;
                 }
@@ -221,7 +235,7 @@ impl Link {
                 }
                 let own = member.mapping.idle_timeout;
                 if own.is_some() && own != proxy.idle_timeout {
-                    self.say(member.object, Problem::ignored(Reason::GROUP_CONFLICT, "spec.idle_timeout_ms", "it holds for all TCPMappings of this port and host, and another says something else; what the last by name says is served".to_owned()));
+                    self.report(member.object, Problem::ignored(Reason::GROUP_CONFLICT, "spec.idle_timeout_ms", "TCPMappings with the same port and host have different values; using the last by name"));
                 }
             }
             let server_name = group.server_name.as_deref();
@@ -242,9 +256,9 @@ impl Link {
         key: ListenerKey,
         listener: &Listener,
         bound: &[&Candidate<'_>],
-        demand: &Demand<'_>,
+        inputs: &Inputs<'_>,
     ) -> Vec<ir::FilterChain> {
-        let tcp = demand.tcp.as_slice();
+        let tcp = inputs.tcp.as_slice();
         let mut by_name: BTreeMap<&Arc<str>, Vec<(&Candidate<'_>, &ServerTls)>> = BTreeMap::new();
         let mut closed: BTreeSet<&Arc<str>> = BTreeSet::new();
         for host in bound {
@@ -262,27 +276,27 @@ impl Link {
                     .or_default()
                     .push((host, tls));
             } else {
-                self.say(host.object, Problem::ignored(Reason::WILDCARD_NOT_FOR_TLS, "spec.hostname", format!("TLS cannot be served for {:?}: a TLS server name is whole, or `*.` and a whole suffix; only cleartext is served", host.host.hostname)));
+                self.report(host.object, Problem::ignored(Reason::WILDCARD_NOT_FOR_TLS, "spec.hostname", format!("TLS cannot match {:?}: a server name must be exact or *.SUFFIX; only cleartext is served", host.host.hostname)));
             }
         }
         let closed = closed.into_iter().filter(|name| {
             let is_served = by_name.contains_key(*name) || taken(tcp, Some(name)).is_some();
-            // over UDP there is nothing to say: a name without a chain is refused
+            // over UDP no chain is needed: a name without one is rejected
             glob::is_server_name(name) && !is_served && key.transport == Transport::Tcp
         });
         let mut chains: Vec<ir::FilterChain> = closed.map(|name| closed_chain(name)).collect();
-        let others = OtherTerms::new(bound);
+        let others = HostsByTls::new(bound);
         for (server_name, hosts) in by_name {
             if let Some(taken) = taken(tcp, Some(server_name)) {
                 for (host, _) in hosts {
-                    self.say(host.object, Problem::ignored(Reason::PORT_CONFLICT, "spec.hostname", format!("TLS for {server_name:?} on port {} belongs to {taken}, since TCPMappings come first", key.port)));
+                    self.report(host.object, Problem::ignored(Reason::PORT_CONFLICT, "spec.hostname", format!("TLS for {server_name:?} on port {} belongs to {taken}: TCPMappings take precedence", key.port)));
                 }
                 continue;
             }
             let (first, tls) = hosts[0];
-            if key.transport == Transport::Udp && !can_be_kept_by_quic(tls) {
+            if key.transport == Transport::Udp && !is_supported_by_quic(tls) {
                 for (host, _) in hosts {
-                    self.say(host.object, Problem::notice(Reason::NOT_FOR_HTTP3, "spec.tls", "it is not served by HTTP/3, which is TLS 1.3 or later and where Envoy cannot be told the curves".to_owned()));
+                    self.report(host.object, Problem::notice(Reason::NOT_FOR_HTTP3, "spec.tls", "not served over HTTP/3, which requires TLS 1.3 and does not support ecdh_curves"));
                 }
                 continue;
             }
@@ -291,10 +305,10 @@ impl Link {
                 server_name: Some(server_name.clone()),
             };
             let mut entry = Table {
-                http3: demand
+                http3: inputs
                     .http3
-                    .filter(|_| can_be_kept_by_quic(tls))
-                    .filter(|(owner, listener, _)| takes(owner, listener, first, demand))
+                    .filter(|_| is_supported_by_quic(tls))
+                    .filter(|(owner, listener, _)| takes(owner, listener, first, inputs))
                     .map(|(_, _, port)| port),
                 ..Table::default()
             };
@@ -303,7 +317,7 @@ impl Link {
                     let insecure = insecure(listener, host.host.insecure, true);
                     self.add(&mut entry, host, insecure);
                 } else {
-                    self.say(host.object, Problem::ignored(Reason::SERVER_NAME_CONFLICT, "spec.hostname", format!("TLS for {server_name:?} belongs to {}, which comes first by name and has another certificate or other settings", first.object)));
+                    self.report(host.object, Problem::ignored(Reason::SERVER_NAME_CONFLICT, "spec.hostname", format!("duplicate server name {server_name:?}: {} comes first by name and is served; its certificate or TLS settings differ", first.object)));
                 }
             }
             let is_coalesced =
@@ -323,8 +337,8 @@ impl Link {
         chains
     }
 
-    /// The chain of connections without TLS. Where all requests are secure by decree but TLS is terminated here,
-    /// there is none: a cleartext request would pass for a secure one.
+    /// The chain of cleartext connections. There is none with securityModel SECURE where TLS is terminated: a cleartext
+    /// request would pass for a secure one.
     fn cleartext_chain(
         &mut self,
         key: ListenerKey,
@@ -334,7 +348,7 @@ impl Link {
         tcp: &[TcpGroup<'_>],
     ) -> Option<ir::FilterChain> {
         if let Some(taken) = taken(tcp, None) {
-            self.say(owner, Problem::ignored(Reason::PORT_CONFLICT, "spec.port", format!("connections without TLS belong to {taken}, which has no host and comes first; no Host is served to them")));
+            self.report(owner, Problem::ignored(Reason::PORT_CONFLICT, "spec.port", format!("cleartext connections belong to {taken}, which has no host; no Host is served on them")));
             return None;
         }
         if listener.tls && listener.security_model == SecurityModel::Secure {
@@ -349,11 +363,11 @@ impl Link {
         }
         let mut entry = Table::default();
         for host in bound {
-            // one that rejects has its virtual host too: what it rejects must not fall to a wildcard, and challenges of
-            // ACME are let through
+            // a Host that rejects has a virtual host, too: its requests must not reach a wildcard Host, and ACME challenges
+            // are routed
             let insecure = insecure(listener, host.host.insecure, false);
             if insecure == Insecure::Reject && host.tls.is_none() {
-                self.say(host.object, Problem::ignored(Reason::ALL_REJECTED, "spec.requestPolicy.insecure.action", format!("on port {} no request to this Host is secure, so all are rejected; without tlsSecret there is no TLS", key.port)));
+                self.report(host.object, Problem::ignored(Reason::ALL_REJECTED, "spec.requestPolicy.insecure.action", format!("every request on port {} is insecure and rejected; set tlsSecret for TLS", key.port)));
             }
             self.add(&mut entry, host, insecure);
         }
@@ -379,7 +393,7 @@ impl Link {
         {
             Ok(taken) => {
                 let first = table.virtual_hosts[taken].host.clone();
-                self.say(host.object, Problem::ignored(Reason::HOSTNAME_CONFLICT, "spec.hostname", format!("{domain:?} belongs to {first}, which comes first by name; where both could be served, only that one is")));
+                self.report(host.object, Problem::ignored(Reason::HOSTNAME_CONFLICT, "spec.hostname", format!("duplicate hostname {domain:?}: {first} comes first by name and is served")));
             }
             Err(place) => {
                 self.hosts.insert(host.object.clone());
@@ -396,33 +410,32 @@ impl Link {
     }
 }
 
-/// Whether HTTP/3 can keep to the terms of a Host: QUIC begins with TLS 1.3 (RFC 9001, 4.2), and Envoy's has its own
-/// curves.
-fn can_be_kept_by_quic(tls: &ServerTls) -> bool {
+/// Whether HTTP/3 supports these TLS settings: QUIC starts with TLS 1.3 (RFC 9001, 4.2), and Envoy ignores curves there.
+fn is_supported_by_quic(tls: &ServerTls) -> bool {
     let parameters = &tls.parameters;
     parameters.max.is_none_or(|max| max >= TlsVersion::V1_3) && parameters.curves.is_empty()
 }
 
-/// Hosts by the terms of their TLS. A client that is let in for a name with a wildcard must not reach a Host with
-/// terms of its own, such as client certificates, by naming that one in its requests.
-struct OtherTerms<'a> {
+/// Hosts by their TLS settings. A client of a wildcard Host must not reach a Host with other settings, such as client
+/// certificates, by naming it in a request.
+struct HostsByTls<'a> {
     all: &'a [&'a Candidate<'a>],
-    /// Those with terms that are not the usual ones, or that cannot be kept.
+    /// Hosts with other than the default settings, or whose TLS is closed.
     unusual: Vec<&'a Candidate<'a>>,
 }
 
-impl<'a> OtherTerms<'a> {
+impl<'a> HostsByTls<'a> {
     fn new(all: &'a [&'a Candidate<'a>]) -> Self {
         let usual = ServerTls::default();
         let unusual = all
             .iter()
-            .filter(|host| has_other_terms(host, &usual))
+            .filter(|host| has_other_settings(host, &usual))
             .copied()
             .collect();
         Self { all, unusual }
     }
 
-    /// Domains below a server name with a wildcard that are to be reached on other terms only.
+    /// Domains below a wildcard server name that have other TLS settings.
     fn below(&self, server_name: &str, tls: &ServerTls, own: &[VirtualHost]) -> Vec<Arc<str>> {
         let Some(suffix) = server_name.strip_prefix('*') else {
             return Vec::new();
@@ -434,7 +447,7 @@ impl<'a> OtherTerms<'a> {
         };
         let domains: BTreeSet<&Arc<str>> = hosts
             .iter()
-            .filter(|host| host.host.server_name.ends_with(suffix) && has_other_terms(host, tls))
+            .filter(|host| host.host.server_name.ends_with(suffix) && has_other_settings(host, tls))
             .map(|host| &host.host.hostname)
             .filter(|domain| own.iter().all(|own| own.domain != **domain))
             .collect();
@@ -442,7 +455,7 @@ impl<'a> OtherTerms<'a> {
     }
 }
 
-fn has_other_terms(host: &Candidate<'_>, tls: &ServerTls) -> bool {
+fn has_other_settings(host: &Candidate<'_>, tls: &ServerTls) -> bool {
     match &host.tls {
         None => false,
         Some(Ok(own)) => !own.has_same_terms(tls),
@@ -450,7 +463,7 @@ fn has_other_terms(host: &Candidate<'_>, tls: &ServerTls) -> bool {
     }
 }
 
-/// A name whose certificate is missing or broken: no other Host's certificate may be shown for it, nor clear text.
+/// The chain of a name whose TLS cannot be terminated: neither another Host's certificate nor cleartext is served for it.
 fn closed_chain(server_name: &str) -> ir::FilterChain {
     ir::FilterChain {
         name: format!("closed-{server_name}"),
@@ -460,7 +473,7 @@ fn closed_chain(server_name: &str) -> ir::FilterChain {
     }
 }
 
-/// The TCPMapping that has the connections of this server name.
+/// The TCPMapping that serves the connections of this server name.
 fn taken<'a>(tcp: &'a [TcpGroup<'_>], server_name: Option<&Arc<str>>) -> Option<&'a ObjectRef> {
     let group = tcp
         .iter()
@@ -473,14 +486,14 @@ fn taken<'a>(tcp: &'a [TcpGroup<'_>], server_name: Option<&Arc<str>>) -> Option<
         .map(|member| member.object)
 }
 
-/// As a filter chain has them: none for any.
+/// Server names of a filter chain: none for any.
 fn server_names(server_name: Option<&str>) -> Vec<String> {
     let name = server_name.filter(|name| *name != "*");
     name.map(str::to_owned).into_iter().collect()
 }
 
-/// What becomes of insecure requests on a chain. With no proxy in front Envoy overwrites `x-forwarded-proto` with
-/// what the connection is, so that the chain alone decides; behind a trusted proxy the header does.
+/// How insecure requests on a chain are handled. With no proxy in front, Envoy overwrites `x-forwarded-proto` with the
+/// scheme of the connection, so that the chain alone decides; behind a trusted proxy the header decides.
 fn insecure(listener: &Listener, action: InsecureAction, tls: bool) -> Insecure {
     match listener.security_model {
         SecurityModel::Secure => Insecure::Route,

@@ -1,9 +1,9 @@
-//! What peers' certificates are checked against: a resource of its own for whoever asks for it, so that a new authority
-//! or a longer list of revoked certificates touches neither listener nor connection.
+//! Validation of peers' certificates: a Secret of its own for each object that asks for it, so that a new authority or
+//! certificate revocation list changes neither a listener nor a connection.
 
 use std::sync::Arc;
 
-use nuncio_ir::{self as ir, SecretContent, Unit};
+use nuncio_ir::SecretContent;
 
 use crate::store::Store;
 use crate::{
@@ -13,12 +13,12 @@ use crate::{
 };
 
 impl Store {
-    /// Sees to the resource of an object's authorities, and returns its name if there are any. `path` is where the
-    /// object names them, and `root` what comes with its certificate.
+    /// Replaces the Secret with which an object validates certificates of peers, and returns its name if there is one.
+    /// `path` is where the object names its authorities, `root` the `ca.crt` of its certificate's Secret.
     ///
     /// # Errors
-    /// A Secret is missing or unusable. The resource is gone then.
-    pub(in crate::store) fn link_trust(
+    /// A Secret is missing or unusable; the validation Secret is removed then.
+    pub(in crate::store) fn link_validation(
         &mut self,
         object: &ObjectRef,
         path: &str,
@@ -34,12 +34,12 @@ impl Store {
             }),
             Err(_) => None,
         };
-        let name = self.set_trust(object, content);
+        let name = self.set_validation(object, content);
         found.map(|_| name)
     }
 
-    /// Replaces the resource of an object's authorities, and returns its name if it exists.
-    pub(in crate::store) fn set_trust(
+    /// Replaces the Secret with which an object validates certificates of peers, and returns its name if there is one.
+    pub(in crate::store) fn set_validation(
         &mut self,
         object: &ObjectRef,
         content: Option<SecretContent>,
@@ -50,21 +50,9 @@ impl Store {
             name,
         } = object;
         let resource: Arc<str> = format!("trusted/{kind}/{namespace}/{name}").into();
-        let is_there = content.is_some();
-        let changed = match content {
-            Some(content) => {
-                let secret = Arc::new(ir::Secret {
-                    name: resource.clone(),
-                    content,
-                });
-                self.ir.secrets.insert(resource.clone(), secret.clone()) != Some(secret)
-            }
-            None => self.ir.secrets.remove(&resource).is_some(),
-        };
-        if changed {
-            self.dirty.units.insert(Unit::Secret(resource.clone()));
-        }
-        is_there.then_some(resource)
+        let exists = content.is_some();
+        self.replace_secret(resource.clone(), content);
+        exists.then_some(resource)
     }
 
     fn validation(
@@ -100,7 +88,8 @@ impl Store {
         }))
     }
 
-    /// When the certificate in a resource expires, in seconds of the epoch; `None`: there is no such certificate.
+    /// When the certificate in a Secret of the gateway model expires, in seconds since the epoch; `None`: there is no such
+    /// certificate.
     #[must_use]
     pub fn certificate_not_after(&self, resource: &str) -> Option<i64> {
         let (namespace, name) = resource.split_once('/')?;
@@ -113,7 +102,10 @@ impl Store {
         Some(certificate.not_after)
     }
 
-    /// The resource of a Secret's certificate, if it is there and in order.
+    /// The Secret of the gateway model with this certificate.
+    ///
+    /// # Errors
+    /// It does not exist or cannot be used.
     pub(in crate::store) fn certificate(
         &self,
         field: &str,
@@ -131,10 +123,7 @@ fn not_found(path: &str, name: &Name) -> Problem {
     Problem::unresolved(
         Reason::SECRET_NOT_FOUND,
         path,
-        format!(
-            "there is no Secret {:?} in namespace {:?}",
-            name.name, name.namespace
-        ),
+        format!("Secret {name} does not exist"),
     )
 }
 
@@ -142,6 +131,6 @@ fn unusable(path: &str, name: &Name, reason: &str) -> Problem {
     Problem::unresolved(
         Reason::INVALID_SECRET,
         path,
-        format!("Secret {name} cannot be used: {reason}"),
+        format!("Secret {name} is invalid: {reason}"),
     )
 }

@@ -1,40 +1,39 @@
 //! Hosts whose Secrets have not been read yet.
 //!
-//! In a cluster a Secret is read when something refers to it, which takes a moment. Until then nobody knows whether it is
-//! there, so what a Host said before is served on: it would lose its TLS for that moment otherwise, and with it the
-//! connections of its clients, and every Envoy would be told of two changes instead of one.
+//! In a cluster a Secret is read once something refers to it, which takes a moment. Until then nobody knows whether it
+//! exists, so the Host is served as before: otherwise it would lose its TLS, and with it the connections of its clients,
+//! for that moment, and every Envoy would receive two changes instead of one.
 
 use std::sync::Arc;
 
-use crate::store::{Store, host::secrets};
 use crate::{
-    change::Change,
+    change::{Change, Source},
     object::{Kind, ObjectRef},
     reconcile::{Host, Name},
+    store::{Store, host::secrets},
 };
 
 impl Store {
-    /// Whether the Host has to wait; it is filed as waiting then.
+    /// Whether the Host has to wait; if so, it is kept among those that wait.
     pub(in crate::store) fn has_to_wait(&mut self, object: &ObjectRef, host: &Arc<Host>) -> bool {
         self.stop_waiting(object);
-        let is_unknown =
-            |name: &Name| !self.secrets.contains_key(name) && !self.missing_secrets.contains(name);
         let mut names = host.tls.iter().flat_map(secrets);
-        if !self.settings.reads_secrets_on_demand || !names.any(is_unknown) {
+        if !self.settings.reads_secrets_on_demand || !names.any(|name| self.secrets.is_unread(name))
+        {
             return false;
         }
         for secret in host.tls.iter().flat_map(secrets) {
-            self.secret_users.add(secret, object);
+            self.secrets.users.add(secret, object);
         }
-        self.waiting_hosts.insert(object.clone(), host.clone());
+        self.hosts.wait(object, host);
         true
     }
 
     pub(in crate::store) fn stop_waiting(&mut self, object: &ObjectRef) {
-        let Some(waiting) = self.waiting_hosts.remove(object) else {
+        let Some(waiting) = self.hosts.stop_waiting(object) else {
             return;
         };
-        // the default Host may have stood in so far
+        // the default Host may have been served so far
         self.dirty.default_host = true;
         let served = self.hosts.get(object).map(|state| state.host.clone());
         let kept: Vec<&Name> = served
@@ -44,35 +43,39 @@ impl Store {
             .collect();
         for secret in waiting.tls.iter().flat_map(secrets) {
             if !kept.contains(&secret) {
-                self.secret_users.remove(secret, object);
+                self.secrets.users.remove(secret, object);
                 self.dirty.secrets.insert(secret.clone());
             }
         }
     }
 
-    /// Notes what the source of Secrets has told, and lets go on whoever waited for that.
-    pub(in crate::store) fn note_secrets(&mut self, told: &Told) {
-        let waits = |user: &ObjectRef| Some((user.clone(), self.waiting_hosts.get(user)?.clone()));
-        let waiting: Vec<(ObjectRef, Arc<Host>)> = match told {
-            Told::Nothing => return,
-            Told::All => self.waiting_hosts.clone().into_iter().collect(),
-            Told::Of(name) => self.secret_users.of(name).filter_map(waits).collect(),
+    /// Notes which Secrets have been read, and links the Hosts that waited for them.
+    pub(in crate::store) fn settle_secrets(&mut self, settled: &Settled) {
+        let waiting: Vec<(ObjectRef, Arc<Host>)> = match settled {
+            Settled::Nothing => return,
+            Settled::All => self.hosts.waiting().collect(),
+            Settled::One(name) => {
+                let users = self.secrets.users.of(name);
+                users
+                    .filter_map(|user| self.hosts.waiting_for(user))
+                    .collect()
+            }
         };
-        match told {
-            Told::Nothing => {}
-            Told::Of(name) => {
-                // a Secret that nobody refers to any more is taken back as well, which does not mean that it is missing
-                let is_wanted = self.secret_users.of(name).next().is_some();
-                if is_wanted && !self.secrets.contains_key(name) {
-                    self.missing_secrets.insert(name.clone());
+        let secrets = &mut self.secrets;
+        match settled {
+            Settled::Nothing => {}
+            Settled::One(name) => {
+                // a Secret that nobody refers to any more is dropped, too, which does not mean that it is missing
+                if secrets.users.has(name) && !secrets.by_name.contains_key(name) {
+                    secrets.missing.insert(name.clone());
                 } else {
-                    self.missing_secrets.remove(name);
+                    secrets.missing.remove(name);
                 }
             }
-            Told::All => {
-                let wanted = self.secret_users.names();
-                let missing = wanted.filter(|name| !self.secrets.contains_key(*name));
-                self.missing_secrets = missing.cloned().collect();
+            Settled::All => {
+                let wanted = secrets.users.keys();
+                let missing = wanted.filter(|name| !secrets.by_name.contains_key(*name));
+                secrets.missing = missing.cloned().collect();
             }
         }
         for (object, host) in waiting {
@@ -81,31 +84,26 @@ impl Store {
     }
 }
 
-/// What a change says of Secrets.
+/// The Secrets of which a change says whether they exist.
 #[derive(Debug)]
-pub(in crate::store) enum Told {
+pub(in crate::store) enum Settled {
     Nothing,
-    /// Whether this one is there.
-    Of(Name),
-    /// Whether each one is there.
+    One(Name),
     All,
 }
 
-impl From<&Change> for Told {
+impl From<&Change> for Settled {
     fn from(change: &Change) -> Self {
         let object = match change {
-            Change::Apply(found) | Change::Pin(found) => &found.object,
-            Change::Delete(object) | Change::Unpin(object) => object,
-            Change::Replace(Kind::Secret, _) => return Self::All,
-            Change::Replace(_, _) => return Self::Nothing,
+            Change::Apply(_, found) => &found.object,
+            Change::Delete(_, object) => object,
+            Change::Replace(Source::Api, Kind::Secret, _) => return Self::All,
+            Change::Replace(..) | Change::ReplaceOwned(..) => return Self::Nothing,
         };
         if object.kind != Kind::Secret {
             return Self::Nothing;
         }
-        Self::Of(Name {
-            namespace: object.namespace.clone(),
-            name: object.name.clone(),
-        })
+        Self::One(Name::of(object))
     }
 }
 
@@ -131,14 +129,14 @@ mod tests {
         // without any Host the default one would be there
         let spec = json!({"hostname": "plain.example"});
         apply(&mut store, Kind::Host, "plain", json!({"spec": spec}));
-        store.apply(Change::Replace(Kind::Secret, Vec::new()));
+        store.apply(Change::Replace(Source::Api, Kind::Secret, Vec::new()));
         store
     }
 
     fn apply(store: &mut Store, kind: Kind, name: &str, mut value: Value) {
         value["metadata"] = json!({"name": name, "namespace": "default"});
         let reconciled = reconcile(kind, value, &store.settings);
-        store.apply(Change::Apply(Box::new(reconciled)));
+        store.apply(Change::Apply(Source::Api, Box::new(reconciled)));
     }
 
     fn host(store: &mut Store, secret: &str) {
@@ -152,7 +150,10 @@ mod tests {
     }
 
     fn delete(store: &mut Store, kind: Kind, name: &str) {
-        store.apply(Change::Delete(ObjectRef::new(kind, "default", name)));
+        store.apply(Change::Delete(
+            Source::Api,
+            ObjectRef::new(kind, "default", name),
+        ));
     }
 
     /// The chains of the listener, each with the Secret of its certificate.
@@ -236,7 +237,7 @@ mod tests {
     fn all_are_known_after_a_complete_list() {
         let mut store = store();
         host(&mut store, "one");
-        store.apply(Change::Replace(Kind::Secret, Vec::new()));
+        store.apply(Change::Replace(Source::Api, Kind::Secret, Vec::new()));
         assert_eq!(chains(&mut store), ["closed-a.example none"]);
     }
 }

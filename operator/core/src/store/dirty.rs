@@ -1,0 +1,68 @@
+//! What has to be linked again, by level. Any level marks; each level takes its own marks when it is linked.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use nuncio_ir::{ListenerKey, TableKey, Unit};
+
+use super::{cluster::upstream::EndpointsKey, group::GroupKey};
+use crate::{
+    object::{Kind, ObjectRef},
+    reconcile::Name,
+};
+
+/// The marks.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    pub(super) default_host: bool,
+    pub(super) services: BTreeSet<Name>,
+    pub(super) endpoint_slices: BTreeSet<Name>,
+    pub(super) secrets: BTreeSet<Name>,
+    pub(super) resolvers: BTreeSet<Arc<str>>,
+    pub(super) tls_contexts: BTreeSet<ObjectRef>,
+    pub(super) hosts: BTreeSet<ObjectRef>,
+    pub(super) mappings: BTreeSet<ObjectRef>,
+    pub(super) tcp_mappings: BTreeSet<ObjectRef>,
+    pub(super) groups: BTreeSet<Arc<GroupKey>>,
+    pub(super) sockets: BTreeSet<ListenerKey>,
+    /// Hosts whose routes differ, and in what.
+    pub(super) routes: BTreeMap<ObjectRef, Difference>,
+    pub(super) tables: BTreeSet<TableKey>,
+    pub(super) endpoints: BTreeSet<EndpointsKey>,
+    pub(super) units: BTreeSet<Unit>,
+    pub(super) reports: BTreeSet<ObjectRef>,
+    /// Objects that were applied: their report goes out even if it is the same as before.
+    pub(super) applied: BTreeSet<ObjectRef>,
+}
+
+/// In what the routes of a Host differ; the greater includes the lesser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Difference {
+    /// In their actions, which a virtual host that redirects or rejects everything does not use.
+    Action,
+    /// In what they match.
+    Match,
+}
+
+impl Dirty {
+    /// Marks the routes of a Host.
+    pub(super) fn route(&mut self, host: &ObjectRef, difference: Difference) {
+        let marked = self.routes.entry(host.clone()).or_insert(difference);
+        *marked = difference.max(*marked);
+    }
+
+    /// Marks an object because something that it refers to changed.
+    pub(super) fn link_again(&mut self, user: &ObjectRef) {
+        let marks = match user.kind {
+            Kind::Mapping => &mut self.mappings,
+            Kind::TcpMapping => &mut self.tcp_mappings,
+            Kind::Host => &mut self.hosts,
+            Kind::TlsContext => &mut self.tls_contexts,
+            // no other kind is a user of anything
+            _ => return,
+        };
+        marks.insert(user.clone());
+    }
+}

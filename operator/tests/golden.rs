@@ -1,16 +1,24 @@
-//! One input, one output: `testdata/AREA/CASE.in.yaml` is rendered and compared with `CASE.out.yaml`, which holds the
-//! report of each object and Envoy's resources. `UPDATE_GOLDEN=1` stores what comes out; the diff is then read like
-//! code.
+//! One input, one output: `testdata/AREA/CASE.in.yaml` is rendered and compared with `CASE.out.yaml`.
+//! `UPDATE_GOLDEN=1` writes the outputs instead; the diff is then read like code.
 //!
-//! An input is what a user would apply. With `# in cluster` as its first line every Service is taken to be known.
+//! An input is what a user would apply. Comments at its top configure the case:
+//!
+//! - `# shows: reports, routes` lists the sections of the output, see [`Section`]. Required.
+//! - `# in cluster` renders as in a cluster, where a Service that is not in the input does not exist.
 
-use std::{env, fs, path::Path};
+#[path = "golden/connection_manager.rs"]
+mod connection_manager;
+#[path = "golden/section.rs"]
+mod section;
 
-use nuncio::{
-    files,
-    render_command::{Format, Rendering},
-};
-use nuncio_core::settings::Settings;
+use std::{collections::BTreeMap, env, fs, path::Path};
+
+use anyhow::Context as _;
+use nuncio::{files, render_command::Rendering};
+use nuncio_core::{report::Report, settings::Settings};
+use section::Section;
+use serde::Serialize;
+use serde_json::Value;
 use similar::TextDiff;
 
 datatest_stable::harness! {
@@ -21,7 +29,7 @@ datatest_stable::harness! {
 /// Compares the rendering with the stored output; `UPDATE_GOLDEN=1` stores it instead.
 fn matches_output(input: &Path) -> datatest_stable::Result<()> {
     let output = input.to_string_lossy().replace(".in.yaml", ".out.yaml");
-    let actual = rendering(&fs::read_to_string(input)?)?;
+    let actual = output_of(&fs::read_to_string(input)?)?;
     if env::var_os("UPDATE_GOLDEN").is_some() {
         return Ok(fs::write(output, actual)?);
     }
@@ -38,16 +46,70 @@ fn matches_output(input: &Path) -> datatest_stable::Result<()> {
     Err("run with UPDATE_GOLDEN=1, then review the diff".into())
 }
 
+/// The sections of a rendering that a case shows. One without any content is there all the same: `clusters: {}`.
+#[derive(Serialize)]
+struct Output {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reports: Option<BTreeMap<String, Report>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    resources: BTreeMap<&'static str, BTreeMap<String, Value>>,
+}
+
+fn output_of(input: &str) -> anyhow::Result<String> {
+    let sections = Section::shown_by(input)?;
+    let Rendering {
+        reports,
+        mut resources,
+    } = rendering(input)?;
+    let shows_reports = sections.contains(&Section::Reports);
+    anyhow::ensure!(
+        shows_reports || reports.values().all(Report::is_clean),
+        "some objects have problems: add reports to the line `# shows:`"
+    );
+    let listeners = resources.entry("listeners".to_owned()).or_default();
+    let managers = connection_manager::take(listeners, &plain_connection_manager()?);
+    resources.insert("connection_managers".to_owned(), managers);
+    Ok(serde_saphyr::to_string(&Output {
+        reports: shows_reports.then_some(reports),
+        resources: sections
+            .iter()
+            .filter(|section| **section != Section::Reports)
+            .map(|section| {
+                (
+                    section.name(),
+                    resources.remove(section.name()).unwrap_or_default(),
+                )
+            })
+            .collect(),
+    })?)
+}
+
 /// Renders manifests the way `nuncio render` does it, from a directory of one file.
-fn rendering(manifests: &str) -> anyhow::Result<String> {
+fn rendering(manifests: &str) -> anyhow::Result<Rendering> {
     let directory = tempfile::tempdir()?;
     let settings = Settings {
-        in_cluster: manifests.starts_with("# in cluster\n"),
+        in_cluster: section::header(manifests).any(|line| line == "# in cluster"),
         ..Settings::default()
     };
     fs::write(directory.path().join("input.yaml"), manifests)?;
     let changes = files::load(directory.path(), &settings)?;
-    Rendering::of(changes, &settings)?.to_text(Format::Yaml)
+    Rendering::of(changes, &settings)
+}
+
+/// The connection manager of a Listener with nothing but the required fields. Its port is used by no case, so that
+/// the name of the route table always differs and is always shown.
+fn plain_connection_manager() -> anyhow::Result<Value> {
+    let mut plain = rendering(
+        "{apiVersion: getambassador.io/v3alpha1, kind: Listener, metadata: {name: plain}, spec: {port: 1, \
+         protocol: HTTP, securityModel: XFP, hostBinding: {namespace: {from: ALL}}}}",
+    )?;
+    let listeners = plain.resources.entry("listeners".to_owned()).or_default();
+    let managers = connection_manager::take(listeners, &Value::Null);
+    let (_, manager) = managers
+        .into_iter()
+        .next()
+        .context("a connection manager")?;
+    Ok(manager)
 }
 
 /// An output whose input is gone is a leftover; delete it.

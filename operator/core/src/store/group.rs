@@ -70,7 +70,7 @@ impl GroupKey {
         }
     }
 
-    /// Length of what the conditions on headers say, the host name being one of them: longer is more specific.
+    /// Length of the conditions on headers, including the hostname: longer is more specific.
     fn header_weight(&self) -> usize {
         let authority = match &self.host {
             HostMatch::Unset => 0,

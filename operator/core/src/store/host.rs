@@ -424,7 +424,7 @@ impl Store {
     }
 
     /// # Errors
-    /// What is wrong; nothing if the reconciler has said it.
+    /// What is wrong; `None` if the reconciler reported it.
     fn server_tls(
         &mut self,
         object: &ObjectRef,
@@ -433,7 +433,7 @@ impl Store {
         problems: &mut Vec<Problem>,
     ) -> Result<ServerTls, Option<Problem>> {
         if tls.terms == HostTerms::Refused {
-            return Err(None); // its reconciler has said why
+            return Err(None); // reported by the reconciler
         }
         let certificate = self.certificate("spec.tlsSecret", &tls.secret)?;
         let (name, is_asked_for) = match &tls.terms {

@@ -35,7 +35,7 @@ impl Secrets {
         self.by_name.get(name).map(AsRef::as_ref)
     }
 
-    /// Whether nobody has read yet if this Secret exists.
+    /// Whether this Secret has not been read yet.
     fn is_unread(&self, name: &Name) -> bool {
         !self.by_name.contains_key(name) && !self.missing.contains(name)
     }
@@ -55,7 +55,7 @@ impl Store {
         self.dirty.secrets.insert(name);
     }
 
-    /// A certificate is a resource of its own: only Hosts that could not use it before, or no longer can, change.
+    /// A certificate is a separate resource: only Hosts that could not use it before, or no longer can, change.
     pub(super) fn link_secrets(&mut self) {
         for name in mem::take(&mut self.dirty.secrets) {
             for user in self.secrets.users.of(&name) {

@@ -189,7 +189,7 @@ impl Store {
     /// The TLSContext of this name: that of the same namespace, or else the first of any; `None`: there is none.
     ///
     /// # Errors
-    /// It is invalid, so that nobody knows what it asks for.
+    /// It is invalid, so that its settings are unknown.
     pub(super) fn tls_context(&self, name: &Name) -> Option<Result<&ContextState, String>> {
         self.own_tls_context(name).or_else(|| {
             let first = ObjectRef::new(Kind::TlsContext, "", &name.name);
@@ -207,7 +207,7 @@ impl Store {
     /// The TLSContext of this name in its own namespace only; `None`: there is none.
     ///
     /// # Errors
-    /// It is invalid, so that nobody knows what it asks for.
+    /// It is invalid, so that its settings are unknown.
     pub(super) fn own_tls_context(&self, name: &Name) -> Option<Result<&ContextState, String>> {
         let own = ObjectRef::new(Kind::TlsContext, &name.namespace, &name.name);
         match self.tls_contexts.contexts.get(&own) {

@@ -13,7 +13,7 @@ use crate::{
     report::{Problem, Reason},
 };
 
-/// Identity of a set of endpoints: a Service and the port of it that is asked for.
+/// Identity of a set of endpoints: a Service and one of its ports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::store) struct EndpointsKey {
     pub(in crate::store) service: Name,
@@ -51,7 +51,7 @@ pub(in crate::store) struct Linked {
     pub(in crate::store) problems: Vec<Problem>,
 }
 
-/// Links an upstream. Equal results for equal settings, whoever asks: clusters are shared.
+/// Links an upstream. Equal settings have equal results: clusters are shared.
 pub(in crate::store) fn link(upstream: &Upstream, references: &References<'_>) -> Linked {
     let mut problems = Vec::new();
     let resolver = match &upstream.resolver {
@@ -189,7 +189,7 @@ fn find(
     at(upstream.host.clone(), dns(&upstream.host))
 }
 
-/// How TLS is originated; an error when it cannot be as it was asked for.
+/// How TLS is originated; an error if it cannot be as configured.
 fn tls(
     upstream: &Upstream,
     references: &References<'_>,

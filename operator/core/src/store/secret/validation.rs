@@ -1,5 +1,5 @@
-//! Validation of peers' certificates: a Secret of its own for each object that asks for it, so that a new authority or
-//! certificate revocation list changes neither a listener nor a connection.
+//! Validation of peers' certificates: one Secret for each object that configures it, so that a new authority or certificate
+//! revocation list changes neither a listener nor a connection.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Hosts whose Secrets have not been read yet.
 //!
-//! In a cluster a Secret is read once something refers to it, which takes a moment. Until then nobody knows whether it
-//! exists, so the Host is served as before: otherwise it would lose its TLS, and with it the connections of its clients,
+//! In a cluster a Secret is read once something refers to it, which takes a moment. Until then it is
+//! unknown whether it exists, so the Host is served as before: otherwise it would lose its TLS, and with it the connections of its clients,
 //! for that moment, and every Envoy would receive two changes instead of one.
 
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Store {
         match settled {
             Settled::Nothing => {}
             Settled::One(name) => {
-                // a Secret that nobody refers to any more is dropped, too, which does not mean that it is missing
+                // the source also drops a Secret without references, which does not mean that it is missing
                 if secrets.users.has(name) && !secrets.by_name.contains_key(name) {
                     secrets.missing.insert(name.clone());
                 } else {

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 pub mod action;
 pub mod cluster;
 pub mod endpoint;
+pub mod filter;
 pub mod listener;
 pub mod resource_type;
 pub mod route;
@@ -23,6 +24,7 @@ pub use cluster::{
     Keepalive, OutlierDetection, TlsParameters, TlsVersion,
 };
 pub use endpoint::Endpoints;
+pub use filter::HttpFilter;
 pub use listener::{
     ChainAction, FilterChain, Listener, ListenerKey, ServerTls, TcpProxy, Transport,
 };

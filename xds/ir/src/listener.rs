@@ -2,13 +2,14 @@
 //! so that neither a new route nor a rotated certificate changes the listener.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use super::{TableKey, TlsParameters};
+use super::{HttpFilter, TableKey, TlsParameters};
 
 /// Transport protocol of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,9 +68,8 @@ pub struct Listener {
     pub l7_depth: u32,
     /// HTTP/2 streams that one client connection may have open; `None`: the default for edge proxies.
     pub max_concurrent_streams: Option<u32>,
-    /// Whether routes may replace the bodies of errors. The filter that does so is not one that Envoy's makers vouch for
-    /// (it is "work in progress"), so it is there only where it is asked for.
-    pub replaces_errors: bool,
+    /// HTTP filters of every HTTP chain, in the order in which requests pass through them. The router is implied.
+    pub filters: BTreeSet<HttpFilter>,
     /// In the order in which they are written; Envoy picks the most specific, not the first.
     pub chains: Vec<FilterChain>,
 }

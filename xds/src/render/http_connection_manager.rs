@@ -2,22 +2,15 @@
 
 use std::time::Duration;
 
-use super::filter_config;
+use super::filter;
 use crate::{
     ir::{self, Transport},
-    pb::{
-        envoy::{
-            config::core::v3::{Http2ProtocolOptions, Http3ProtocolOptions},
-            extensions::filters::{
-                http::{cors::v3::Cors, custom_response::v3::CustomResponse, router::v3::Router},
-                network::http_connection_manager::v3::{
-                    HttpConnectionManager, HttpFilter, Rds,
-                    http_connection_manager::{CodecType, RouteSpecifier},
-                    http_filter::ConfigType,
-                },
-            },
+    pb::envoy::{
+        config::core::v3::{Http2ProtocolOptions, Http3ProtocolOptions},
+        extensions::filters::network::http_connection_manager::v3::{
+            HttpConnectionManager, Rds,
+            http_connection_manager::{CodecType, RouteSpecifier},
         },
-        google::protobuf::Any,
     },
 };
 
@@ -44,7 +37,7 @@ pub(super) fn http_connection_manager(
             config_source: Some(super::ads()),
             route_config_name: table.to_string(),
         })),
-        http_filters: http_filters(listener),
+        http_filters: filter::http_filters(listener),
         http2_protocol_options: Some(Http2ProtocolOptions {
             max_concurrent_streams: Some(super::uint32(
                 listener
@@ -62,27 +55,4 @@ pub(super) fn http_connection_manager(
         normalize_path: Some(super::boolean(true)),
         ..HttpConnectionManager::default()
     }
-}
-
-/// The filters, in the order in which requests go through them. All but the last do nothing until a route says so.
-fn http_filters(listener: &ir::Listener) -> Vec<HttpFilter> {
-    let filter = |name: &str, config: Any, disabled| HttpFilter {
-        name: name.to_owned(),
-        disabled,
-        config_type: Some(ConfigType::TypedConfig(config)),
-        ..HttpFilter::default()
-    };
-    let custom_response = filter(
-        filter_config::CUSTOM_RESPONSE,
-        super::any(&CustomResponse::default()),
-        true,
-    );
-    let cors = filter(filter_config::CORS, super::any(&Cors {}), true);
-    let router = filter(
-        "envoy.filters.http.router",
-        super::any(&Router::default()),
-        false,
-    );
-    let custom_response = listener.replaces_errors.then_some(custom_response);
-    custom_response.into_iter().chain([cors, router]).collect()
 }

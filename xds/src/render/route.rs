@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::{Message, Name};
 
 use super::{
-    action, filter_config, header,
+    action, filter, header,
     route_tree::{self, Tree},
     wire::{self, Writer},
 };
@@ -255,7 +255,7 @@ fn route(route: &ir::Route, form: RouteForm, with_authority: bool) -> Bytes {
                     .headers
                     .push(header_matcher(FORWARDED_PROTO, &https));
             }
-            filters = filter_config::of_action(&route.action);
+            filters = filter::per_route(&route.action);
             act(&mut message, &route.action);
         }
         RouteForm::Redirect => {

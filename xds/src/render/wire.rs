@@ -47,10 +47,14 @@ impl Writer {
     }
 
     /// A map from strings to strings or encoded messages, in its order.
-    pub(super) fn map<V: AsRef<[u8]>>(mut self, number: u32, map: &BTreeMap<String, V>) -> Self {
+    pub(super) fn map<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        mut self,
+        number: u32,
+        map: &BTreeMap<K, V>,
+    ) -> Self {
         for (key, value) in map {
             let entry = Self::default()
-                .field(1, key.as_bytes())
+                .field(1, key.as_ref())
                 .field(2, value.as_ref());
             self.push(number, &entry.finish());
         }

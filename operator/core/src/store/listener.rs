@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use nuncio_ir::{ListenerKey, TableKey, Transport, Unit};
+use nuncio_ir::{HttpFilter, ListenerKey, TableKey, Transport, Unit};
 
 use self::chain::{Candidate, Inputs, Link, Table};
 use super::Store;
@@ -159,6 +159,15 @@ impl Store {
         Some((owner, listener, port.unwrap_or(usual)))
     }
 
+    /// HTTP filters of every listener.
+    fn http_filters(&self) -> BTreeSet<HttpFilter> {
+        let mut filters = BTreeSet::from([HttpFilter::Cors]);
+        if self.mappings.override_errors() {
+            filters.insert(HttpFilter::CustomResponse);
+        }
+        filters
+    }
+
     pub(super) fn link_sockets(&mut self) {
         for key in mem::take(&mut self.dirty.sockets) {
             let Some(socket) = self.listeners.sockets.get(&key) else {
@@ -194,7 +203,7 @@ impl Store {
                 http3: self.http3_beside(key),
                 loose: self.settings.loose_label_selectors,
                 namespaces: &self.namespaces,
-                replaces_errors: self.mappings.override_errors(),
+                filters: self.http_filters(),
             },
         )
     }

@@ -7,7 +7,8 @@ use std::{
 };
 
 use nuncio_ir::{
-    self as ir, ChainAction, Insecure, ListenerKey, ServerTls, TableKey, TlsVersion, Transport,
+    self as ir, ChainAction, HttpFilter, Insecure, ListenerKey, ServerTls, TableKey, TlsVersion,
+    Transport,
 };
 
 use crate::{
@@ -76,8 +77,8 @@ pub(in crate::store) struct Inputs<'a> {
     pub(in crate::store) http3: Option<(&'a ObjectRef, &'a Listener, u16)>,
     /// Labels of namespaces.
     pub(in crate::store) namespaces: &'a KnownNamespaces,
-    /// Whether any Mapping overrides error responses.
-    pub(in crate::store) replaces_errors: bool,
+    /// HTTP filters of every listener.
+    pub(in crate::store) filters: BTreeSet<HttpFilter>,
 }
 
 /// Links a socket. TCPMappings take precedence over Hosts, and need no Listener.
@@ -99,7 +100,7 @@ pub(in crate::store) fn link(key: ListenerKey, inputs: &Inputs<'_>) -> Link {
             tls: with_names,
             l7_depth: 0,
             max_concurrent_streams: None,
-            replaces_errors: false,
+            filters: BTreeSet::new(),
             chains,
         });
         return link;
@@ -154,7 +155,7 @@ pub(in crate::store) fn link(key: ListenerKey, inputs: &Inputs<'_>) -> Link {
         tls: listener.tls || with_names,
         l7_depth: listener.l7_depth,
         max_concurrent_streams: listener.max_concurrent_streams,
-        replaces_errors: inputs.replaces_errors,
+        filters: inputs.filters.clone(),
         chains,
     });
     link

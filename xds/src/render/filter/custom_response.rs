@@ -5,20 +5,23 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::{Message, Name};
 
-use super::wire::{self, Writer};
 use crate::{
-    ir::{BodyFormat, ErrorBody},
+    ir::{self, BodyFormat, ErrorBody, filter::CUSTOM_RESPONSE},
     pb::envoy::{
         config::core::v3::{
             DataSource, HeaderValue, HeaderValueOption, data_source::Specifier,
             header_value_option::HeaderAppendAction,
         },
         extensions::{
-            filters::http::custom_response::v3::CustomResponse,
+            filters::{
+                http::custom_response::v3::CustomResponse,
+                network::http_connection_manager::v3::HttpFilter,
+            },
             http::custom_response::local_response_policy::v3::LocalResponsePolicy,
         },
         r#type::matcher::v3::HttpResponseStatusCodeMatchInput,
     },
+    render::wire::{self, Writer},
 };
 
 // Numbers of fields, by message.
@@ -37,8 +40,19 @@ const STRUCT_FIELDS: u32 = 1;
 const VALUE_STRING: u32 = 3;
 const MAP: u32 = 1;
 
-/// An encoded `Any`: which body replaces that of which status.
-pub(super) fn custom_response(bodies: &BTreeMap<u16, ErrorBody>) -> Bytes {
+/// The filter.
+pub(super) fn filter() -> HttpFilter {
+    super::on_configured_routes(CUSTOM_RESPONSE, &CustomResponse::default())
+}
+
+/// Configuration of the filter for a route.
+pub(super) fn per_route(action: &ir::Action) -> Option<Bytes> {
+    let bodies = &action.forward()?.error_bodies;
+    (!bodies.is_empty()).then(|| custom_response(bodies))
+}
+
+/// An encoded `Any`: bodies by status code.
+fn custom_response(bodies: &BTreeMap<u16, ErrorBody>) -> Bytes {
     let actions: BTreeMap<String, Bytes> = bodies
         .iter()
         .map(|(status, body)| {
@@ -48,7 +62,7 @@ pub(super) fn custom_response(bodies: &BTreeMap<u16, ErrorBody>) -> Bytes {
             (status.to_string(), on_match)
         })
         .collect();
-    let input = super::any(&HttpResponseStatusCodeMatchInput {}).encode_to_vec();
+    let input = super::any(&HttpResponseStatusCodeMatchInput {});
     let exact = Writer::default().map(MAP, &actions).finish();
     let tree = Writer::default()
         .field(TREE_INPUT, &extension("status", &input))

@@ -1,18 +1,18 @@
-//! What is done with the requests that a route matches: they are forwarded, and changed on the way, or redirected.
+//! Actions of a route: forward matching requests to an upstream, with changes, or redirect them.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// What is done with a request.
+/// Action of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It goes to an upstream.
+    /// Forward requests to an upstream.
     Forward(Box<Forward>),
-    /// The client is sent elsewhere.
+    /// Redirect clients.
     Redirect(Redirect),
 }
 
 impl Action {
-    /// Where requests go, if they go anywhere.
+    /// The forwarding action; `None` for a redirect.
     #[must_use]
     pub fn forward(&self) -> Option<&Forward> {
         match self {
@@ -22,135 +22,135 @@ impl Action {
     }
 }
 
-/// Where a request goes, and how it is changed on the way.
+/// Where requests are forwarded to, and how they are changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forward {
     /// Name of the [`super::Cluster`].
     pub cluster: Arc<str>,
-    /// Change of the path.
+    /// Path rewrite.
     pub rewrite: Rewrite,
-    /// Host header that the upstream gets; `None`: the client's.
+    /// Host header of the upstream request; `None`: as received.
     pub host: Option<String>,
-    /// Time for the whole response; zero: no limit.
+    /// Timeout of the whole response; zero: no limit.
     pub timeout: Duration,
-    /// Time without any traffic on a stream; zero: no limit; `None`: the default of the listener.
+    /// Idle timeout of a stream; zero: no limit; `None`: the default of the listener.
     pub idle_timeout: Option<Duration>,
-    /// When a request is tried again; `None`: never.
+    /// Retries; `None`: none.
     pub retry: Option<RetryPolicy>,
-    /// Upstreams that get copies of requests.
+    /// Request mirroring.
     pub mirrors: Vec<Mirror>,
-    /// What is hashed, where the balancer of the upstream chooses by a hash.
+    /// What is hashed, for an upstream with a hashing load balancer.
     pub hash: Option<HashPolicy>,
-    /// Protocols that a connection may be upgraded to.
+    /// Protocols that connections can be upgraded to.
     pub upgrades: Vec<String>,
-    /// Whether the circuit breakers for high priority count.
+    /// Whether requests have high priority, which has its own circuit breakers.
     pub high_priority: bool,
-    /// Changes of headers on the way to the upstream.
+    /// Header changes of requests.
     pub request_headers: HeaderChanges,
-    /// Changes of headers on the way back.
+    /// Header changes of responses.
     pub response_headers: HeaderChanges,
-    /// Cross-origin resource sharing; `None`: responses are left as they are.
+    /// Cross-origin resource sharing; `None`: off.
     pub cors: Option<Cors>,
-    /// What the authorization service is asked.
+    /// Authorization of requests.
     pub authorization: Authorization,
-    /// Descriptions of a request by which the rate limit service counts it.
+    /// Descriptors that are sent to the rate limit service.
     pub rate_limits: Vec<RateLimit>,
-    /// Bodies that replace those of errors, by status code.
+    /// Replacements of error bodies, by status code.
     pub error_bodies: BTreeMap<u16, ErrorBody>,
 }
 
-/// Change of a path.
+/// Path rewrite.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Rewrite {
-    /// None.
+    /// Keep the path.
     #[default]
     Keep,
-    /// What the path condition matched (all of it for exact and regex conditions) is replaced by this text.
+    /// Replace what the path condition matched (the whole path for exact and regex conditions).
     Prefix(String),
-    /// All of the path is replaced; the query stays unless the text has one. For redirects only.
-    Whole(String),
-    /// What the pattern (RE2) matches is replaced by the substitution.
+    /// Replace the whole path; the query is kept unless the text has one. For redirects only.
+    FullPath(String),
+    /// Replace what the pattern matches.
     Regex {
         /// RE2 pattern.
         pattern: String,
-        /// Replacement; `\1` to `\9` are groups.
+        /// Replacement; `\1` to `\9` refer to groups.
         substitution: String,
     },
 }
 
-/// Sends a client elsewhere.
+/// Redirect of clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redirect {
-    /// `http` or `https`; `None`: that of the request.
+    /// `http` or `https`; `None`: the scheme of the request.
     pub scheme: Option<String>,
-    /// Host of the new address, with its port where it has one.
+    /// Host of the new URL, with its port if it has one.
     pub host: String,
-    /// Change of the path.
+    /// Path rewrite.
     pub path: Rewrite,
     /// Status code: 301, 302, 303, 307 or 308; `None`: 301.
     pub code: Option<u16>,
 }
 
-/// When a request is tried again (`envoy.config.route.v3.RetryPolicy`).
+/// Retries of failed requests (`envoy.config.route.v3.RetryPolicy`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Condition, as Envoy's `x-envoy-retry-on` names it.
+    /// Condition, in the words of Envoy's `x-envoy-retry-on`.
     pub on: String,
-    /// How often at most; `None`: once.
+    /// Maximum number of retries; `None`: one.
     pub retries: Option<u32>,
-    /// Time for each try; `None`: the time for the whole.
+    /// Timeout of each try; `None`: that of the whole request.
     pub per_try_timeout: Option<Duration>,
 }
 
-/// An upstream that gets copies of requests, its answers being dropped.
+/// An upstream that receives copies of requests; its responses are dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
     /// Name of the [`super::Cluster`].
     pub cluster: Arc<str>,
-    /// Percentage of the requests, 0 to 100.
+    /// Percentage of requests that are mirrored, 0 to 100.
     pub percentage: u32,
 }
 
-/// What is hashed to choose an address.
+/// What is hashed to choose an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashPolicy {
     /// The value of a cookie.
     Cookie {
         /// Name.
         name: String,
-        /// Path of a cookie that Envoy makes.
+        /// Path of a cookie that Envoy generates.
         path: Option<String>,
-        /// How long a cookie lives that Envoy makes, zero being a session; `None`: Envoy makes none.
+        /// Lifetime of a cookie that Envoy generates, zero for a session cookie; `None`: Envoy generates none.
         ttl: Option<Duration>,
     },
     /// The value of a header.
     Header(String),
-    /// The client's address.
+    /// The client's IP address.
     SourceIp,
 }
 
-/// Changes of headers, in order.
+/// Header changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderChanges {
-    /// Headers that are added, by name.
+    /// Headers to add, by name.
     pub add: BTreeMap<String, AddedHeader>,
-    /// Headers that are removed.
+    /// Headers to remove.
     pub remove: Vec<String>,
 }
 
-/// A header that is added.
+/// A header to add.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddedHeader {
-    /// Value, with Envoy's `%…%` operators.
+    /// Value, which can contain Envoy's `%…%` operators.
     pub value: String,
-    /// Whether it comes beside values that are there already, or replaces them.
+    /// Whether the value is appended to existing values instead of replacing them.
     pub append: bool,
 }
 
 /// Cross-origin resource sharing (`envoy.extensions.filters.http.cors.v3.CorsPolicy`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cors {
-    /// Origins that are allowed; `*` for any.
+    /// Allowed origins; `*` for any.
     pub origins: Vec<String>,
     /// Value of `access-control-allow-methods`.
     pub methods: String,
@@ -160,66 +160,66 @@ pub struct Cors {
     pub exposed_headers: String,
     /// Value of `access-control-max-age`.
     pub max_age: String,
-    /// Whether credentials may be sent along.
+    /// Whether requests may include credentials.
     pub credentials: bool,
 }
 
-/// What the authorization service is asked.
+/// Whether the authorization service is called.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Authorization {
-    /// Whether a request may pass.
+    /// The service is called.
     #[default]
-    Ask,
-    /// Whether it may pass, being told this too.
-    AskWith(BTreeMap<String, String>),
-    /// Nothing.
-    Bypass,
+    Check,
+    /// The service is called with these additional entries (`context_extensions`).
+    CheckWith(BTreeMap<String, String>),
+    /// The service is not called.
+    Disabled,
 }
 
-/// One description of a request for the rate limit service: all its parts together.
+/// One descriptor for the rate limit service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// The parts.
+    /// Entries of the descriptor.
     pub parts: Vec<RateLimitPart>,
 }
 
-/// A part of a description.
+/// An entry of a descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RateLimitPart {
-    /// The cluster that the request came from.
+    /// The name of the cluster that Envoy belongs to.
     SourceCluster,
-    /// The cluster that the request goes to.
+    /// The name of the upstream cluster.
     DestinationCluster,
-    /// The address of the client.
+    /// The IP address of the client.
     RemoteAddress,
     /// A fixed value.
     Fixed {
-        /// Key of the part.
+        /// Key of the entry.
         key: String,
-        /// Its value.
+        /// Value of the entry.
         value: String,
     },
     /// The value of a header.
     Header {
-        /// Key of the part.
+        /// Key of the entry.
         key: String,
         /// Name of the header.
         header: String,
-        /// Whether a request without the header is described without this part, or not at all.
+        /// Whether a request without the header is sent without this entry; otherwise the whole descriptor is skipped.
         optional: bool,
     },
 }
 
-/// A body that replaces that of an error.
+/// A replacement of an error body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorBody {
-    /// What it holds.
+    /// The body.
     pub format: BodyFormat,
-    /// Content type; `None`: that of the format.
+    /// Content type; `None`: the default of the format.
     pub content_type: Option<String>,
 }
 
-/// What a body holds; texts may use Envoy's `%…%` operators.
+/// A body; texts can contain Envoy's `%…%` operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BodyFormat {
     /// Text.

@@ -1,5 +1,4 @@
-//! An upstream: how its addresses are found and how connections to them are made. Shared by all routes whose
-//! settings are equal.
+//! Upstreams: how endpoints are discovered and how Envoy connects to them. Routes with equal settings share one.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -8,103 +7,103 @@ use super::AddedHeader;
 /// An upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// Readable name, unique for its settings.
+    /// Readable name, unique to these settings.
     pub name: Arc<str>,
     /// Name in statistics.
     pub stat_name: String,
-    /// How its addresses are found.
+    /// How endpoints are discovered.
     pub discovery: Discovery,
-    /// Connections are made with TLS, and how; `None`: without.
+    /// TLS to the upstream; `None`: cleartext.
     pub tls: Option<ClientTls>,
-    /// Whether upstreams speak HTTP/2 (with prior knowledge when `tls` is off), as gRPC needs.
+    /// Whether to use HTTP/2, as gRPC requires; without TLS by prior knowledge.
     pub http2: bool,
-    /// Time to establish a connection.
+    /// Connect timeout.
     pub connect_timeout: Duration,
-    /// Time without requests after which a connection is closed; zero: never; `None`: Envoy's default of an hour.
+    /// Idle timeout of a connection; zero: no limit; `None`: Envoy's default of one hour.
     pub idle_timeout: Option<Duration>,
-    /// Time after which a connection is closed; `None`: no limit.
+    /// Maximum lifetime of a connection; `None`: no limit.
     pub max_connection_lifetime: Option<Duration>,
-    /// How one of several addresses is chosen.
+    /// Load balancing policy.
     pub balancer: Balancer,
-    /// Limits of what it is given at a time.
+    /// Limits on concurrent connections and requests.
     pub circuit_breakers: Vec<CircuitBreaker>,
-    /// TCP keepalive.
+    /// TCP keepalive; `None`: off.
     pub keepalive: Option<Keepalive>,
-    /// How its addresses are asked whether they are healthy.
+    /// Active health checks.
     pub health_checks: Vec<HealthCheck>,
-    /// When an address that fails is left out for a while.
+    /// Passive health checks; `None`: off.
     pub outlier_detection: Option<OutlierDetection>,
 }
 
-/// How the addresses of an upstream are found.
+/// How the endpoints of an upstream are discovered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Discovery {
-    /// They are known: a cluster IP or a literal.
+    /// One fixed address: a ClusterIP or an IP literal.
     Static {
         /// IP address.
         address: IpAddr,
         /// TCP port.
         port: u16,
     },
-    /// All addresses that DNS knows.
+    /// The addresses of a DNS name.
     Dns {
         /// Host name.
         host: String,
         /// TCP port.
         port: u16,
-        /// Which addresses are asked for.
+        /// Address families to look up.
         family: DnsFamily,
-        /// Whether one address is used at a time, re-resolved for new connections.
+        /// Whether all addresses are one endpoint (`LOGICAL_DNS`) instead of one endpoint each (`STRICT_DNS`).
         logical: bool,
-        /// Whether DNS is asked again when its answer expires, instead of every five seconds.
+        /// Whether to resolve again when the record's TTL expires, instead of every five seconds.
         respect_ttl: bool,
     },
-    /// An [`super::Endpoints`] resource of this name.
+    /// The [`super::Endpoints`] resource with this name (EDS).
     Endpoints(Arc<str>),
-    /// There are none: what was asked for cannot be had, and every request is answered with 503.
-    Nowhere,
+    /// No endpoints: requests get 503.
+    Empty,
 }
 
-/// Which addresses are asked of DNS.
+/// Address families of a DNS lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DnsFamily {
     /// IPv4 only.
     V4,
     /// IPv6 only.
     V6,
-    /// IPv6 if there is any, else IPv4.
+    /// IPv6 if the name has any, otherwise IPv4.
     Auto,
 }
 
-/// TLS towards an upstream.
+/// TLS to an upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientTls {
-    /// Name of the [`super::Secret`] with the client's certificate.
+    /// Name of the [`super::Secret`] with the client certificate.
     pub certificate: Option<Arc<str>>,
-    /// Name of the [`super::Secret`] that says which servers are trusted; `None`: any.
+    /// Name of the [`super::Secret`] that server certificates are verified with; `None`: they are not verified.
     pub trusted: Option<Arc<str>>,
-    /// Name in the TLS hello.
+    /// Server name that is sent (SNI).
     pub server_name: Option<String>,
-    /// Protocols offered by ALPN, preferred first.
+    /// ALPN protocols, preferred first.
     pub alpn: Vec<String>,
     /// Versions, ciphers and curves.
     pub parameters: TlsParameters,
 }
 
-/// Which kinds of TLS are spoken; what is empty is Envoy's default.
+/// TLS versions, cipher suites and curves; empty means Envoy's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TlsParameters {
-    /// Lowest version.
+    /// Minimum version.
     pub min: Option<TlsVersion>,
-    /// Highest version.
+    /// Maximum version.
     pub max: Option<TlsVersion>,
-    /// Names of cipher suites of TLS 1.2 and below.
+    /// Cipher suites for TLS 1.2 and below.
     pub ciphers: Vec<String>,
-    /// Names of curves.
+    /// ECDH curves.
     pub curves: Vec<String>,
 }
 
-/// A version of TLS.
+/// A TLS version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// 1.0
@@ -117,62 +116,62 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// How one of several addresses is chosen (`Cluster.LbPolicy`).
+/// Load balancing policy (`Cluster.LbPolicy`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Balancer {
-    /// Each in turn.
+    /// Endpoints in turn.
     #[default]
     RoundRobin,
-    /// The one of two with fewer requests under way.
+    /// The endpoint with fewer active requests, of two random ones.
     LeastRequest,
-    /// By a hash, on a ring.
+    /// Consistent hashing on a ring (ketama).
     RingHash,
-    /// By a hash, in a table.
+    /// Consistent hashing with a lookup table (Maglev).
     Maglev,
 }
 
-/// Limits of what an upstream is given at a time; `None`: Envoy's default.
+/// Limits of an upstream; `None`: Envoy's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CircuitBreaker {
-    /// Whether it counts requests of high priority, or the others.
+    /// Whether the limits apply to requests of high priority, or to those of default priority.
     pub high_priority: bool,
-    /// Connections open at a time.
+    /// Maximum number of connections.
     pub max_connections: Option<u32>,
-    /// Requests waiting for a connection.
+    /// Maximum number of requests that wait for a connection.
     pub max_pending_requests: Option<u32>,
-    /// Requests under way at a time.
+    /// Maximum number of active requests.
     pub max_requests: Option<u32>,
-    /// Retries under way at a time.
+    /// Maximum number of active retries.
     pub max_retries: Option<u32>,
 }
 
-/// TCP keepalive; `None`: the default of the system.
+/// TCP keepalive; `None`: the default of the operating system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Probes without an answer until a connection is taken for dead.
+    /// Unanswered probes until the connection is closed.
     pub probes: Option<u32>,
-    /// Seconds without traffic until the first probe.
+    /// Idle seconds until the first probe.
     pub idle_seconds: Option<u32>,
     /// Seconds between probes.
     pub interval_seconds: Option<u32>,
 }
 
-/// How addresses are asked whether they are healthy.
+/// An active health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// Time to wait for an answer.
+    /// Timeout of a check.
     pub timeout: Duration,
-    /// Time between checks.
+    /// Interval between checks.
     pub interval: Duration,
-    /// How many checks have to fail in a row.
+    /// Consecutive failures until an endpoint is unhealthy.
     pub unhealthy_threshold: u32,
-    /// How many checks have to pass in a row.
+    /// Consecutive successes until an endpoint is healthy.
     pub healthy_threshold: u32,
-    /// What is asked.
+    /// Kind of check.
     pub checker: HealthChecker,
 }
 
-/// What a health check asks.
+/// Kind of health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealthChecker {
     /// An HTTP request.
@@ -181,34 +180,34 @@ pub enum HealthChecker {
         path: String,
         /// Host header; empty: the name of the cluster.
         host: String,
-        /// Headers that are added, by name.
+        /// Headers to add, by name.
         add_headers: BTreeMap<String, AddedHeader>,
-        /// Headers that are removed.
+        /// Headers to remove.
         remove_headers: Vec<String>,
-        /// Ranges of status codes that pass, the second not included; empty: 200.
+        /// Ranges of status codes that pass, without their upper bound; empty: 200.
         expected: Vec<(u16, u16)>,
     },
-    /// The gRPC health service.
+    /// The gRPC health checking protocol.
     Grpc {
-        /// Service that is asked about.
+        /// Name of the service to check.
         service: String,
         /// Value of `:authority`; empty: the name of the cluster.
         authority: String,
     },
 }
 
-/// When an address that fails is left out for a while (`envoy.config.cluster.v3.OutlierDetection`); `None`: Envoy's
-/// default.
+/// Passive health checks, by which failing endpoints are ejected (`envoy.config.cluster.v3.OutlierDetection`); `None`:
+/// Envoy's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutlierDetection {
-    /// Errors in a row.
+    /// Consecutive 5xx responses.
     pub consecutive_5xx: Option<u32>,
-    /// Errors of gateways (502, 503, 504) in a row.
+    /// Consecutive gateway errors (502, 503, 504).
     pub consecutive_gateway_failure: Option<u32>,
-    /// Time between looks at who may come back.
+    /// Interval between ejection sweeps.
     pub interval: Option<Duration>,
-    /// Time for which an address is left out, times how often it was.
+    /// Ejection time, which is multiplied by the number of ejections of the endpoint.
     pub base_ejection_time: Option<Duration>,
-    /// Percentage of addresses that may be left out at a time.
+    /// Maximum percentage of ejected endpoints.
     pub max_ejection_percent: Option<u32>,
 }

@@ -1,11 +1,11 @@
-//! The addresses of an upstream, which change most often and therefore stand alone.
+//! Endpoints of an upstream, apart from [`crate::Cluster`] because they change most often.
 
 use std::{net::SocketAddr, sync::Arc};
 
-/// Addresses of an upstream.
+/// Endpoints of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
-    /// Resource name, by which clusters refer to it.
+    /// Resource name, referenced by clusters.
     pub name: Arc<str>,
     /// Sorted, without duplicates.
     pub addresses: Vec<SocketAddr>,

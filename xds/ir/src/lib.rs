@@ -1,7 +1,7 @@
-//! The gateway as neutral data: what listens, which chain of a listener has which certificate, which requests go
-//! where. It names neither Kubernetes nor Envoy types; the Store fills it, rendering reads it.
+//! The gateway model: listeners with their filter chains, route tables, upstreams, secrets. It uses neither Kubernetes
+//! nor Envoy types. The Store writes it, rendering reads it.
 //!
-//! Values are shared ([`Arc`]), so that a table of ten thousand routes is rebuilt from pointers when one changes.
+//! Values are shared ([`Arc`]), so that a change of one route among 10,000 copies pointers only.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -36,27 +36,27 @@ pub use route::{
 pub use secret::{Secret, SecretContent};
 pub use unit::Unit;
 
-/// The longest time that is ever told: 100 years of 365 days. Envoy counts nanoseconds in 64 bits, which hold 292 years,
-/// and refuses a resource with a time beyond them.
+/// The longest duration that is sent to Envoy: 100 years of 365 days. Envoy counts nanoseconds in 64 bits, which is
+/// 292 years, and rejects resources with longer durations.
 pub const LONGEST_TIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// Everything that Envoys are told, keyed like the resources that it becomes.
+/// The whole gateway, keyed like the xDS resources that are rendered from it.
 #[derive(Clone, Debug, Default)]
 pub struct Ir {
-    /// What listens.
+    /// Listeners.
     pub listeners: BTreeMap<ListenerKey, Arc<Listener>>,
-    /// Which requests go where.
+    /// Route tables.
     pub route_tables: BTreeMap<TableKey, Arc<RouteTable>>,
     /// Upstreams, by name.
     pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
-    /// Addresses of upstreams, by name.
+    /// Endpoints of upstreams, by name.
     pub endpoints: BTreeMap<Arc<str>, Arc<Endpoints>>,
-    /// Certificates with their keys, by name.
+    /// Certificates, keys and CA certificates, by name.
     pub secrets: BTreeMap<Arc<str>, Arc<Secret>>,
 }
 
 impl Ir {
-    /// Every resource that the gateway has.
+    /// All resources of the gateway.
     pub fn units(&self) -> impl Iterator<Item = Unit> {
         self.clusters
             .keys()

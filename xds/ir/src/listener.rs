@@ -1,5 +1,5 @@
-//! A port that Envoys listen on, and its filter chains. Chains hold names only (of a route table, of a secret),
-//! so that neither a new route nor a rotated certificate changes the listener.
+//! Listeners and their filter chains. Chains refer to route tables and secrets by name, so that neither a new route nor
+//! a rotated certificate changes the listener.
 
 use std::{
     collections::BTreeSet,
@@ -29,15 +29,15 @@ impl fmt::Display for Transport {
     }
 }
 
-/// Identity of a listener: one socket. Its name does not depend on the object that asked for it, so that a listener
-/// which changes hands is updated in place.
+/// Identity of a listener: its socket. It does not depend on the object that defines the listener, so that Envoy updates
+/// the listener in place when another object takes over the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerKey {
     /// Port number, 1 to 65535.
     pub port: u16,
     /// Transport protocol.
     pub transport: Transport,
-    /// Address to bind, if it is not the usual one.
+    /// Address to bind, if it is not the default one.
     pub address: Option<IpAddr>,
 }
 
@@ -54,85 +54,85 @@ impl fmt::Display for ListenerKey {
 /// A listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Which one.
+    /// Identity.
     pub key: ListenerKey,
     /// Address to bind.
     pub address: IpAddr,
-    /// First part of the names of its statistics.
+    /// Prefix of its statistics.
     pub stat_prefix: String,
-    /// Whether connections start with a PROXY protocol header (version 1 or 2).
+    /// Whether clients send a PROXY protocol header (version 1 or 2).
     pub proxy_protocol: bool,
-    /// Whether chains are chosen by what the client's TLS hello says.
+    /// Whether chains are selected by the TLS ClientHello (server name).
     pub tls: bool,
-    /// How many trusted HTTP proxies are in front (`xff_num_trusted_hops`).
+    /// Number of trusted HTTP proxies in front (`xff_num_trusted_hops`).
     pub l7_depth: u32,
-    /// HTTP/2 streams that one client connection may have open; `None`: the default for edge proxies.
+    /// Maximum number of concurrent HTTP/2 streams of a connection; `None`: the default for edge proxies.
     pub max_concurrent_streams: Option<u32>,
     /// HTTP filters of every HTTP chain, in the order in which requests pass through them. The router is implied.
     pub filters: BTreeSet<HttpFilter>,
-    /// In the order in which they are written; Envoy picks the most specific, not the first.
+    /// Filter chains. Their order has no meaning: Envoy selects the most specific one.
     pub chains: Vec<FilterChain>,
 }
 
 impl Listener {
-    /// Where it listens.
+    /// Address and port.
     #[must_use]
     pub fn socket(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.key.port)
     }
 }
 
-/// What is done with connections of one kind.
+/// A filter chain: what is done with the connections that it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterChain {
     /// Unique within the listener.
     pub name: String,
-    /// Names in the TLS hello that select this chain: exact or `*.suffix`; empty for any name. Cleartext
-    /// connections never match a chain with `tls`.
+    /// TLS server names that select this chain, exact or `*.suffix`; empty: any. Cleartext connections never match a chain
+    /// with `tls`.
     pub server_names: Vec<String>,
-    /// TLS termination; `None` for the chain of cleartext connections.
+    /// TLS termination; `None`: cleartext.
     pub tls: Option<ServerTls>,
-    /// What is done with what it carries.
+    /// What is done with its connections.
     pub action: ChainAction,
 }
 
 /// What is done with the connections of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChainAction {
-    /// They carry HTTP, and these are the routes.
+    /// Route HTTP requests with this table.
     Http(TableKey),
-    /// Their bytes are passed on.
+    /// Proxy TCP.
     Tcp(TcpProxy),
-    /// They begin with a TLS hello, and are closed at once.
+    /// Close TLS connections after their ClientHello.
     Close,
 }
 
-/// Passes bytes on.
+/// TCP proxying.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpProxy {
-    /// Names of [`super::Cluster`]s, with the share of connections that each gets; no share is zero.
+    /// Names of [`super::Cluster`]s, with their weights, which are not zero.
     pub clusters: Vec<(Arc<str>, u32)>,
-    /// Time without traffic after which a connection is closed; zero: never; `None`: Envoy's default of an hour.
+    /// Idle timeout; zero: no limit; `None`: Envoy's default of one hour.
     pub idle_timeout: Option<Duration>,
 }
 
-/// How TLS is terminated.
+/// TLS termination.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerTls {
-    /// Name of the [`super::Secret`] with certificate and key.
+    /// Name of the [`super::Secret`] with the certificate and its key.
     pub secret: Arc<str>,
-    /// Name of the [`super::Secret`] that says which clients are trusted; `None`: they are asked for no certificate.
+    /// Name of the [`super::Secret`] that client certificates are verified with; `None`: no certificate is requested.
     pub trusted: Option<Arc<str>>,
-    /// Whether a client without a certificate is refused.
+    /// Whether clients without a certificate are rejected.
     pub require_client_certificate: bool,
-    /// Protocols offered by ALPN, preferred first; empty: none is offered.
+    /// ALPN protocols, preferred first; empty: no ALPN.
     pub alpn: Vec<String>,
     /// Versions, ciphers and curves.
     pub parameters: TlsParameters,
 }
 
 impl ServerTls {
-    /// Whether clients are let in on the same terms, whatever certificate they are shown.
+    /// Whether both accept the same clients: equal except for the server certificate and ALPN.
     #[must_use]
     pub fn has_same_terms(&self, other: &Self) -> bool {
         self.trusted == other.trusted

@@ -1,10 +1,10 @@
-//! The types of xDS resources that the gateway becomes.
+//! The types of xDS resources that a gateway is rendered to.
 
 use std::fmt;
 
-/// The kinds of resources we serve, declared in the order in which an update has to reach Envoy: additions
-/// first to last, so that nothing refers to what is not there yet ("make before break", xDS protocol,
-/// "Eventual consistency considerations").
+/// The types of resources that the server serves, declared in the order in which additions must reach Envoy, so that no
+/// resource refers to one that Envoy does not have yet ("make before break", xDS protocol, "Eventual consistency
+/// considerations").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResourceType {
     /// `envoy.config.cluster.v3.Cluster` (CDS)
@@ -20,7 +20,7 @@ pub enum ResourceType {
 }
 
 impl ResourceType {
-    /// Every type, in the order of an update.
+    /// All types, in the order of additions.
     pub const ALL: [Self; 5] = [
         Self::Cluster,
         Self::Endpoints,
@@ -29,7 +29,7 @@ impl ResourceType {
         Self::RouteTable,
     ];
 
-    /// The type URL of the xDS protocol.
+    /// Type URL.
     #[must_use]
     pub const fn type_url(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl ResourceType {
         }
     }
 
-    /// The type with this URL; `None` for a type that we never serve.
+    /// The type with this URL; `None` for a type that is not served.
     #[must_use]
     pub fn from_type_url(url: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.type_url() == url)

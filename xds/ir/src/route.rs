@@ -1,4 +1,4 @@
-//! Route tables: virtual hosts with their routes, in the order in which they are tried.
+//! Route tables: virtual hosts with their routes, in matching order.
 
 use std::{
     fmt,
@@ -9,19 +9,19 @@ use bytes::Bytes;
 
 use super::{Action, ListenerKey};
 
-/// Path prefix of ACME HTTP-01 challenges (RFC 8555, 8.3). They come over HTTP and must not be redirected.
+/// Path prefix of ACME HTTP-01 challenges (RFC 8555, 8.3). They use HTTP and must not be redirected.
 const ACME_CHALLENGE: &str = "/.well-known/acme-challenge/";
 
-/// Header in which Envoy, or a trusted proxy in front of it, says by which scheme a request came.
+/// Header with the scheme of a request, set by Envoy or by a trusted proxy in front.
 pub const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// Identity of a route table: one per chain of a listener, so that a change of one host's routes is a change of
-/// one small table.
+/// Identity of a route table. Each chain of a listener has its own, so that a change of one host's routes changes one
+/// small table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableKey {
-    /// The listener that it belongs to.
+    /// The listener of the chain.
     pub listener: ListenerKey,
-    /// TLS server name of the chain (`*` for any); `None` for the cleartext chain.
+    /// TLS server name of the chain (`*` for any); `None`: the cleartext chain.
     pub server_name: Option<Arc<str>>,
 }
 
@@ -37,76 +37,76 @@ impl fmt::Display for TableKey {
 /// The routes of one filter chain.
 #[derive(Clone, Debug)]
 pub struct RouteTable {
-    /// Which one.
+    /// Identity.
     pub key: TableKey,
-    /// Sorted by domain; domains are unique.
+    /// Virtual hosts, sorted by domain, without duplicates.
     pub virtual_hosts: Vec<VirtualHost>,
-    /// Domains of requests that belong on another connection and are answered with 421, which tells a client that
-    /// coalesced connections to open that one (RFC 9110, 15.5.20). None of them is a domain of `virtual_hosts`.
+    /// Domains whose requests get 421, because they must use another connection: a client that coalesced connections then
+    /// opens a new one (RFC 9110, 15.5.20). None of them is a domain of `virtual_hosts`.
     pub misdirected: Vec<Arc<str>>,
-    /// Port at which clients find the same by HTTP/3; told by `alt-svc` (RFC 7838).
+    /// Port of HTTP/3, advertised by `alt-svc` (RFC 7838).
     pub http3: Option<u16>,
 }
 
-/// The routes of one host name.
+/// The routes of one domain.
 #[derive(Clone, Debug)]
 pub struct VirtualHost {
-    /// Host name or glob that selects it: `a.example`, `*.example`, `a.*`, `*`.
+    /// Host name or glob: `a.example`, `*.example`, `a.*`, `*`.
     pub domain: Arc<str>,
-    /// What becomes of requests that did not come by HTTPS.
+    /// Handling of requests that are not secure.
     pub insecure: Insecure,
-    /// In the order in which they are tried.
+    /// Routes, in matching order.
     pub routes: Vec<Arc<Route>>,
 }
 
-/// What a virtual host does with insecure requests, and how they are told from secure ones. Where Envoy knows
-/// the answer from the connection, one variant of each route is enough.
+/// How a virtual host handles insecure requests, and how it detects them. If the connection decides, one form of each
+/// route is enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Insecure {
-    /// All requests are routed: none is insecure, or insecure ones are welcome.
+    /// Route all requests: none is insecure, or insecure ones are allowed.
     Route,
-    /// All requests are insecure: each is redirected to https.
+    /// All requests are insecure: redirect them to https.
     Redirect,
-    /// All requests are insecure: none is answered.
+    /// All requests are insecure: reject them (404).
     Reject,
-    /// Those without `x-forwarded-proto: https` are redirected to https.
+    /// Redirect requests without `x-forwarded-proto: https` to https.
     RedirectByHeader,
-    /// Those without `x-forwarded-proto: https` are not answered.
+    /// Reject requests without `x-forwarded-proto: https` (404).
     RejectByHeader,
 }
 
-/// A form of a route in a virtual host, by how that treats insecure requests.
+/// A form of a route in a virtual host, which depends on [`Insecure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteForm {
-    /// As it is.
+    /// The route itself.
     Plain,
-    /// Only requests with `x-forwarded-proto: https`.
+    /// The route, for requests with `x-forwarded-proto: https` only.
     Secure,
-    /// The same match, redirected to https.
+    /// A redirect to https with the match of the route.
     Redirect,
 }
 
-/// How a text is compared.
+/// A condition on a text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StringMatch {
     /// Equal.
     Exact(String),
-    /// Starts with.
+    /// Starts with this text.
     Prefix(String),
-    /// Ends with.
+    /// Ends with this text.
     Suffix(String),
-    /// Matches as a whole (RE2).
+    /// The whole text matches this RE2 pattern.
     Regex(String),
 }
 
-/// How the path is compared; the query is not part of it.
+/// A condition on the path, without its query.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PathMatch {
     /// Equal.
     Exact(String),
-    /// Starts with, as text.
+    /// Starts with this text, which can end within a segment.
     Prefix(String),
-    /// Matches as a whole (RE2).
+    /// The whole path matches this RE2 pattern.
     Regex(String),
 }
 
@@ -128,31 +128,31 @@ pub struct QueryMatch {
     pub value: StringMatch,
 }
 
-/// One route: which requests, and where they go.
+/// A route: a match and an action.
 #[derive(Debug)]
 pub struct Route {
-    /// Name in Envoy's logs: what the user calls it.
+    /// Name in Envoy's logs, which users recognize.
     pub name: String,
     /// Condition on the path.
     pub path: PathMatch,
-    /// Whether letters of the path are compared with their case. Regexes always are.
+    /// Whether path matching is case-sensitive. Regexes always are.
     pub case_sensitive: bool,
-    /// Conditions on headers, all of which must hold.
+    /// Conditions on headers; all must hold.
     pub headers: Vec<HeaderMatch>,
-    /// Condition on the host name: the glob of the route. Left out where the virtual host implies it.
+    /// Condition on the host name. Not rendered where the virtual host implies it.
     pub authority: Option<StringMatch>,
-    /// Conditions on query parameters, all of which must hold.
+    /// Conditions on query parameters; all must hold.
     pub query: Vec<QueryMatch>,
-    /// Percentage of matching requests that take this route, 0 to 100; the others try the next one. `None`: all.
+    /// Percentage of matching requests that use this route, 0 to 100; others continue with the next route. `None`: all.
     pub percentage: Option<u32>,
-    /// What is done with them.
+    /// Action.
     pub action: Action,
     /// See [`Route::encoded`]. Not part of equality.
     encoded: [OnceLock<Bytes>; 8],
 }
 
 impl Route {
-    /// A route that has not been encoded yet.
+    /// A case-sensitive route with no condition but its path.
     #[must_use]
     pub fn new(name: String, path: PathMatch, action: Action) -> Self {
         Self {
@@ -168,8 +168,8 @@ impl Route {
         }
     }
 
-    /// The encoded route in this form, in a virtual host that implies the route's condition on the host name or does
-    /// not. Encoded once per form and kept until the route is replaced.
+    /// The encoded route in this form, with or without its condition on the host name. Encoded once per form and kept until
+    /// the route is replaced.
     pub fn encoded(
         &self,
         form: RouteForm,
@@ -180,7 +180,7 @@ impl Route {
         self.encoded[slot].get_or_init(encode).clone()
     }
 
-    /// The forms of this route that a virtual host needs, in order.
+    /// The forms of this route in a virtual host, in order.
     #[must_use]
     pub fn forms(&self, insecure: Insecure) -> &'static [RouteForm] {
         if matches!(&self.path, PathMatch::Prefix(prefix) if prefix == ACME_CHALLENGE) {
@@ -201,8 +201,8 @@ impl Route {
         }
     }
 
-    /// Whether a virtual host that redirects or rejects every insecure request renders both routes the same: they have
-    /// the same match, and their actions are not used.
+    /// Whether both routes render to the same bytes in a virtual host that redirects all requests: their matches are equal,
+    /// and so are their actions unless they are not used.
     #[must_use]
     pub fn is_same_when_redirected(&self, other: &Self) -> bool {
         let uses_action = self
@@ -223,7 +223,7 @@ impl Route {
     }
 }
 
-/// The encoded forms are not part of equality.
+/// Encoded forms are not part of equality.
 impl PartialEq for Route {
     fn eq(&self, other: &Self) -> bool {
         self.has_same_match(other) && self.action == other.action

@@ -1,31 +1,31 @@
-//! Certificates, private keys, and what is trusted. Keys are never printed.
+//! Certificates, private keys and CA certificates. Keys are never printed.
 
 use std::{fmt, sync::Arc};
 
 /// A named secret (`envoy.extensions.transport_sockets.tls.v3.Secret`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secret {
-    /// Resource name, by which chains and clusters refer to it.
+    /// Resource name, referenced by filter chains and clusters.
     pub name: Arc<str>,
-    /// What it holds.
+    /// Content.
     pub content: SecretContent,
 }
 
-/// What a secret holds; all texts are PEM.
+/// Content of a secret, PEM-encoded.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SecretContent {
     /// A certificate with its private key.
     Certificate {
-        /// Certificates, one's own first.
+        /// Certificate chain, leaf first.
         chain: Arc<str>,
-        /// Private key of the first certificate.
+        /// Private key of the leaf.
         private_key: Arc<str>,
     },
-    /// What peers' certificates are checked against.
+    /// What certificates of peers are verified with.
     Validation {
-        /// Certificates of authorities that are trusted.
+        /// Trusted CA certificates.
         trusted: Arc<str>,
-        /// Lists of certificates that are revoked.
+        /// Certificate revocation lists.
         revoked: Option<Arc<str>>,
     },
 }

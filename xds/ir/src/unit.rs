@@ -1,26 +1,26 @@
-//! A unit is one xDS resource as the gateway model names it: what a change makes dirty and what is rendered.
+//! Units: xDS resources by their key in the gateway model. A change marks units dirty, and dirty units are rendered.
 
 use std::{fmt, sync::Arc};
 
 use crate::{ListenerKey, ResourceType, TableKey};
 
-/// One resource, by the key of the part of the [`crate::Ir`] that it is rendered from.
+/// The key in [`crate::Ir`] that one resource is rendered from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unit {
-    /// An upstream.
+    /// [`crate::Ir::clusters`]
     Cluster(Arc<str>),
-    /// The addresses of an upstream.
+    /// [`crate::Ir::endpoints`]
     Endpoints(Arc<str>),
-    /// A certificate.
+    /// [`crate::Ir::secrets`]
     Secret(Arc<str>),
-    /// A listening socket.
+    /// [`crate::Ir::listeners`]
     Listener(ListenerKey),
-    /// The routes of a chain.
+    /// [`crate::Ir::route_tables`]
     RouteTable(TableKey),
 }
 
 impl Unit {
-    /// Type of the resource.
+    /// Resource type.
     #[must_use]
     pub const fn kind(&self) -> ResourceType {
         match self {
@@ -32,7 +32,7 @@ impl Unit {
         }
     }
 
-    /// Name of the resource.
+    /// Resource name.
     #[must_use]
     pub fn name(&self) -> Arc<str> {
         match self {

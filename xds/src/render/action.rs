@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Where a request goes.
+/// Forwarding to an upstream.
 pub(super) fn forward(forward: &ir::Forward) -> RouteAction {
     let mut action = RouteAction {
         cluster_specifier: Some(ClusterSpecifier::Cluster(forward.cluster.to_string())),
@@ -51,7 +51,7 @@ pub(super) fn forward(forward: &ir::Forward) -> RouteAction {
     };
     match &forward.rewrite {
         Rewrite::Keep => {}
-        Rewrite::Prefix(text) | Rewrite::Whole(text) => action.prefix_rewrite.clone_from(text),
+        Rewrite::Prefix(text) | Rewrite::FullPath(text) => action.prefix_rewrite.clone_from(text),
         Rewrite::Regex {
             pattern,
             substitution,
@@ -60,7 +60,7 @@ pub(super) fn forward(forward: &ir::Forward) -> RouteAction {
     action
 }
 
-/// Where a client is sent.
+/// Redirect of clients.
 pub(super) fn redirect(redirect: &ir::Redirect) -> RedirectAction {
     RedirectAction {
         host_redirect: redirect.host.clone(),
@@ -78,7 +78,7 @@ pub(super) fn redirect(redirect: &ir::Redirect) -> RedirectAction {
             .map(SchemeRewriteSpecifier::SchemeRedirect),
         path_rewrite_specifier: match &redirect.path {
             Rewrite::Keep => None,
-            Rewrite::Whole(text) => Some(PathRewriteSpecifier::PathRedirect(text.clone())),
+            Rewrite::FullPath(text) => Some(PathRewriteSpecifier::PathRedirect(text.clone())),
             Rewrite::Prefix(text) => Some(PathRewriteSpecifier::PrefixRewrite(text.clone())),
             Rewrite::Regex {
                 pattern,
@@ -92,7 +92,7 @@ pub(super) fn redirect(redirect: &ir::Redirect) -> RedirectAction {
     }
 }
 
-/// The same address by https.
+/// Redirect to the same URL with https.
 pub(super) fn https() -> RedirectAction {
     RedirectAction {
         scheme_rewrite_specifier: Some(SchemeRewriteSpecifier::HttpsRedirect(true)),

@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// An upstream. Where addresses are asked of EDS the assignment is a resource of its own.
+/// A cluster. With EDS its `ClusterLoadAssignment` is a resource of its own.
 pub(super) fn cluster(cluster: &ir::Cluster) -> Cluster {
     let name = cluster.name.to_string();
     let mut message = Cluster {
@@ -60,7 +60,7 @@ pub(super) fn cluster(cluster: &ir::Cluster) -> Cluster {
                 Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
             message.load_assignment = Some(load_assignment(name, std::iter::once(address)));
         }
-        Discovery::Nowhere => {
+        Discovery::Empty => {
             message.cluster_discovery_type =
                 Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
             message.load_assignment = Some(load_assignment(name, std::iter::empty()));
@@ -138,7 +138,7 @@ fn outlier_detection(detection: &ir::OutlierDetection) -> OutlierDetection {
     OutlierDetection {
         consecutive_5xx: detection.consecutive_5xx.map(super::uint32),
         consecutive_gateway_failure: detection.consecutive_gateway_failure.map(super::uint32),
-        // counted, but not acted upon, unless it is asked for
+        // by default Envoy counts these, but does not eject
         enforcing_consecutive_gateway_failure: detection
             .consecutive_gateway_failure
             .map(|_| super::uint32(100)),
@@ -154,7 +154,7 @@ fn health_check(check: &ir::HealthCheck) -> HealthCheck {
     HealthCheck {
         timeout: Some(super::duration(check.timeout)),
         interval: Some(super::duration(check.interval)),
-        // by default an upstream without traffic is checked once a minute, whatever the interval
+        // by default Envoy checks a cluster without traffic once a minute only
         no_traffic_interval: Some(super::duration(check.interval)),
         unhealthy_threshold: Some(super::uint32(check.unhealthy_threshold)),
         healthy_threshold: Some(super::uint32(check.healthy_threshold)),
@@ -191,11 +191,11 @@ fn health_check(check: &ir::HealthCheck) -> HealthCheck {
     }
 }
 
-/// The endpoints resource that has to follow this cluster.
+/// Name of the endpoints that must be sent after this cluster.
 pub(super) fn endpoints_name(cluster: &ir::Cluster) -> Option<Arc<str>> {
     match &cluster.discovery {
         Discovery::Endpoints(name) => Some(name.clone()),
-        Discovery::Static { .. } | Discovery::Dns { .. } | Discovery::Nowhere => None,
+        Discovery::Static { .. } | Discovery::Dns { .. } | Discovery::Empty => None,
     }
 }
 
@@ -213,7 +213,7 @@ fn dns_cluster(family: DnsFamily, logical: bool, respect_ttl: bool) -> Any {
     })
 }
 
-/// One entry at most: more would be encoded in random order.
+/// At most one entry: prost encodes the entries of a map in random order.
 fn http_protocol_options(cluster: &ir::Cluster) -> HashMap<String, Any> {
     let common = HttpProtocolOptions {
         idle_timeout: cluster.idle_timeout.map(super::duration),

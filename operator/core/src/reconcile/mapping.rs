@@ -175,11 +175,11 @@ fn forward(
 
 fn authorization(spec: &MappingSpec) -> Authorization {
     if spec.bypass_auth == Some(true) {
-        Authorization::Bypass
+        Authorization::Disabled
     } else if spec.auth_context_extensions.is_empty() {
-        Authorization::Ask
+        Authorization::Check
     } else {
-        Authorization::AskWith(spec.auth_context_extensions.clone())
+        Authorization::CheckWith(spec.auth_context_extensions.clone())
     }
 }
 

@@ -1,5 +1,4 @@
-//! `envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute`: whether the authorization service is called, and with
-//! what.
+//! `envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute`
 
 use std::collections::BTreeMap;
 
@@ -14,16 +13,16 @@ use crate::{
     render::wire,
 };
 
-// Numbers of fields, by message.
+// Field numbers, by message.
 const PER_ROUTE_CHECK_SETTINGS: u32 = 2;
 const SETTINGS_CONTEXT_EXTENSIONS: u32 = 1;
 
-/// Configuration of the filter for a route. Redirected requests are not authorized: their target is.
+/// Configuration of the filter for a route. Redirects need no authorization: their target is authorized.
 pub(super) fn per_route(action: &ir::Action) -> Option<Bytes> {
     match action.forward().map(|forward| &forward.authorization) {
-        Some(Authorization::Ask) => None,
-        Some(Authorization::AskWith(extensions)) => Some(with_extensions(extensions)),
-        Some(Authorization::Bypass) | None => Some(disabled()),
+        Some(Authorization::Check) => None,
+        Some(Authorization::CheckWith(extensions)) => Some(with_extensions(extensions)),
+        Some(Authorization::Disabled) | None => Some(disabled()),
     }
 }
 
@@ -33,7 +32,7 @@ fn disabled() -> Bytes {
     })
 }
 
-/// Sends these entries with the check request.
+/// Adds these entries to check requests.
 fn with_extensions(extensions: &BTreeMap<String, String>) -> Bytes {
     let settings = wire::Writer::default()
         .map(SETTINGS_CONTEXT_EXTENSIONS, extensions)

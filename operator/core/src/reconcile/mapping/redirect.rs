@@ -30,7 +30,7 @@ fn path(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Rewrite, Prob
     let mut found: Vec<(&str, Rewrite)> = Vec::new();
     if let Some(path) = text(&spec.path_redirect) {
         check_text("spec.path_redirect", &path)?;
-        found.push(("path_redirect", Rewrite::Whole(path)));
+        found.push(("path_redirect", Rewrite::FullPath(path)));
     }
     if let Some(prefix) = text(&spec.prefix_redirect) {
         check_text("spec.prefix_redirect", &prefix)?;

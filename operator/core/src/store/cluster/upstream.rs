@@ -68,7 +68,7 @@ pub(in crate::store) fn link(upstream: &Upstream, references: &References<'_>) -
     let name: Arc<str> = cluster_name(upstream, &found.target, found.endpoints.is_some()).into();
     if has_flaw {
         // anything else would lead somewhere that was not meant, or there without the TLS that was
-        found.discovery = Discovery::Nowhere;
+        found.discovery = Discovery::Empty;
         found.endpoints = None;
     }
     let settings = &upstream.settings;

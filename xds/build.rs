@@ -1,6 +1,5 @@
-//! Compiles the descriptors of the Envoy messages that we can be asked to show as JSON, from the protos that the crate
-//! `envoy-types` ships beside the code generated from them. They keep the annotations that say which fields are
-//! sensitive, and no comments: the result is part of the binary.
+//! Compiles the descriptors of Envoy messages, for their conversion to JSON, from the protos in the crate `envoy-types`. They
+//! keep the annotations of sensitive fields, but no comments, since the result is part of the binary.
 
 use std::{
     env,
@@ -13,7 +12,7 @@ use std::{
 use protox::Compiler;
 use serde_json::Value;
 
-/// Files with the messages that we emit; what they import comes along.
+/// Files with the messages that are rendered; their imports are included.
 const FILES: [&str; 25] = [
     "envoy/config/bootstrap/v3/bootstrap.proto",
     "envoy/config/cluster/v3/cluster.proto",
@@ -61,8 +60,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The folder of protos in the source of `envoy-types`.
 ///
-/// Cargo is asked about a package that has nothing but this dependency: asked about the workspace it would want to see what
-/// only tests and other platforms need, which a machine that builds for the first time has not fetched.
+/// Runs `cargo metadata` on a package with only this dependency. On the workspace it would also need dependencies of tests and
+/// of other platforms, which are missing on the first build of a machine.
 fn protos(lock: &Path, output: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let package = output.join("protos");
     fs::create_dir_all(&package)?;
@@ -86,7 +85,7 @@ fn protos(lock: &Path, output: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let manifest = packages
         .filter(|package| package["name"] == "envoy-types")
         .find_map(|package| package["manifest_path"].as_str())
-        .ok_or("cargo metadata knows no envoy-types")?;
+        .ok_or("envoy-types is missing in cargo metadata")?;
     let folder = PathBuf::from(manifest).with_file_name("proto");
     if folder.is_dir() {
         Ok(folder)

@@ -1,9 +1,8 @@
-//! The ADS server: both variants of the aggregated discovery service on tonic.
+//! The ADS server: both variants of the aggregated discovery service, on tonic.
 //!
-//! The rules of the protocol are in plain state machines without I/O (`connection`, `subscription`); `stream` moves
-//! messages between them and the transport. Responses are put together from bytes that are encoded once for all
-//! streams, which is why the two methods are written out here instead of being generated: the generated ones encode
-//! every message anew.
+//! The protocol is implemented as state machines without I/O (`connection`, `subscription`); `stream` moves messages
+//! between them and the transport. Responses consist of bytes that are encoded once for all streams. Therefore the two
+//! methods are written by hand: generated ones would encode every message again.
 
 use std::{
     convert::Infallible,
@@ -41,13 +40,13 @@ const SERVICE: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 pub struct Tls {
     /// The server's certificate chain.
     pub certificate: String,
-    /// Its private key.
+    /// The server's private key.
     pub key: String,
-    /// Certificates that client certificates are verified against; with them every client must have one.
+    /// CA certificates that client certificates are verified with. If set, clients must have a certificate.
     pub client_ca: Option<String>,
 }
 
-/// Never shows the key.
+/// Never prints the key.
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tls")
@@ -56,18 +55,18 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-/// How streams are served.
+/// Settings of the server.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// TLS; none for connections that stay on this machine.
+    /// TLS; `None`: cleartext, for connections within one machine.
     pub tls: Option<Tls>,
-    /// How long a cluster stays after the last route to it has gone, for requests under way.
+    /// How long clusters and endpoints are kept for active requests after the routes to them are removed.
     pub removal_grace: Duration,
-    /// A stream is ended after about this time, so that streams spread over replicas; none: never.
+    /// Approximate age at which streams are closed, so that Envoys spread over replicas; `None`: no limit.
     pub max_stream_age: Option<Duration>,
-    /// Size of a request that is accepted, in bytes. An Envoy that reconnects lists everything it has.
+    /// Maximum size of a request in bytes. A reconnecting Envoy lists all resources that it has.
     pub max_request_bytes: usize,
-    /// How long clients have to take the end of their streams when the server stops.
+    /// How long the server waits on shutdown for clients to close their connections.
     pub drain: Duration,
 }
 
@@ -83,18 +82,18 @@ impl Default for Settings {
     }
 }
 
-/// Why the server cannot serve.
+/// Errors of the server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The certificates cannot be used.
-    #[error("xDS server: TLS cannot be set up")]
+    /// The certificates are invalid.
+    #[error("xDS server: invalid TLS configuration")]
     Tls(#[source] tonic::transport::Error),
     /// The transport failed.
-    #[error("xDS server: connections cannot be served")]
+    #[error("xDS server: transport failed")]
     Transport(#[source] tonic::transport::Error),
 }
 
-/// The server. Cheap to clone: clones serve the same.
+/// The server. Cheap to clone: clones share their state.
 #[derive(Clone, Debug)]
 pub struct Server {
     shared: Arc<Shared>,
@@ -106,12 +105,12 @@ struct Shared {
     fleet: Fleet,
     settings: Settings,
     metrics: Metrics,
-    /// Becomes true when streams have to end.
+    /// Whether streams must close.
     closing: watch::Sender<bool>,
 }
 
 impl Server {
-    /// A server of this cache; who connects joins the fleet.
+    /// A server of the snapshots in `cache`, which adds connected Envoys to `fleet`.
     #[must_use]
     pub fn new(cache: SnapshotCache, fleet: Fleet, settings: Settings, metrics: Metrics) -> Self {
         Self {
@@ -125,11 +124,11 @@ impl Server {
         }
     }
 
-    /// Serves until `shutdown`; then streams are ended and Envoys go to another replica, keeping what they have. A client
-    /// that does not take the end of its stream is left behind after [`Settings::drain`].
+    /// Serves until `shutdown`, then closes all streams: Envoys keep their configuration and reconnect to another replica.
+    /// Connections that are still open after [`Settings::drain`] are dropped.
     ///
     /// # Errors
-    /// Certificates that cannot be used, or a transport that fails.
+    /// Invalid certificates, or a failed transport.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -138,8 +137,8 @@ impl Server {
         let mut builder = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)));
-        // the builder's own setting is for sockets that it makes itself: without this the second packet of a response
-        // waits for the acknowledgement of the first, which a client delays by 40 ms
+        // The builder's own setting does not apply to this socket. Without TCP_NODELAY the second packet of a response waits
+        // for the acknowledgement of the first, which clients delay by 40 ms.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         if let Some(tls) = &self.shared.settings.tls {
             let mut config =
@@ -158,7 +157,7 @@ impl Server {
         };
         let drained = async move {
             if closed.wait_for(|closing| *closing).await.is_err() {
-                std::future::pending::<()>().await; // serving has come to its end by itself
+                std::future::pending::<()>().await; // the other branch has ended
             }
             sleep(drain).await;
         };
@@ -206,7 +205,7 @@ impl tower::Service<http::Request<Body>> for Server {
                         .apply_max_message_size_config(limit, None);
                     grpc.streaming(stream::Sotw(shared), request).await
                 }
-                _ => tonic::Status::unimplemented("this service has no such method").into_http(),
+                _ => tonic::Status::unimplemented("unknown method").into_http(),
             })
         })
     }

@@ -1,7 +1,7 @@
-//! The bootstrap with which an Envoy finds the control plane.
+//! The bootstrap configuration of an Envoy.
 //!
-//! An Envoy that has never had a configuration waits for one and is not ready; one that loses the control plane keeps
-//! what it has. Only what is the same for the life of the process is here: the rest comes by ADS.
+//! Without a configuration Envoy waits for the control plane and is not ready; if it loses the control plane later, it keeps
+//! its configuration. The bootstrap has only what cannot change while Envoy runs; all else is sent by ADS.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -9,39 +9,39 @@ use serde_json::{Value, json};
 
 use crate::fleet::Protocol;
 
-/// What is different between Envoys.
+/// Settings of a bootstrap.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
-    /// `node.id`: unique in the fleet, such as the name of the pod.
+    /// `node.id`, unique in the fleet, such as the pod name.
     pub node_id: String,
-    /// `node.cluster`: name of the fleet.
+    /// `node.cluster`, the name of the fleet.
     pub cluster: String,
-    /// Where the control plane is.
+    /// Address of the control plane.
     pub xds: Target,
-    /// Where Envoy's admin interface listens; it has no authentication, so on loopback.
+    /// Address of Envoy's admin interface. It has no authentication, so use loopback.
     pub admin: SocketAddr,
-    /// Where `/ready` and `/stats/prometheus` are served, once there is a configuration; none: nowhere.
+    /// Address of `/ready` and `/stats/prometheus`, which are served once Envoy has a configuration; `None`: not served.
     pub ready: Option<SocketAddr>,
-    /// Variant of the protocol.
+    /// Variant of the xDS protocol.
     pub protocol: Protocol,
-    /// Certificates for mutual TLS with the control plane.
+    /// Certificates for mutual TLS with the control plane; `None`: cleartext.
     pub tls: Option<TlsFiles>,
-    /// Bytes of heap that Envoy should stay below, if there is a limit.
+    /// Heap limit in bytes; `None`: no limit.
     pub max_heap_bytes: Option<u64>,
 }
 
-/// Where the control plane is.
+/// Address of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Host name or address.
+    /// Host name or IP address.
     pub host: String,
     /// TCP port.
     pub port: u16,
 }
 
-/// Why a text is no target.
+/// Error of parsing a [`Target`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no HOST:PORT")]
+#[error("invalid address {0:?}: use HOST:PORT")]
 pub struct InvalidTarget(String);
 
 impl std::str::FromStr for Target {
@@ -65,14 +65,14 @@ impl std::str::FromStr for Target {
     }
 }
 
-/// Paths of PEM files, where Envoy runs. They are followed when they change.
+/// Paths of PEM files on Envoy's machine. Envoy reloads them when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Certificates that the control plane's is verified against.
+    /// CA certificates that the control plane's certificate is verified with.
     pub ca: PathBuf,
-    /// Envoy's own certificate chain.
+    /// Envoy's certificate chain.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// Envoy's private key.
     pub key: PathBuf,
 }
 
@@ -80,7 +80,7 @@ const XDS_CLUSTER: &str = "xds_cluster";
 const ADMIN_CLUSTER: &str = "admin";
 
 impl Bootstrap {
-    /// As JSON, which is YAML too.
+    /// The bootstrap as JSON, which is also YAML.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let source =
@@ -168,7 +168,7 @@ impl Bootstrap {
         cluster
     }
 
-    /// Connections are always limited: without a limit file descriptors would be, by an abort.
+    /// Always limits connections: without a limit, Envoy aborts when it runs out of file descriptors.
     fn overload_manager(&self) -> Value {
         let mut monitors = vec![json!({
             "name": "envoy.resource_monitors.global_downstream_max_connections",
@@ -214,7 +214,7 @@ fn static_cluster(name: &str, socket: SocketAddr) -> Value {
     })
 }
 
-/// Workers start when the first configuration is there, so that this answers only then.
+/// The listener of `/ready`. Envoy's workers start once it has a configuration, so it does not respond earlier.
 fn ready_listener(socket: SocketAddr) -> Value {
     json!({
         "name": "ready",
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_are_a_host_and_a_port() {
+    fn target_is_a_host_and_a_port() {
         let target = |text: &str| text.parse::<Target>();
         assert_eq!(target("nuncio:8003").unwrap().host, "nuncio");
         assert_eq!(target("[::1]:8003").unwrap().host, "::1");

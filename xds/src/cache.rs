@@ -1,5 +1,5 @@
-//! The newest snapshot: one writer, many readers. Readers are told that there is a new one and fetch it when they
-//! can; whoever is slow skips what is in between.
+//! The current snapshot: one writer, many readers. Readers are notified of a new snapshot and fetch it when they can; slow
+//! readers skip intermediate ones.
 
 use std::sync::Arc;
 
@@ -7,29 +7,29 @@ use tokio::sync::watch;
 
 use crate::{Resource, ResourceType, snapshot::Snapshot};
 
-/// What differs from the snapshot before.
+/// Changes to the current snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Update {
-    /// Resources that are new or may differ.
+    /// Resources that are new or may have changed.
     pub upserts: Vec<Resource>,
-    /// Resources that are gone.
+    /// Resources to remove.
     pub removals: Vec<(ResourceType, Arc<str>)>,
 }
 
-/// The one who makes snapshots.
+/// The writer of a cache.
 #[derive(Debug)]
 pub struct Writer {
     sender: watch::Sender<Option<Arc<Snapshot>>>,
 }
 
-/// Those who read them. Cheap to clone.
+/// The readers of a cache. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SnapshotCache {
     receiver: watch::Receiver<Option<Arc<Snapshot>>>,
 }
 
-/// A cache without a snapshot. Until the first [`Writer::apply`] nobody is answered: half a view would delete what
-/// an Envoy still has from before.
+/// A cache without a snapshot. The server sends no responses until the first [`Writer::apply`]: an incomplete snapshot
+/// would delete resources that Envoys still have.
 #[must_use]
 pub fn channel() -> (Writer, SnapshotCache) {
     let (sender, receiver) = watch::channel(None);
@@ -37,9 +37,12 @@ pub fn channel() -> (Writer, SnapshotCache) {
 }
 
 impl Writer {
-    /// Publishes what differs, as one snapshot, and returns the number of the snapshot that has it. What is the same
-    /// as before is left out; if that is everything, there is no new snapshot.
-    #[expect(clippy::needless_pass_by_value, reason = "the writer is done with it")]
+    /// Publishes changes as one snapshot, and returns the number of the snapshot that contains them. Unchanged resources are
+    /// left out; if nothing changed, there is no new snapshot.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers do not use the update again"
+    )]
     pub fn apply(&mut self, update: Update) -> u64 {
         let current = self.sender.borrow().clone();
         let ready = current.is_some();
@@ -61,13 +64,13 @@ impl Writer {
 }
 
 impl SnapshotCache {
-    /// The newest snapshot, if there is any yet.
+    /// The current snapshot; `None` before the first one.
     #[must_use]
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.receiver.borrow().clone()
     }
 
-    /// Told of every new snapshot, the present one included.
+    /// Receives every new snapshot, and the current one.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
         let mut receiver = self.receiver.clone();

@@ -1,5 +1,5 @@
-//! From an encoded resource to JSON as people know it from Envoy's config dump: names as the protos spell them, nested
-//! messages readable, and nothing of what the protos mark as sensitive.
+//! Conversion of encoded resources to JSON like Envoy's config dump: with the field names of the protos and with embedded
+//! messages decoded. Fields that the protos mark as sensitive are redacted.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -12,15 +12,15 @@ mod redact;
 
 static TYPES: LazyLock<Result<Types, Error>> = LazyLock::new(Types::load);
 
-/// Why a resource cannot be shown.
+/// A resource that cannot be converted.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("message cannot be shown as JSON: {0}")]
+#[error("failed to convert message to JSON: {0}")]
 pub struct Error(String);
 
-/// The resource as JSON, with `[redacted]` for keys, passwords and the like.
+/// The resource as JSON, with `[redacted]` instead of keys, passwords and other sensitive values.
 ///
 /// # Errors
-/// Bytes that are no message of its type, or an embedded message whose type is not known here.
+/// The resource is not a message of its type, or has an embedded message of an unknown type.
 pub fn to_json(resource: &Resource) -> Result<Value, Error> {
     let types = TYPES.as_ref().map_err(Clone::clone)?;
     let mut message = types.decode(resource.kind.type_url(), &resource.body)?;
@@ -33,9 +33,10 @@ pub fn to_json(resource: &Resource) -> Result<Value, Error> {
         .map_err(|source| Error(source.to_string()))
 }
 
-/// What is known of the messages that can be shown.
+/// Descriptors of messages.
 struct Types {
     pool: DescriptorPool,
+    /// Full names of sensitive fields.
     sensitive: BTreeSet<String>,
 }
 
@@ -48,13 +49,13 @@ impl Types {
         Ok(Self { pool, sensitive })
     }
 
-    /// The message that an `Any` of this type and value holds.
+    /// Decodes the value of an `Any`.
     fn decode(&self, type_url: &str, value: &[u8]) -> Result<DynamicMessage, Error> {
         let name = type_url.rsplit('/').next().unwrap_or(type_url);
         let descriptor = self
             .pool
             .get_message_by_name(name)
-            .ok_or_else(|| Error(format!("{name} is not known")))?;
+            .ok_or_else(|| Error(format!("unknown message type {name}")))?;
         DynamicMessage::decode(descriptor, value)
             .map_err(|source| Error(format!("{name}: {source}")))
     }
@@ -234,7 +235,9 @@ mod tests {
         let resource = Resource::new(ResourceType::Cluster, "a", vec![0xff, 0xff].into());
         let error = to_json(&resource).unwrap_err().to_string();
         assert!(
-            error.starts_with("message cannot be shown as JSON: envoy.config.cluster.v3.Cluster: "),
+            error.starts_with(
+                "failed to convert message to JSON: envoy.config.cluster.v3.Cluster: "
+            ),
             "{error}"
         );
     }
@@ -257,11 +260,11 @@ mod tests {
         let resource = Resource::new(ResourceType::Listener, "a", listener.encode_to_vec().into());
         assert_eq!(
             to_json(&resource).unwrap_err().to_string(),
-            "message cannot be shown as JSON: no.such.Message is not known"
+            "failed to convert message to JSON: unknown message type no.such.Message"
         );
     }
 
-    /// The message as JSON; nothing that a test calls confidential may be left in it.
+    /// The message as JSON, which must not contain any text that a test calls confidential.
     fn shown(kind: ResourceType, message: &impl Message) -> Value {
         let resource = Resource::new(kind, "a", message.encode_to_vec().into());
         let json = to_json(&resource).unwrap();

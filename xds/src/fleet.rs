@@ -1,4 +1,4 @@
-//! Who is connected, how far each Envoy is, and what it refuses. Streams write, status and diagnostics read.
+//! Connected Envoys: what each has acknowledged and rejected. Written by streams, read by status and diagnostics.
 
 use std::{
     collections::BTreeMap,
@@ -9,12 +9,12 @@ use tokio::sync::watch;
 
 use crate::{ResourceType, Version};
 
-/// Variant of the xDS protocol that a stream speaks.
+/// Variant of the xDS protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// State of the world: every response has all resources of its type.
+    /// State of the world (SotW): a response has all resources of its type.
     Sotw,
-    /// Incremental: a response has what changed.
+    /// Incremental (delta): a response has changes only.
     Delta,
 }
 
@@ -25,16 +25,16 @@ pub struct Envoy {
     pub node: String,
     /// `node.cluster`
     pub cluster: String,
-    /// How it is talked to.
+    /// Protocol variant of its stream.
     pub protocol: Protocol,
-    /// The highest snapshot of which it has acknowledged everything that it subscribes to; 0 at first. What it refused
-    /// counts as settled, and is listed among the rejections.
+    /// The newest snapshot of which it has acknowledged or rejected everything that it subscribes to; 0 before the first.
+    /// See [`FleetState::rejections`] for what it rejected.
     pub acked: u64,
-    /// Digest of that snapshot; unknown when there was a newer one before all of this was acknowledged.
+    /// Digest of that snapshot; `None` if there was a newer one before it was acknowledged.
     pub digest: Option<u128>,
 }
 
-/// A resource that an Envoy refuses.
+/// A resource that an Envoy has rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// `node.id` of the Envoy.
@@ -43,22 +43,22 @@ pub struct Rejection {
     pub kind: ResourceType,
     /// Name of the resource.
     pub name: Arc<str>,
-    /// The version that is refused.
+    /// The rejected version.
     pub version: Version,
-    /// The Envoy's own words.
+    /// Envoy's error message.
     pub message: Arc<str>,
 }
 
-/// Everybody who is connected at one moment.
+/// The fleet at one point in time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetState {
-    /// By node id; each once, by its newest stream.
+    /// Connected Envoys, sorted by node id, each with its newest stream only.
     pub envoys: Vec<Envoy>,
-    /// What is refused by any of them.
+    /// Resources that they have rejected.
     pub rejections: Vec<Rejection>,
 }
 
-/// The fleet. Cheap to clone: clones are the same fleet.
+/// The fleet. Cheap to clone: clones share their state.
 #[derive(Clone, Debug)]
 pub struct Fleet {
     inner: Arc<Inner>,
@@ -89,7 +89,7 @@ impl Default for Fleet {
 }
 
 impl Fleet {
-    /// A fleet of nobody.
+    /// An empty fleet.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -100,7 +100,7 @@ impl Fleet {
         }
     }
 
-    /// Who is connected now.
+    /// The current state.
     #[must_use]
     pub fn state(&self) -> FleetState {
         let streams = self.lock();
@@ -118,13 +118,13 @@ impl Fleet {
         }
     }
 
-    /// Told of every change, with a number that grows.
+    /// Receives a growing number on every change.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
     }
 
-    /// Adds a stream; it leaves when the membership is dropped.
+    /// Adds a stream, which is removed when the membership is dropped.
     pub(crate) fn join(&self, envoy: Envoy) -> Membership {
         let mut streams = self.lock();
         let id = streams.next;
@@ -135,7 +135,7 @@ impl Fleet {
         };
         streams.members.insert(id, member);
         drop(streams);
-        self.changed();
+        self.notify();
         Membership {
             fleet: self.clone(),
             id,
@@ -143,19 +143,19 @@ impl Fleet {
     }
 
     fn lock(&self) -> MutexGuard<'_, Streams> {
-        // nobody panics while holding it, and if so the numbers are still numbers
+        // no code panics while holding the lock, and the state would still be usable
         self.inner
             .streams
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn changed(&self) {
+    fn notify(&self) {
         self.inner.changes.send_modify(|changes| *changes += 1);
     }
 }
 
-/// A stream's place in the fleet.
+/// Membership of a stream in the fleet.
 #[derive(Debug)]
 pub(crate) struct Membership {
     fleet: Fleet,
@@ -163,7 +163,7 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// Says how far the Envoy is and what it refuses; false when both are as before.
+    /// Records what the Envoy has acknowledged and rejected; returns whether that has changed.
     pub(crate) fn update(
         &self,
         acked: u64,
@@ -183,7 +183,7 @@ impl Membership {
         }
         member.rejections = rejections;
         drop(streams);
-        self.fleet.changed();
+        self.fleet.notify();
         true
     }
 }
@@ -191,7 +191,7 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         self.fleet.lock().members.remove(&self.id);
-        self.fleet.changed();
+        self.fleet.notify();
     }
 }
 
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envoy_that_reconnects_counts_once_by_its_newest_stream() {
+    fn reconnected_envoy_counts_once() {
         let fleet = Fleet::new();
         let old = fleet.join(envoy("a"));
         old.update(7, None, Vec::new());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejection_of_something_newer_leaves_the_digest_of_what_is_acknowledged() {
+    fn rejection_keeps_the_digest_of_the_acknowledged_snapshot() {
         let fleet = Fleet::new();
         let member = fleet.join(envoy("a"));
         member.update(1, Some(77), Vec::new());
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_is_told() {
+    fn only_changes_are_notified() {
         let fleet = Fleet::new();
         let member = fleet.join(envoy("a"));
         let mut changes = fleet.subscribe();

@@ -1,5 +1,5 @@
-//! What Envoy is told: the gateway model ([`ir`]), its rendering to Envoy's messages ([`render`]), the versioned
-//! snapshot ([`cache`]) and the ADS server that streams it ([`ads`]). Knows nothing of Kubernetes.
+//! The Envoy side: the gateway model ([`ir`]), its rendering to xDS resources ([`render`]), their versioned snapshots
+//! ([`cache`]) and the ADS server that streams them ([`ads`]). Does not depend on Kubernetes.
 //!
 //! The modules are listed in the order of the pipeline.
 

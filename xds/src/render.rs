@@ -1,8 +1,8 @@
-//! From the gateway model to Envoy's messages: [`render`] turns one unit into one resource. Pure, so that the same
-//! function serves a change of one unit and a build from scratch.
+//! Rendering of the gateway model to Envoy's messages: [`render`] is a pure function of one unit, used for incremental
+//! updates and for builds from scratch.
 //!
-//! Bytes are deterministic: maps with more than one entry are written by hand ([`wire`]), and the tests render
-//! everything twice. Fields that Envoy 1.40 deprecates are not used.
+//! Bytes are deterministic: maps with more than one entry are encoded by hand ([`wire`]), and tests render everything
+//! twice. Fields that Envoy 1.40 deprecates are not used.
 
 use prost::{Message, Name};
 
@@ -22,7 +22,7 @@ mod tcp_proxy;
 mod tls;
 mod wire;
 
-/// The resource of this unit; `None` if the gateway has no such thing (any more).
+/// The resource of a unit; `None` if the gateway does not have it (any more).
 #[must_use]
 pub fn render(unit: &Unit, ir: &Ir) -> Option<Resource> {
     let kind = unit.kind();
@@ -32,7 +32,7 @@ pub fn render(unit: &Unit, ir: &Ir) -> Option<Resource> {
             let cluster = ir.clusters.get(key)?;
             let resource = Resource::new(kind, name, encode(&cluster::cluster(cluster)));
             Some(match cluster::endpoints_name(cluster) {
-                Some(endpoints) => resource.with_needs(endpoints),
+                Some(endpoints) => resource.with_endpoints(endpoints),
                 None => resource,
             })
         }
@@ -60,7 +60,7 @@ pub fn render(unit: &Unit, ir: &Ir) -> Option<Resource> {
     }
 }
 
-/// Every resource of the gateway: what an Envoy gets that connects now.
+/// All resources of the gateway.
 pub fn render_all(ir: &Ir) -> impl Iterator<Item = Resource> {
     ir.units().filter_map(move |unit| render(&unit, ir))
 }
@@ -101,8 +101,8 @@ fn percentage(percentage: u32) -> pb::envoy::r#type::v3::FractionalPercent {
     }
 }
 
-/// "Ask the same ADS stream", with a bound on the wait for what never comes: without one a missing table or
-/// secret would hold a whole listener back for ever.
+/// The ADS stream as the source of a resource, with a fetch timeout: without one, a missing route table or secret would
+/// keep the whole listener warming forever.
 fn ads() -> pb::envoy::config::core::v3::ConfigSource {
     use pb::envoy::config::core::v3::{
         AggregatedConfigSource, ApiVersion, ConfigSource, config_source::ConfigSourceSpecifier,

@@ -1,9 +1,8 @@
-//! One versioned xDS resource: the unit of what ADS streams. A name, the encoded message, and a version that is
-//! a hash of these bytes, so that equal content has an equal version on every replica and is never sent twice.
+//! A versioned xDS resource: a name, an encoded message, and a version, which is a hash of the message. So equal content has
+//! the same version on every replica, and is not sent again.
 //!
-//! Envoy's messages contain maps, and prost encodes a map in random order. Whoever encodes a message that goes
-//! into a [`Resource`] must therefore make sure that each of its maps has one entry at most, or write the map in
-//! sorted order by hand; `render`'s tests encode everything twice and compare.
+//! prost encodes maps in random order. A message in a [`Resource`] must therefore have at most one entry in each map, or
+//! have its maps encoded by hand in sorted order; the tests of `render` encode everything twice and compare.
 
 use std::{fmt, sync::Arc};
 
@@ -24,20 +23,20 @@ impl fmt::Display for Version {
 /// A named, versioned, encoded resource. Cheap to clone: name and body are shared.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Resource {
-    /// What it is.
+    /// Type.
     pub kind: ResourceType,
-    /// Its xDS resource name, unique within its type.
+    /// Resource name, unique within its type.
     pub name: Arc<str>,
     /// Hash of `body`.
     pub version: Version,
     /// The encoded message, without the `Any` around it.
     pub body: Bytes,
-    /// For a cluster that asks EDS: the name of the endpoints that have to follow it on the same stream.
-    pub needs: Option<Arc<str>>,
+    /// For an EDS cluster: name of the endpoints that must be sent after it on the same stream.
+    pub endpoints: Option<Arc<str>>,
 }
 
 impl Resource {
-    /// A resource with the version that belongs to `body`.
+    /// A resource with this encoded message.
     #[must_use]
     pub fn new(kind: ResourceType, name: impl Into<Arc<str>>, body: Bytes) -> Self {
         let version = Version(xxh3_128(&body));
@@ -46,21 +45,21 @@ impl Resource {
             name: name.into(),
             version,
             body,
-            needs: None,
+            endpoints: None,
         }
     }
 
-    /// The same resource, to be followed by these endpoints.
+    /// The same resource with [`Resource::endpoints`].
     #[must_use]
-    pub fn with_needs(self, endpoints: Arc<str>) -> Self {
+    pub fn with_endpoints(self, endpoints: Arc<str>) -> Self {
         Self {
-            needs: Some(endpoints),
+            endpoints: Some(endpoints),
             ..self
         }
     }
 }
 
-/// The body may hold a private key: only its length is shown.
+/// Prints the size of the body only, since it can contain a private key.
 impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resource")

@@ -1,7 +1,7 @@
-//! A snapshot: every resource as of one moment, encoded, with a log of what changed and when.
+//! Snapshots: all encoded resources at one point in time, with a log of changes.
 //!
-//! A snapshot shares all that is the same with the one before it, so making one costs what has changed, and a stream
-//! that knows which snapshot it has seen last finds what to send in the log, without a copy of what the client holds.
+//! A snapshot shares unchanged resources with the previous one, so its cost is proportional to the changes. A stream that
+//! knows which snapshot it has processed last finds the changes since in the log, so it keeps no copy of the client's state.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 
 use crate::{Resource, ResourceType, Version};
 
-/// Changes that are remembered per type. A stream that is further behind is brought up by one comparison of all.
+/// Number of changes in the log of a type. A stream that is further behind must reconnect.
 const LOG_LENGTH: usize = 1 << 16;
 
-/// A resource as it goes on the wire, encoded once for all streams.
+/// An encoded resource, shared by all streams.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Resource name.
     pub name: Arc<str>,
     /// Hash of the content.
     pub version: Version,
-    /// Endpoints that have to follow it.
-    pub needs: Option<Arc<str>>,
-    /// A field `resources` of `DeltaDiscoveryResponse`: key, length, `Resource`.
+    /// See [`Resource::endpoints`].
+    pub endpoints: Option<Arc<str>>,
+    /// One field `resources` of a `DeltaDiscoveryResponse`: key, length, `Resource`.
     delta: Bytes,
-    /// A field `resources` of `DiscoveryResponse`: key, length, `Any`; a part of `delta`.
+    /// One field `resources` of a `DiscoveryResponse`: key, length, `Any`; a part of `delta`.
     sotw: Bytes,
 }
 
@@ -38,8 +38,8 @@ const ANY_TYPE_URL: u32 = 1;
 const ANY_VALUE: u32 = 2;
 
 impl Entry {
-    /// Encodes a resource. `Resource.resource` and `DiscoveryResponse.resources` have the same field number and type, so
-    /// that the end of one encoding is the other.
+    /// Encodes a resource. `Resource.resource` and `DiscoveryResponse.resources` have the same field number and type, so the
+    /// end of the delta encoding is the SotW encoding.
     fn new(resource: &Resource) -> Self {
         let version = resource.version.to_string();
         let type_url = resource.kind.type_url();
@@ -66,31 +66,31 @@ impl Entry {
         Self {
             name: resource.name.clone(),
             version: resource.version,
-            needs: resource.needs.clone(),
+            endpoints: resource.endpoints.clone(),
             delta,
             sotw,
         }
     }
 
-    /// For an incremental response.
+    /// The resource in a delta response.
     #[must_use]
     pub fn delta(&self) -> Bytes {
         self.delta.clone()
     }
 
-    /// For a state-of-the-world response.
+    /// The resource in a SotW response.
     #[must_use]
     pub fn sotw(&self) -> Bytes {
         self.sotw.clone()
     }
 
-    /// Size on the wire.
+    /// Encoded size in a delta response.
     #[must_use]
     pub fn len(&self) -> usize {
         self.delta.len()
     }
 
-    /// Never: an entry has a name at least.
+    /// Always false: an entry has a name at least.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.delta.is_empty()
@@ -101,38 +101,38 @@ impl Entry {
 #[derive(Clone, Debug, Default)]
 pub struct TypeView {
     entries: OrdMap<Arc<str>, Arc<Entry>>,
-    /// Which name changed in which snapshot, oldest first.
+    /// Changed names with the number of their snapshot, oldest first.
     log: Vector<(u64, Arc<str>)>,
-    /// The log knows of every change after this snapshot.
+    /// The log has all changes after this snapshot.
     log_start: u64,
     digest: u128,
 }
 
 impl TypeView {
-    /// The resource of this name.
+    /// The resource with this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Entry>> {
         self.entries.get(name)
     }
 
-    /// All resources, by name.
+    /// All resources, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.entries.values()
     }
 
-    /// How many there are.
+    /// Number of resources.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Whether there is no resource.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Names that changed after snapshot `seq`, possibly more than once; `None` when the log does not go back so far.
+    /// Names that changed after snapshot `seq`, possibly with duplicates; `None` if the log does not go back that far.
     #[must_use]
     pub fn changed_since(&self, seq: u64) -> Option<impl Iterator<Item = &Arc<str>>> {
         if seq < self.log_start {
@@ -147,7 +147,7 @@ impl TypeView {
         Some(self.log.iter().skip(first).map(|(_, name)| name))
     }
 
-    /// A hash of names and versions, the same for the same content.
+    /// Hash of names and versions, equal for equal content.
     #[must_use]
     pub const fn digest(&self) -> u128 {
         self.digest
@@ -164,7 +164,7 @@ impl TypeView {
         self.digest ^= digest(resource.kind, &resource.name, resource.version);
         self.entries
             .insert(resource.name.clone(), Arc::new(Entry::new(resource)));
-        self.note(seq, resource.name.clone());
+        self.log_change(seq, resource.name.clone());
         true
     }
 
@@ -173,11 +173,11 @@ impl TypeView {
             return false;
         };
         self.digest ^= digest(kind, &old.name, old.version);
-        self.note(seq, name.clone());
+        self.log_change(seq, name.clone());
         true
     }
 
-    fn note(&mut self, seq: u64, name: Arc<str>) {
+    fn log_change(&mut self, seq: u64, name: Arc<str>) {
         self.log.push_back((seq, name));
         while self.log.len() > LOG_LENGTH {
             if let Some((dropped, _)) = self.log.pop_front() {
@@ -192,10 +192,10 @@ fn digest(kind: ResourceType, name: &str, version: Version) -> u128 {
     xxhash_rust::xxh3::xxh3_128_with_seed(&version.0.to_le_bytes(), seed)
 }
 
-/// Every resource as of one moment.
+/// All resources at one point in time.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Number of this snapshot; each has a higher one than those before.
+    /// Number of this snapshot, higher than that of all previous ones.
     pub seq: u64,
     types: [TypeView; ResourceType::ALL.len()],
 }
@@ -207,7 +207,7 @@ impl Snapshot {
         &self.types[kind.index()]
     }
 
-    /// A hash of all names and versions, the same for the same content on every replica.
+    /// Hash of all names and versions, equal for equal content on every replica.
     #[must_use]
     pub fn digest(&self) -> u128 {
         self.types
@@ -215,7 +215,7 @@ impl Snapshot {
             .fold(0, |digest, view| digest ^ view.digest)
     }
 
-    /// The next snapshot; `None` if nothing differs.
+    /// The next snapshot; `None` if nothing changed.
     #[must_use]
     pub fn next(
         &self,
@@ -224,14 +224,14 @@ impl Snapshot {
     ) -> Option<Self> {
         let mut next = self.clone();
         next.seq += 1;
-        let mut differs = false;
+        let mut changed = false;
         for resource in upserts {
-            differs |= next.types[resource.kind.index()].insert(next.seq, resource);
+            changed |= next.types[resource.kind.index()].insert(next.seq, resource);
         }
         for (kind, name) in removals {
-            differs |= next.types[kind.index()].remove(next.seq, *kind, name);
+            changed |= next.types[kind.index()].remove(next.seq, *kind, name);
         }
-        differs.then_some(next)
+        changed.then_some(next)
     }
 }
 
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_a_field_of_both_responses() {
+    fn entry_is_a_field_of_both_responses() {
         let entry = Entry::new(&resource("a", b"body"));
         let delta = DeltaDiscoveryResponse::decode(entry.delta()).unwrap();
         let sotw = DiscoveryResponse::decode(entry.sotw()).unwrap();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_says_what_changed_since() {
+    fn log_has_the_changes_since_a_snapshot() {
         let first = Snapshot::default()
             .next(&[resource("a", b"1"), resource("b", b"1")], &[])
             .unwrap();
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_content_has_an_equal_digest_however_it_came() {
+    fn digest_depends_on_content_only() {
         let one = Snapshot::default()
             .next(&[resource("a", b"1"), resource("b", b"2")], &[])
             .unwrap();
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_too_short_says_so() {
+    fn changes_before_the_log_are_unknown() {
         let many: Vec<Resource> = (0..=LOG_LENGTH)
             .map(|n| resource(&n.to_string(), b"1"))
             .collect();

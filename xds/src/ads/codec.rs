@@ -1,4 +1,4 @@
-//! Responses are already encoded: they are copied to the transport. Requests are decoded by prost.
+//! The gRPC codec: copies encoded responses to the transport, and decodes requests with prost.
 
 use std::marker::PhantomData;
 

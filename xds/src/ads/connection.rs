@@ -1,5 +1,5 @@
-//! One stream without its I/O: requests go in, responses come out when asked for. What is sent is taken from the newest
-//! snapshot at that moment, so nothing queues up for a slow client.
+//! The state machine of a stream, without I/O: takes requests, and returns the next response on demand. Responses are made
+//! from the current snapshot, so nothing queues up for a slow client.
 
 use std::{
     sync::Arc,
@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::subscription::{Content, Interest, Subscription, TooFarBehind, version};
+use super::subscription::{Content, SubscribeRequest, Subscription, TooFarBehind, version};
 use crate::{
     ResourceType,
     fleet::{Protocol, Rejection},
@@ -19,7 +19,7 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// An encoded response: the parts make up the message.
+/// An encoded response: `parts` concatenated.
 #[derive(Clone, Debug)]
 pub(super) struct Response {
     pub(super) kind: ResourceType,
@@ -34,21 +34,21 @@ impl Response {
     }
 }
 
-/// What a request was.
+/// Kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestKind {
-    /// The client says what it wants.
-    Interest,
+    /// The client subscribes or unsubscribes.
+    Subscribe,
     /// The client accepts a response.
     Ack {
-        /// When that response was made.
+        /// When the response was sent.
         sent: Instant,
     },
-    /// The client refuses a response.
+    /// The client rejects a response.
     Nack,
-    /// An answer to a response that has been overtaken, or that we never sent.
+    /// An ACK or NACK with an outdated or unknown nonce.
     Stale,
-    /// For a type that we do not serve.
+    /// The type is not served.
     Unknown,
 }
 
@@ -56,23 +56,23 @@ pub(super) enum RequestKind {
 #[derive(Debug)]
 pub(super) struct Connection {
     protocol: Protocol,
-    grace: Duration,
+    removal_grace: Duration,
     nonce: u64,
     subscriptions: [Subscription; ResourceType::ALL.len()],
 }
 
 impl Connection {
-    /// A stream on which nothing has happened. `grace`: how long a cluster stays after its last route has gone.
-    pub(super) fn new(protocol: Protocol, grace: Duration) -> Self {
+    /// The state of a new stream. See [`super::Settings::removal_grace`].
+    pub(super) fn new(protocol: Protocol, removal_grace: Duration) -> Self {
         Self {
             protocol,
-            grace,
+            removal_grace,
             nonce: 0,
             subscriptions: ResourceType::ALL.map(|kind| Subscription::new(kind, protocol)),
         }
     }
 
-    /// An incremental request. Subscriptions are honoured whatever the nonce says, which only pairs the answer.
+    /// Handles a delta request. Subscriptions apply whatever the nonce: that only matches an ACK or NACK with its response.
     pub(super) fn on_delta(
         &mut self,
         request: DeltaDiscoveryRequest,
@@ -81,29 +81,29 @@ impl Connection {
             return (None, RequestKind::Unknown);
         };
         let subscription = &mut self.subscriptions[kind.index()];
-        let mut what = RequestKind::Interest;
+        let mut request_kind = RequestKind::Subscribe;
         if !request.response_nonce.is_empty() {
             let error = request
                 .error_detail
                 .as_ref()
                 .map(|status| status.message.as_str());
-            what = answer(subscription, &request.response_nonce, error);
+            request_kind = acknowledge(subscription, &request.response_nonce, error);
         }
         let names = request.resource_names_subscribe;
-        let dropped = request.resource_names_unsubscribe;
-        if !subscription.is_started() || !names.is_empty() || !dropped.is_empty() {
-            subscription.interest(Interest {
+        let unsubscribe = request.resource_names_unsubscribe;
+        if !subscription.is_started() || !names.is_empty() || !unsubscribe.is_empty() {
+            subscription.subscribe(SubscribeRequest {
                 names,
-                dropped,
-                held: request.initial_resource_versions.into_iter().collect(),
+                unsubscribe,
+                initial_versions: request.initial_resource_versions.into_iter().collect(),
                 version: String::new(),
             });
         }
-        (Some(kind), what)
+        (Some(kind), request_kind)
     }
 
-    /// A state-of-the-world request. If it does not answer the last response, the names in it are outdated; the client
-    /// sends another when it has handled that response.
+    /// Handles a SotW request. Without the nonce of the last response its names are outdated; the client sends another
+    /// request once it has processed that response.
     pub(super) fn on_sotw(
         &mut self,
         request: DiscoveryRequest,
@@ -112,8 +112,8 @@ impl Connection {
             return (None, RequestKind::Unknown);
         };
         let subscription = &mut self.subscriptions[kind.index()];
-        let mut what = RequestKind::Interest;
-        // a first request may carry the nonce of a stream that is dead
+        let mut request_kind = RequestKind::Subscribe;
+        // the first request can have a nonce of an earlier stream
         if subscription.is_started() && !request.response_nonce.is_empty() {
             let outdated = subscription
                 .last_nonce()
@@ -122,46 +122,50 @@ impl Connection {
                 .error_detail
                 .as_ref()
                 .map(|status| status.message.as_str());
-            what = answer(subscription, &request.response_nonce, error);
+            request_kind = acknowledge(subscription, &request.response_nonce, error);
             if outdated {
-                return (Some(kind), what);
+                return (Some(kind), request_kind);
             }
         }
-        subscription.interest(Interest {
+        subscription.subscribe(SubscribeRequest {
             names: request.resource_names,
             version: request.version_info,
-            ..Interest::default()
+            ..SubscribeRequest::default()
         });
-        (Some(kind), what)
+        (Some(kind), request_kind)
     }
 
     /// The next response, if one is due.
     ///
-    /// Types come in the order of [`ResourceType::ALL`], so that nothing is referred to before it is there; removals of
-    /// clusters and endpoints wait until the routes and listeners that used them are acknowledged.
+    /// Types are sent in the order of [`ResourceType::ALL`], so that Envoy has a resource before others refer to it. Removals
+    /// of clusters and endpoints wait until routes and listeners that do not use them any more are acknowledged.
     pub(super) fn poll(
         &mut self,
         snapshot: &Arc<Snapshot>,
         now: Instant,
     ) -> Result<Option<Response>, TooFarBehind> {
         for subscription in &mut self.subscriptions {
-            subscription.look(snapshot)?;
+            subscription.collect_changes(snapshot)?;
         }
         loop {
-            let routed = self.routed();
+            let routes_acked = self.routes_acked();
             for kind in [ResourceType::Cluster, ResourceType::Endpoints] {
-                self.subscriptions[kind.index()].release_removals(routed, self.grace, now);
+                self.subscriptions[kind.index()].release_removals(
+                    routes_acked,
+                    self.removal_grace,
+                    now,
+                );
             }
             let response = self.respond(snapshot, now);
-            // what turned out to need no response may have settled routes, and with them removals
-            if response.is_some() || self.routed() == routed {
+            // routes can be acknowledged without a response, if none was due, which releases removals
+            if response.is_some() || self.routes_acked() == routes_acked {
                 return Ok(response);
             }
         }
     }
 
-    /// Up to which snapshot routes and listeners are settled.
-    fn routed(&self) -> u64 {
+    /// The newest snapshot whose routes and listeners are acknowledged.
+    fn routes_acked(&self) -> u64 {
         [ResourceType::Listener, ResourceType::RouteTable]
             .map(|kind| &self.subscriptions[kind.index()])
             .into_iter()
@@ -173,8 +177,9 @@ impl Connection {
 
     fn respond(&mut self, snapshot: &Arc<Snapshot>, now: Instant) -> Option<Response> {
         for kind in ResourceType::ALL {
-            let clusters_wait = self.subscriptions[ResourceType::Cluster.index()].is_waiting();
-            if clusters_wait && matches!(kind, ResourceType::Listener | ResourceType::RouteTable) {
+            let clusters_pending = self.subscriptions[ResourceType::Cluster.index()].has_pending();
+            if clusters_pending && matches!(kind, ResourceType::Listener | ResourceType::RouteTable)
+            {
                 break;
             }
             let nonce = self.nonce + 1;
@@ -185,9 +190,12 @@ impl Connection {
             };
             self.nonce = nonce;
             if kind == ResourceType::Cluster {
-                // a cluster that asks EDS stays cold until its endpoints come, even if they are as before
-                let needs = content.fresh.iter().filter_map(|entry| entry.needs.clone());
-                self.subscriptions[ResourceType::Endpoints.index()].follow(needs);
+                // an EDS cluster that is added or changed warms until its endpoints are sent again
+                let endpoints = content
+                    .fresh
+                    .iter()
+                    .filter_map(|entry| entry.endpoints.clone());
+                self.subscriptions[ResourceType::Endpoints.index()].resend(endpoints);
             }
             let version = version(view, content.differing);
             return Some(self.encode(kind, nonce, version, &content));
@@ -195,12 +203,12 @@ impl Connection {
         None
     }
 
-    /// The variant that the stream speaks.
+    /// Protocol variant of the stream.
     pub(super) const fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    /// When to poll again although nothing has come.
+    /// When to poll again without a new request or snapshot.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         self.subscriptions
             .iter()
@@ -208,7 +216,7 @@ impl Connection {
             .min()
     }
 
-    /// Up to which snapshot everything that the client asked for is settled.
+    /// The newest snapshot of which the client has acknowledged or rejected everything that it subscribes to.
     pub(super) fn acked(&self) -> u64 {
         let started = self
             .subscriptions
@@ -217,18 +225,18 @@ impl Connection {
         started.map(Subscription::acked).min().unwrap_or(0)
     }
 
-    /// What the client refuses.
+    /// Resources whose current version the client has rejected.
     pub(super) fn rejections(&self, snapshot: &Snapshot, node: &str) -> Vec<Rejection> {
         ResourceType::ALL
             .into_iter()
             .flat_map(|kind| {
-                let refused = self.subscriptions[kind.index()].refused(snapshot.of(kind));
-                refused.map(move |(name, refused)| Rejection {
+                let rejected = self.subscriptions[kind.index()].rejected(snapshot.of(kind));
+                rejected.map(move |(name, rejected)| Rejection {
                     node: node.to_owned(),
                     kind,
                     name: name.clone(),
-                    version: refused.version,
-                    message: refused.message.clone(),
+                    version: rejected.version,
+                    message: rejected.message.clone(),
                 })
             })
             .collect()
@@ -259,7 +267,7 @@ impl Connection {
             }
             .encode_to_vec(),
         };
-        // fields may come in any order, so that shared bytes can follow what is this stream's own
+        // protobuf fields can be in any order, so shared bytes can follow those of this stream
         let body = content.entries.iter().map(|entry| match self.protocol {
             Protocol::Delta => entry.delta(),
             Protocol::Sotw => entry.sotw(),
@@ -272,8 +280,8 @@ impl Connection {
     }
 }
 
-/// Pairs an answer with its response. Only an error means a refusal, whatever versions say.
-fn answer(subscription: &mut Subscription, nonce: &str, error: Option<&str>) -> RequestKind {
+/// Handles an ACK or NACK. Only an error means NACK, whatever the versions.
+fn acknowledge(subscription: &mut Subscription, nonce: &str, error: Option<&str>) -> RequestKind {
     let Ok(nonce) = nonce.parse() else {
         return RequestKind::Stale;
     };

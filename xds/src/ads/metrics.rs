@@ -1,4 +1,4 @@
-//! Counters of the ADS server. Labels are types and kinds, never names of resources or nodes.
+//! Metrics of the ADS server. Labels are types and kinds, never names of resources or nodes.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -14,7 +14,7 @@ use prometheus_client::{
 use super::connection::RequestKind;
 use crate::{ResourceType, fleet::Protocol};
 
-/// Counters of the ADS server. Cheap to clone.
+/// Metrics of the ADS server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     streams: Family<ProtocolLabel, Gauge>,
@@ -45,7 +45,7 @@ struct RequestLabels {
 }
 
 impl Metrics {
-    /// Registers everything in `registry`.
+    /// Metrics that are registered in `registry`.
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
@@ -59,45 +59,41 @@ impl Metrics {
             ack_time: Family::new_with_constructor(times),
             convergence: times(),
         };
-        registry.register(
-            "xds_streams",
-            "Streams that are open",
-            metrics.streams.clone(),
-        );
+        registry.register("xds_streams", "Open streams", metrics.streams.clone());
         registry.register(
             "xds_requests",
-            "Requests of clients",
+            "Requests received",
             metrics.requests.clone(),
         );
         registry.register("xds_pushes", "Responses sent", metrics.pushes.clone());
         registry.register(
             "xds_push_bytes",
-            "Size of the responses sent, in bytes",
+            "Size of responses sent, in bytes",
             metrics.push_bytes.clone(),
         );
         registry.register(
             "xds_response_resources",
-            "Resources and removals in the responses sent",
+            "Resources and removals in responses sent",
             metrics.resources.clone(),
         );
         registry.register(
             "xds_nacks",
-            "Responses that a client refused",
+            "Responses rejected by clients",
             metrics.nacks.clone(),
         );
         registry.register(
             "xds_rejected_resources",
-            "Resources whose newest version a connected client refuses, summed over clients",
+            "Resources whose current version is rejected, summed over connected clients",
             metrics.rejected.clone(),
         );
         registry.register(
             "xds_ack_seconds",
-            "Time from a response to its acknowledgement, in seconds",
+            "Time from sending a response to its acknowledgement, in seconds",
             metrics.ack_time.clone(),
         );
         registry.register(
             "xds_convergence_seconds",
-            "Time from a snapshot to its acknowledgement by an Envoy, in seconds",
+            "Time from a snapshot to its complete acknowledgement by an Envoy, in seconds",
             metrics.convergence.clone(),
         );
         metrics
@@ -116,11 +112,11 @@ impl Metrics {
         }
     }
 
-    pub(super) fn request(&self, kind: Option<ResourceType>, what: RequestKind) {
+    pub(super) fn request(&self, kind: Option<ResourceType>, request: RequestKind) {
         let labels = RequestLabels {
             r#type: kind.map_or("unknown", name),
-            kind: match what {
-                RequestKind::Interest => "interest",
+            kind: match request {
+                RequestKind::Subscribe => "interest",
                 RequestKind::Ack { .. } => "ack",
                 RequestKind::Nack => "nack",
                 RequestKind::Stale => "stale",
@@ -131,13 +127,13 @@ impl Metrics {
         let label = TypeLabel {
             r#type: labels.r#type,
         };
-        match what {
+        match request {
             RequestKind::Ack { sent } => {
                 let time = sent.elapsed().as_secs_f64();
                 self.ack_time.get_or_create(&label).observe(time);
             }
             RequestKind::Nack => drop(self.nacks.get_or_create(&label).inc()),
-            RequestKind::Interest | RequestKind::Stale | RequestKind::Unknown => {}
+            RequestKind::Subscribe | RequestKind::Stale | RequestKind::Unknown => {}
         }
     }
 
@@ -150,7 +146,7 @@ impl Metrics {
             .inc_by(resources as u64);
     }
 
-    /// A stream's count of refused resources changes from `before` to `after`.
+    /// The number of resources that a stream's client rejects changes from `before` to `after`.
     pub(super) fn rejected(&self, kind: ResourceType, before: usize, after: usize) {
         if before != after {
             let difference = after as i64 - before as i64;

@@ -1,5 +1,5 @@
-//! Moves messages between a stream's transport and its [`Connection`]. The transport pulls: only when it can take a
-//! message is one made, from the newest snapshot.
+//! Moves messages between the transport of a stream and its [`Connection`]. The transport pulls: a response is made, from
+//! the current snapshot, only when the transport is ready to send it.
 
 use std::{
     sync::Arc,
@@ -59,13 +59,13 @@ impl StreamingService<DiscoveryRequest> for Sotw {
 trait Discovery: Send + 'static {
     const PROTOCOL: Protocol;
 
-    /// Who sends it; known with the first request of a stream.
+    /// The node; only the first request of a stream has one.
     fn node(&mut self) -> Option<Node>;
 
-    /// What the client says, in short, if it refuses something.
-    fn refusal(&self) -> Option<(&str, &str)>;
+    /// Type URL and error message of a NACK.
+    fn rejection(&self) -> Option<(&str, &str)>;
 
-    /// Hands it to the state machine.
+    /// Passes the request to the state machine.
     fn apply(self, connection: &mut Connection) -> (Option<ResourceType>, RequestKind);
 }
 
@@ -76,7 +76,7 @@ impl Discovery for DeltaDiscoveryRequest {
         self.node.take()
     }
 
-    fn refusal(&self) -> Option<(&str, &str)> {
+    fn rejection(&self) -> Option<(&str, &str)> {
         self.error_detail
             .as_ref()
             .map(|status| (self.type_url.as_str(), status.message.as_str()))
@@ -94,7 +94,7 @@ impl Discovery for DiscoveryRequest {
         self.node.take()
     }
 
-    fn refusal(&self) -> Option<(&str, &str)> {
+    fn rejection(&self) -> Option<(&str, &str)> {
         self.error_detail
             .as_ref()
             .map(|status| (self.type_url.as_str(), status.message.as_str()))
@@ -118,7 +118,7 @@ fn responses<R: Discovery>(shared: Arc<Shared>, requests: Streaming<R>) -> Respo
     .boxed()
 }
 
-/// What made a stream wake up.
+/// Why a stream wakes up.
 enum Event<R> {
     Request(Option<Result<R, Status>>),
     Snapshot,
@@ -134,13 +134,14 @@ struct AdsStream<R> {
     connection: Connection,
     node: String,
     membership: Option<Membership>,
-    /// Number of refused resources by type, as the metrics have it.
+    /// Number of rejected resources by type, as in the metrics.
     rejected: [usize; ResourceType::ALL.len()],
-    ends: Option<Instant>,
-    /// When the state machine was asked last: what was due then has been done.
+    /// When to close the stream.
+    closes: Option<Instant>,
+    /// Time of the last poll of the state machine, which handled all deadlines until then.
     polled: Instant,
-    /// Newest snapshot that was looked at, and when.
-    looked: (u64, Instant),
+    /// Number of the newest snapshot that was polled, and the time of its first poll.
+    newest: (u64, Instant),
 }
 
 impl<R: Discovery> AdsStream<R> {
@@ -154,23 +155,23 @@ impl<R: Discovery> AdsStream<R> {
             node: String::new(),
             membership: None,
             rejected: [0; ResourceType::ALL.len()],
-            ends: shared
+            closes: shared
                 .settings
                 .max_stream_age
                 .map(|age| now + jittered(age, now)),
             polled: now,
-            looked: (0, now),
+            newest: (0, now),
             shared,
             requests,
         }
     }
 
-    /// The next response; `None` when the stream is over.
+    /// The next response; `None` at the end of the stream.
     async fn next(&mut self) -> Result<Option<Response>, Status> {
         loop {
-            // what has come already is taken in before anything is answered: clients subscribe in bursts
+            // handles all requests that have arrived before responding: Envoy subscribes in bursts
             while let Some(request) = self.requests.next().now_or_never() {
-                if !self.take(request)? {
+                if !self.handle(request)? {
                     return Ok(None);
                 }
             }
@@ -179,21 +180,21 @@ impl<R: Discovery> AdsStream<R> {
             }
             match self.wait().await {
                 Event::Request(request) => {
-                    if !self.take(request)? {
+                    if !self.handle(request)? {
                         return Ok(None);
                     }
                 }
                 Event::Snapshot | Event::Deadline => {}
-                Event::Close(why) => {
-                    debug!(node = %self.node, why, "xDS stream is ended");
+                Event::Close(reason) => {
+                    debug!(node = %self.node, reason, "xDS stream closed");
                     return Ok(None);
                 }
             }
         }
     }
 
-    /// Takes a request in; false when the client has ended the stream.
-    fn take(&mut self, request: Option<Result<R, Status>>) -> Result<bool, Status> {
+    /// Handles a request; false if the client has closed the stream.
+    fn handle(&mut self, request: Option<Result<R, Status>>) -> Result<bool, Status> {
         let Some(request) = request else {
             return Ok(false);
         };
@@ -203,16 +204,16 @@ impl<R: Discovery> AdsStream<R> {
         {
             self.join(node);
         }
-        if let Some((type_url, message)) = request.refusal() {
-            warn!(node = %self.node, type_url, message, "Envoy refuses a configuration");
+        if let Some((type_url, message)) = request.rejection() {
+            warn!(node = %self.node, type_url, message, "Envoy rejected configuration");
         }
-        let (kind, what) = request.apply(&mut self.connection);
-        self.shared.metrics.request(kind, what);
+        let (kind, request_kind) = request.apply(&mut self.connection);
+        self.shared.metrics.request(kind, request_kind);
         Ok(true)
     }
 
     fn join(&mut self, node: Node) {
-        info!(node = %node.id, cluster = %node.cluster, protocol = ?R::PROTOCOL, "Envoy is connected");
+        info!(node = %node.id, cluster = %node.cluster, protocol = ?R::PROTOCOL, "Envoy connected");
         self.node.clone_from(&node.id);
         self.membership = Some(self.shared.fleet.join(Envoy {
             node: node.id,
@@ -225,27 +226,28 @@ impl<R: Discovery> AdsStream<R> {
 
     fn poll(&mut self) -> Result<Option<Response>, Status> {
         let Some(snapshot) = self.snapshots.borrow_and_update().clone() else {
-            return Ok(None); // nothing is better than half of it
+            return Ok(None); // see cache::channel
         };
         let now = Instant::now();
-        if self.looked.0 != snapshot.seq {
-            self.looked = (snapshot.seq, now);
+        if self.newest.0 != snapshot.seq {
+            self.newest = (snapshot.seq, now);
         }
         self.polled = now;
-        let response = self.connection.poll(&snapshot, now).map_err(|_behind| {
-            Status::aborted("too many changes since the last response: connect again")
-        })?;
+        let response = self
+            .connection
+            .poll(&snapshot, now)
+            .map_err(|_behind| Status::aborted("stream is too far behind; reconnect"))?;
         if let Some(response) = &response {
             self.shared
                 .metrics
                 .push(response.kind, response.resources, response.len());
         }
-        self.tell(&snapshot);
+        self.update_fleet(&snapshot);
         Ok(response)
     }
 
-    /// Tells the fleet how far this Envoy is.
-    fn tell(&mut self, snapshot: &Snapshot) {
+    /// Records in the fleet what this Envoy has acknowledged and rejected.
+    fn update_fleet(&mut self, snapshot: &Snapshot) {
         let acked = self.connection.acked();
         let current = acked == snapshot.seq;
         let rejections = self.connection.rejections(snapshot, &self.node);
@@ -254,10 +256,10 @@ impl<R: Discovery> AdsStream<R> {
             return;
         };
         let changed = membership.update(acked, current.then(|| snapshot.digest()), rejections);
-        if changed && current && self.looked.0 == acked {
+        if changed && current && self.newest.0 == acked {
             self.shared
                 .metrics
-                .converged(self.looked.1.elapsed().as_secs_f64());
+                .converged(self.newest.1.elapsed().as_secs_f64());
         }
     }
 
@@ -273,7 +275,7 @@ impl<R: Discovery> AdsStream<R> {
     }
 
     async fn wait(&mut self) -> Event<R> {
-        let deadline = [self.connection.deadline(self.polled), self.ends]
+        let deadline = [self.connection.deadline(self.polled), self.closes]
             .into_iter()
             .flatten()
             .min();
@@ -286,13 +288,13 @@ impl<R: Discovery> AdsStream<R> {
         tokio::select! {
             biased;
             request = self.requests.next() => Event::Request(request),
-            _ = self.closing.wait_for(|closing| *closing) => Event::Close("the server is shutting down"),
+            _ = self.closing.wait_for(|closing| *closing) => Event::Close("server is shutting down"),
             changed = self.snapshots.changed() => match changed {
                 Ok(()) => Event::Snapshot,
-                Err(_) => Event::Close("there will be no more snapshots"),
+                Err(_) => Event::Close("snapshot writer is gone"),
             },
-            () = sleep => match self.ends {
-                Some(ends) if ends <= Instant::now() => Event::Close("it has reached its age"),
+            () = sleep => match self.closes {
+                Some(closes) if closes <= Instant::now() => Event::Close("maximum age reached"),
                 _ => Event::Deadline,
             },
         }
@@ -310,7 +312,7 @@ impl<R> Drop for AdsStream<R> {
     }
 }
 
-/// Between 75 % and 125 % of a time, different for each stream, so that not all end at once.
+/// A random duration between 75 % and 125 % of `time`, so that streams do not all close at once.
 fn jittered(time: Duration, now: Instant) -> Duration {
     use std::hash::{BuildHasher as _, RandomState};
     let random = RandomState::new().hash_one(now) % 512;

@@ -1,6 +1,7 @@
-//! What one stream wants of one type, what it has been sent, and what it said to it. Pure: no I/O, no clock of its own.
+//! The state machine of one resource type on a stream: subscriptions, responses in flight, ACKs and NACKs. It has no I/O and
+//! no clock.
 //!
-//! The rules are those of the xDS protocol ("xDS REST and gRPC protocol", Envoy documentation); the comments say which.
+//! It follows "xDS REST and gRPC protocol" (Envoy documentation).
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -14,44 +15,48 @@ use crate::{
     snapshot::{Entry, Snapshot, TypeView},
 };
 
-/// Size at which a response is full.
+/// Maximum size of a response, unless it has one resource only.
 const RESPONSE_BYTES: usize = 1 << 20;
-/// A resource of this size goes alone, behind smaller ones, so that these reach traffic first.
+/// Resources above this size start a response of their own, after smaller ones, which Envoy then applies first.
 const LARGE_BYTES: usize = 1 << 18;
-/// A response that is not answered for so long holds nothing back any more.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a response without ACK or NACK holds back further ones.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Responses to a client that never answers that are remembered.
-const UNANSWERED: usize = 64;
+/// Maximum number of responses in flight that are kept, for clients that never acknowledge.
+const MAX_IN_FLIGHT: usize = 64;
 
-/// A response that has not been answered yet.
+/// A response without ACK or NACK.
 #[derive(Debug)]
 struct InFlight {
     nonce: u64,
     sent: Instant,
-    /// What was new in it, with the version. No version: it was a removal.
+    /// New resources and removals in it.
     contents: Vec<Sent>,
-    /// State of the world: all that it said there is.
-    whole: Option<BTreeMap<Arc<str>, Arc<Entry>>>,
+    /// SotW: all resources in it, if it had the full state.
+    full_state: Option<BTreeMap<Arc<str>, Arc<Entry>>>,
 }
 
+/// A resource in a response.
 #[derive(Clone, Debug)]
 struct Sent {
     name: Arc<str>,
+    /// `None` for a removal.
     version: Option<Version>,
 }
 
-/// A version that the client refuses.
+/// A version that the client has rejected.
 #[derive(Clone, Debug)]
-pub(super) struct Refused {
+pub(super) struct Rejected {
     pub(super) version: Version,
     pub(super) message: Arc<str>,
 }
 
-/// A removal that waits until nothing refers to the resource any more.
+/// A removal that is deferred until no route or listener uses the resource.
 #[derive(Debug)]
-struct HeldRemoval {
+struct DeferredRemoval {
+    /// Snapshot with the removal.
     seq: u64,
+    /// End of the grace period, once routes and listeners of that snapshot are acknowledged.
     due: Option<Instant>,
 }
 
@@ -59,24 +64,24 @@ struct HeldRemoval {
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub(super) entries: Vec<Arc<Entry>>,
-    /// Incremental only.
+    /// Delta only.
     pub(super) removed: Vec<Arc<str>>,
-    /// Those of `entries` that the client did not have.
+    /// Those of `entries` that the client does not have.
     pub(super) fresh: Vec<Arc<Entry>>,
-    /// State of the world: in how many resources this differs from the view.
+    /// SotW: number of resources in which this differs from the snapshot.
     pub(super) differing: usize,
 }
 
-/// What a request says about the client's interest.
+/// The subscription part of a request.
 #[derive(Debug, Default)]
-pub(super) struct Interest {
-    /// All names (state of the world), or those added (incremental).
+pub(super) struct SubscribeRequest {
+    /// SotW: all names. Delta: added names.
     pub(super) names: Vec<String>,
-    /// Incremental: names that are not wanted any more.
-    pub(super) dropped: Vec<String>,
-    /// Incremental: what the client has from an earlier stream.
-    pub(super) held: BTreeMap<String, String>,
-    /// State of the world: version that the client has from an earlier stream.
+    /// Delta: removed names.
+    pub(super) unsubscribe: Vec<String>,
+    /// Delta: versions that the client has from an earlier stream.
+    pub(super) initial_versions: BTreeMap<String, String>,
+    /// SotW: version that the client has from an earlier stream.
     pub(super) version: String,
 }
 
@@ -85,31 +90,32 @@ pub(super) struct Interest {
 pub(super) struct Subscription {
     kind: ResourceType,
     protocol: Protocol,
+    /// Whether there was a request for this type.
     started: bool,
     wildcard: bool,
-    /// Once a stream has named anything, no names mean nothing, not everything.
+    /// Whether any request had names. From then on a request without names means nothing instead of everything.
     has_named: bool,
     names: BTreeSet<Arc<str>>,
-    /// What the client said it has, until that is compared for the first time.
-    first: Option<Interest>,
-    /// Everything up to this snapshot has been looked at.
-    seen: u64,
-    /// State of the world: what the client has accepted last, for what to send in place of what it refuses.
+    /// The first request, until its versions are compared with the snapshot.
+    initial: Option<SubscribeRequest>,
+    /// Changes up to this snapshot have been collected.
+    collected: u64,
+    /// SotW: the last accepted full state, which is sent in place of rejected versions.
     accepted: BTreeMap<Arc<str>, Arc<Entry>>,
-    /// Everything up to this snapshot is settled.
+    /// Everything up to this snapshot is acknowledged or rejected.
     acked: u64,
-    /// Names to send, or to say are gone.
+    /// Names of resources to send or remove.
     pending: BTreeSet<Arc<str>>,
-    /// Whether an answer is owed even if it is empty.
-    owed: bool,
-    /// After a refusal: names that are sent one by one.
+    /// Whether a response is due even if it is empty.
+    must_respond: bool,
+    /// After a NACK of several resources: names that are sent one by one.
     isolate: VecDeque<Arc<str>>,
     in_flight: VecDeque<InFlight>,
-    refused: BTreeMap<Arc<str>, Refused>,
-    held_removals: BTreeMap<Arc<str>, HeldRemoval>,
+    rejected: BTreeMap<Arc<str>, Rejected>,
+    deferred_removals: BTreeMap<Arc<str>, DeferredRemoval>,
 }
 
-/// The client is so far behind that it has to start anew.
+/// The changes since the last response are not in the log any more; the client must reconnect.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooFarBehind;
 
@@ -122,55 +128,55 @@ impl Subscription {
             wildcard: false,
             has_named: false,
             names: BTreeSet::new(),
-            first: None,
-            seen: 0,
+            initial: None,
+            collected: 0,
             accepted: BTreeMap::new(),
             acked: 0,
             pending: BTreeSet::new(),
-            owed: false,
+            must_respond: false,
             isolate: VecDeque::new(),
             in_flight: VecDeque::new(),
-            refused: BTreeMap::new(),
-            held_removals: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+            deferred_removals: BTreeMap::new(),
         }
     }
 
-    /// Whether the client has asked for this type.
+    /// Whether there was a request for this type.
     pub(super) const fn is_started(&self) -> bool {
         self.started
     }
 
-    /// Everything up to this snapshot is settled.
+    /// Everything up to this snapshot is acknowledged or rejected.
     pub(super) const fn acked(&self) -> u64 {
         self.acked
     }
 
-    /// Whether something waits that could not be sent yet.
-    pub(super) fn is_waiting(&self) -> bool {
+    /// Whether there are resources that could not be sent yet.
+    pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty() || !self.isolate.is_empty()
     }
 
-    /// Versions that the client refuses and that are still the newest.
-    pub(super) fn refused<'a>(
+    /// Rejected versions that are still current.
+    pub(super) fn rejected<'a>(
         &'a self,
         view: &'a TypeView,
-    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Refused)> {
-        self.refused.iter().filter(|(name, refused)| {
-            let is_newest = view
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Rejected)> {
+        self.rejected.iter().filter(|(name, rejected)| {
+            let is_current = view
                 .get(name)
-                .is_some_and(|entry| entry.version == refused.version);
-            is_newest && self.wants(name)
+                .is_some_and(|entry| entry.version == rejected.version);
+            is_current && self.is_subscribed(name)
         })
     }
 
-    /// State of the world replaces everything in a response only for the types that are not asked for by name.
-    const fn is_whole(&self) -> bool {
+    /// Whether responses have the full state, which replaces what the client has: SotW, for CDS and LDS.
+    const fn has_full_state(&self) -> bool {
         matches!(self.protocol, Protocol::Sotw)
             && matches!(self.kind, ResourceType::Cluster | ResourceType::Listener)
     }
 
-    /// Responses that may be unanswered at a time. A cluster is not acknowledged before it is warm, so more than one
-    /// is allowed where each response stands for itself.
+    /// Maximum number of responses in flight. More than one where responses are independent of each other, since Envoy
+    /// acknowledges clusters only when they are warm.
     const fn window(&self) -> usize {
         match (self.protocol, self.kind) {
             (
@@ -181,46 +187,46 @@ impl Subscription {
         }
     }
 
-    // === What the client says ===
+    // === Requests ===
 
-    /// Nonce of the last response, for state of the world.
+    /// Nonce of the last response, if it is in flight.
     pub(super) fn last_nonce(&self) -> Option<u64> {
         self.in_flight.back().map(|sent| sent.nonce)
     }
 
-    /// The client's interest changes.
-    pub(super) fn interest(&mut self, interest: Interest) {
+    /// Changes the subscription.
+    pub(super) fn subscribe(&mut self, request: SubscribeRequest) {
         match self.protocol {
-            Protocol::Delta => self.delta_interest(interest),
-            Protocol::Sotw => self.sotw_interest(interest),
+            Protocol::Delta => self.subscribe_delta(request),
+            Protocol::Sotw => self.subscribe_sotw(request),
         }
     }
 
-    fn delta_interest(&mut self, interest: Interest) {
+    fn subscribe_delta(&mut self, request: SubscribeRequest) {
         let first = !self.started;
         self.started = true;
-        // a first request without names, or the name `*`, asks for everything
-        if first && interest.names.is_empty() {
+        // a first request without names, or the name `*`, subscribes to everything
+        if first && request.names.is_empty() {
             self.wildcard = true;
         }
-        for name in &interest.names {
+        for name in &request.names {
             self.has_named = true;
             if name == "*" {
                 if !self.wildcard && !first {
-                    // from now on everything: compare all of it
-                    self.first.get_or_insert_default();
+                    // a new wildcard: compares with the whole snapshot
+                    self.initial.get_or_insert_default();
                 }
                 self.wildcard = true;
                 continue;
             }
             let name: Arc<str> = name.as_str().into();
             if !first {
-                // a name that is subscribed is answered, even if we believe that the client has it
+                // the protocol requires a response to every subscribed name, even if the client has the resource
                 self.pending.insert(name.clone());
             }
             self.names.insert(name);
         }
-        for name in &interest.dropped {
+        for name in &request.unsubscribe {
             if name == "*" {
                 self.wildcard = false;
                 continue;
@@ -233,52 +239,53 @@ impl Subscription {
             }
         }
         if first {
-            self.first = Some(interest);
+            self.initial = Some(request);
         }
     }
 
-    fn sotw_interest(&mut self, interest: Interest) {
+    fn subscribe_sotw(&mut self, request: SubscribeRequest) {
         let first = !self.started;
         self.started = true;
-        let names: BTreeSet<Arc<str>> = interest
+        let names: BTreeSet<Arc<str>> = request
             .names
             .iter()
             .filter(|name| *name != "*")
             .map(|name| name.as_str().into())
             .collect();
-        self.has_named |= !interest.names.is_empty();
-        self.wildcard = interest.names.iter().any(|name| name == "*") || !self.has_named;
-        // names that are new are answered even if nothing changed
+        self.has_named |= !request.names.is_empty();
+        self.wildcard = request.names.iter().any(|name| name == "*") || !self.has_named;
+        // the protocol requires a response to new names, even if nothing changed
         self.pending.extend(names.difference(&self.names).cloned());
         self.pending
             .retain(|name| self.wildcard || names.contains(name));
         self.names = names;
         if first {
-            self.first = Some(interest);
+            self.initial = Some(request);
         }
     }
 
-    /// The client has accepted a response. Returns when that was made; `None` if it was none of ours.
+    /// Handles an ACK. Returns when the response was sent; `None` for an unknown nonce.
     pub(super) fn ack(&mut self, nonce: u64) -> Option<Instant> {
-        let sent = self.answered(nonce)?;
+        let sent = self.take_in_flight(nonce)?;
         for content in sent.contents {
-            let same = |refused: &Refused| Some(refused.version) == content.version;
-            if self.refused.get(&content.name).is_some_and(same) {
-                self.refused.remove(&content.name);
+            let same = |rejected: &Rejected| Some(rejected.version) == content.version;
+            if self.rejected.get(&content.name).is_some_and(same) {
+                self.rejected.remove(&content.name);
             }
         }
-        if let Some(whole) = sent.whole {
-            self.accepted = whole;
+        if let Some(full_state) = sent.full_state {
+            self.accepted = full_state;
         }
         Some(sent.sent)
     }
 
-    /// The client refuses a response. What is refused alone is the culprit; of several, each is tried alone.
+    /// Handles a NACK; false for an unknown nonce. If the response had one new resource, that one is rejected. If it had
+    /// several, each is sent again in a response of its own.
     pub(super) fn nack(&mut self, nonce: u64, message: &str) -> bool {
-        let Some(sent) = self.answered(nonce) else {
+        let Some(sent) = self.take_in_flight(nonce) else {
             return false;
         };
-        // an answer that came meanwhile may have accepted a part of it
+        // a later ACK can have accepted a part of it
         let accepted = |content: &Sent| {
             let accepted = self.accepted.get(&content.name);
             accepted.is_some_and(|accepted| Some(accepted.version) == content.version)
@@ -288,19 +295,19 @@ impl Subscription {
             .into_iter()
             .filter(|content| !accepted(content))
             .partition(|content| content.version.is_none());
-        // nothing of the response may have been applied, removals included
+        // Envoy may have applied nothing of the response, removals included
         self.pending
             .extend(removals.into_iter().map(|removal| removal.name));
         if let [culprit] = contents.as_slice() {
             if let Some(version) = culprit.version {
-                let refused = Refused {
+                let rejected = Rejected {
                     version,
                     message: message.into(),
                 };
-                self.refused.insert(culprit.name.clone(), refused);
+                self.rejected.insert(culprit.name.clone(), rejected);
             }
-            if self.is_whole() {
-                // what else was new in it, such as a removal, is said again, without the culprit
+            if self.has_full_state() {
+                // sends the rest of the response again, such as removals, without the culprit
                 self.pending.insert(culprit.name.clone());
             }
             return true;
@@ -313,52 +320,53 @@ impl Subscription {
         true
     }
 
-    fn answered(&mut self, nonce: u64) -> Option<InFlight> {
+    /// Removes the response with this nonce from those in flight.
+    fn take_in_flight(&mut self, nonce: u64) -> Option<InFlight> {
         let place = self.in_flight.iter().position(|sent| sent.nonce == nonce)?;
         let sent = self.in_flight.remove(place);
         if self.protocol == Protocol::Sotw {
-            // answers come in order: what is older will never have one
+            // SotW clients respond in order, so older responses will not be acknowledged
             self.in_flight.drain(..place);
         }
         sent
     }
 
-    // === What there is to send ===
+    // === Responses ===
 
-    fn wants(&self, name: &str) -> bool {
+    fn is_subscribed(&self, name: &str) -> bool {
         self.wildcard || self.names.contains(name)
     }
 
-    /// Looks at what is new in a snapshot.
-    pub(super) fn look(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), TooFarBehind> {
+    /// Collects the changes in a new snapshot.
+    pub(super) fn collect_changes(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), TooFarBehind> {
         if !self.started {
             return Ok(());
         }
         let view = snapshot.of(self.kind);
-        if let Some(first) = self.first.take() {
-            self.compare(view, snapshot.seq, &first);
-        } else if self.seen < snapshot.seq {
+        if let Some(initial) = self.initial.take() {
+            self.compare(view, snapshot.seq, &initial);
+        } else if self.collected < snapshot.seq {
             let changed: Vec<Arc<str>> = view
-                .changed_since(self.seen)
+                .changed_since(self.collected)
                 .ok_or(TooFarBehind)?
-                .filter(|name| self.wants(name))
+                .filter(|name| self.is_subscribed(name))
                 .cloned()
                 .collect();
             for name in changed {
-                self.note(view, snapshot.seq, name);
+                self.add_change(view, snapshot.seq, name);
             }
         }
-        self.seen = snapshot.seq;
-        self.settle();
+        self.collected = snapshot.seq;
+        self.update_acked();
         Ok(())
     }
 
-    /// The first look: against what the client has from an earlier stream.
-    fn compare(&mut self, view: &TypeView, seq: u64, first: &Interest) {
-        if self.is_whole() {
-            self.owed = first.version != sotw_version(view);
-            if !self.owed {
-                // equal versions mean equal content: the client has all of it
+    /// Compares the snapshot with what the client has from an earlier stream.
+    fn compare(&mut self, view: &TypeView, seq: u64, initial: &SubscribeRequest) {
+        if self.has_full_state() {
+            self.must_respond = initial.version != sotw_version(view);
+            if !self.must_respond {
+                // equal versions mean equal content
                 let entries = view.iter();
                 self.accepted = entries
                     .map(|entry| (entry.name.clone(), entry.clone()))
@@ -366,7 +374,7 @@ impl Subscription {
             }
             return;
         }
-        let held = |name: &str| first.held.get(name).map(String::as_str);
+        let held = |name: &str| initial.initial_versions.get(name).map(String::as_str);
         let names: Vec<Arc<str>> = if self.wildcard {
             view.iter()
                 .map(|entry| entry.name.clone())
@@ -383,31 +391,33 @@ impl Subscription {
                 self.pending.insert(name);
             }
         }
-        for name in first.held.keys().filter(|name| view.get(name).is_none()) {
-            self.note(view, seq, name.as_str().into());
+        let held = initial.initial_versions.keys();
+        for name in held.filter(|name| view.get(name).is_none()) {
+            self.add_change(view, seq, name.as_str().into());
         }
-        // the first request for everything is always answered: the client waits for it to be ready
-        self.owed = self.wildcard;
+        // the first wildcard request always gets a response: Envoy waits for it before it is ready
+        self.must_respond = self.wildcard;
     }
 
-    fn note(&mut self, view: &TypeView, seq: u64, name: Arc<str>) {
+    fn add_change(&mut self, view: &TypeView, seq: u64, name: Arc<str>) {
         let gone = view.get(&name).is_none();
         if gone && matches!(self.kind, ResourceType::Cluster | ResourceType::Endpoints) {
-            // routes may still lead there
+            // routes can still refer to it
             self.pending.remove(&name);
-            self.held_removals
-                .insert(name, HeldRemoval { seq, due: None });
+            self.deferred_removals
+                .insert(name, DeferredRemoval { seq, due: None });
             return;
         }
-        self.held_removals.remove(&name);
+        self.deferred_removals.remove(&name);
         self.pending.insert(name);
     }
 
-    /// Lets removals go whose time has come: routes and listeners up to `routed` are settled, and the grace is over.
-    pub(super) fn release_removals(&mut self, routed: u64, grace: Duration, now: Instant) {
+    /// Releases deferred removals whose grace period is over. It starts when routes and listeners of their snapshot are
+    /// acknowledged, which they are up to `routes_acked`.
+    pub(super) fn release_removals(&mut self, routes_acked: u64, grace: Duration, now: Instant) {
         let mut due = Vec::new();
-        for (name, removal) in &mut self.held_removals {
-            if removal.seq > routed {
+        for (name, removal) in &mut self.deferred_removals {
+            if removal.seq > routes_acked {
                 continue;
             }
             let at = *removal.due.get_or_insert(now + grace);
@@ -416,35 +426,35 @@ impl Subscription {
             }
         }
         for name in due {
-            self.held_removals.remove(&name);
+            self.deferred_removals.remove(&name);
             self.pending.insert(name);
         }
     }
 
-    /// When to look again although nothing has come: a held removal, or a client that does not answer.
+    /// When to poll again without a new request or snapshot: at the end of a grace period or of an ACK timeout.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let removals = self
-            .held_removals
+            .deferred_removals
             .values()
             .filter_map(|removal| removal.due);
-        let held_back = self.is_waiting() || self.owed;
-        let silence = self
+        let is_blocked = self.has_pending() || self.must_respond;
+        let ack_timeout = self
             .in_flight
             .iter()
-            .map(|sent| sent.sent + PATIENCE)
-            .filter(|patience| held_back && *patience > now)
+            .map(|sent| sent.sent + ACK_TIMEOUT)
+            .filter(|timeout| is_blocked && *timeout > now)
             .min();
-        removals.chain(silence).min()
+        removals.chain(ack_timeout).min()
     }
 
-    /// Sends these too, because something that was sent needs them.
-    pub(super) fn follow(&mut self, names: impl Iterator<Item = Arc<str>>) {
+    /// Sends these resources, even if they have not changed.
+    pub(super) fn resend(&mut self, names: impl Iterator<Item = Arc<str>>) {
         if self.started {
             self.pending.extend(names);
         }
     }
 
-    /// The next response, if one is due and may be sent.
+    /// The next response, if one is due and can be sent now.
     pub(super) fn respond(
         &mut self,
         snapshot: &Arc<Snapshot>,
@@ -452,28 +462,28 @@ impl Subscription {
         now: Instant,
     ) -> Option<Content> {
         let view = snapshot.of(self.kind);
-        let unanswered = self
+        let in_flight = self
             .in_flight
             .iter()
-            .filter(|sent| sent.sent + PATIENCE > now)
+            .filter(|sent| sent.sent + ACK_TIMEOUT > now)
             .count();
-        if unanswered >= self.window() || (!self.isolate.is_empty() && unanswered > 0) {
+        if in_flight >= self.window() || (!self.isolate.is_empty() && in_flight > 0) {
             return None;
         }
-        let content = if self.is_whole() {
-            self.whole(view)
+        let content = if self.has_full_state() {
+            self.full_state(view)
         } else {
-            self.part(view)
+            self.changes(view)
         };
         let content = match content {
             Some(content) => content,
-            None if self.owed => Content::default(),
+            None if self.must_respond => Content::default(),
             None => {
-                self.settle();
+                self.update_acked();
                 return None;
             }
         };
-        self.owed = false;
+        self.must_respond = false;
         let removed = content.removed.iter().map(|name| Sent {
             name: name.clone(),
             version: None,
@@ -487,23 +497,23 @@ impl Subscription {
             nonce,
             sent: now,
             contents,
-            whole: self.is_whole().then(|| {
+            full_state: self.has_full_state().then(|| {
                 let entries = content.entries.iter();
                 entries
                     .map(|entry| (entry.name.clone(), entry.clone()))
                     .collect()
             }),
         });
-        if self.in_flight.len() > UNANSWERED {
+        if self.in_flight.len() > MAX_IN_FLIGHT {
             self.in_flight.pop_front();
         }
         Some(content)
     }
 
-    /// Some resources: all that wait, or one after a refusal.
-    fn part(&mut self, view: &TypeView) -> Option<Content> {
+    /// Pending resources, as many as fit, or the next one to be sent alone.
+    fn changes(&mut self, view: &TypeView) -> Option<Content> {
         while let Some(name) = self.isolate.pop_front() {
-            if let Some(entry) = self.acceptable(view, &name) {
+            if let Some(entry) = self.unless_rejected(view, &name) {
                 self.pending.remove(&name);
                 return Some(Content {
                     entries: vec![entry.clone()],
@@ -514,15 +524,15 @@ impl Subscription {
             }
         }
         let mut content = Content::default();
-        let mut waiting: Vec<(usize, Arc<str>)> = std::mem::take(&mut self.pending)
+        let mut pending: Vec<(usize, Arc<str>)> = std::mem::take(&mut self.pending)
             .into_iter()
             .map(|name| (view.get(&name).map_or(0, |entry| entry.len()), name))
             .collect();
         if self.kind == ResourceType::RouteTable {
-            waiting.sort(); // small ones first
+            pending.sort(); // small ones first
         }
         let mut bytes = 0;
-        for (size, name) in waiting {
+        for (size, name) in pending {
             let full = bytes > 0 && (bytes + size > RESPONSE_BYTES || size > LARGE_BYTES);
             if full {
                 self.pending.insert(name);
@@ -531,7 +541,7 @@ impl Subscription {
                 if self.protocol == Protocol::Delta {
                     content.removed.push(name);
                 }
-            } else if let Some(entry) = self.acceptable(view, &name) {
+            } else if let Some(entry) = self.unless_rejected(view, &name) {
                 bytes += size;
                 content.entries.push(entry);
             }
@@ -540,79 +550,86 @@ impl Subscription {
         (!content.entries.is_empty() || !content.removed.is_empty()).then_some(content)
     }
 
-    /// The newest version of a resource, unless the client refuses it.
-    fn acceptable(&self, view: &TypeView, name: &str) -> Option<Arc<Entry>> {
+    /// The current version of a resource, unless the client has rejected it.
+    fn unless_rejected(&self, view: &TypeView, name: &str) -> Option<Arc<Entry>> {
         let entry = view.get(name)?;
-        let refused = self
-            .refused
+        let is_rejected = self
+            .rejected
             .get(name)
-            .is_some_and(|refused| refused.version == entry.version);
-        (!refused).then(|| entry.clone())
+            .is_some_and(|rejected| rejected.version == entry.version);
+        (!is_rejected).then(|| entry.clone())
     }
 
-    /// Everything, as state of the world has it: what is left out is deleted.
-    fn whole(&mut self, view: &TypeView) -> Option<Content> {
+    /// The full state: Envoy deletes what is not in it.
+    fn full_state(&mut self, view: &TypeView) -> Option<Content> {
         let changed: BTreeSet<Arc<str>> = match self.isolate.pop_front() {
             Some(name) => BTreeSet::from([name]),
             None => std::mem::take(&mut self.pending),
         };
-        if changed.is_empty() && !self.owed {
+        if changed.is_empty() && !self.must_respond {
             return None;
         }
-        // the client need not have taken what it has not answered yet, nor have dropped it
-        let says = |sent: &InFlight, entry: &Entry| {
-            let said = sent.whole.as_ref().and_then(|whole| whole.get(&entry.name));
-            said.is_some_and(|said| said.version == entry.version)
+        // whether a response in flight has this version, which the client may or may not accept
+        let has_version = |sent: &InFlight, entry: &Entry| {
+            let full_state = sent.full_state.as_ref();
+            let found = full_state.and_then(|full_state| full_state.get(&entry.name));
+            found.is_some_and(|found| found.version == entry.version)
         };
         let mut content = Content::default();
         for entry in view.iter() {
-            let is_unanswered = self.in_flight.back().is_some_and(|sent| says(sent, entry));
+            let is_in_flight = self
+                .in_flight
+                .back()
+                .is_some_and(|sent| has_version(sent, entry));
             let accepted = self.accepted.get(&entry.name);
             let is_accepted = accepted.is_some_and(|accepted| accepted.version == entry.version);
-            let refused = self.refused.get(&entry.name);
-            let instead = match refused.filter(|refused| refused.version == entry.version) {
-                // answers come in order, so this is what the client has
+            let rejected = self.rejected.get(&entry.name);
+            let chosen = match rejected.filter(|rejected| rejected.version == entry.version) {
+                // SotW clients respond in order, so this is what the client has
                 Some(_) => accepted,
-                // but if it takes what it has not answered yet, it may have something else by then
-                None if is_accepted && self.in_flight.iter().all(|sent| says(sent, entry)) => {
+                // unchanged, whichever responses in flight the client accepts
+                None if is_accepted
+                    && self.in_flight.iter().all(|sent| has_version(sent, entry)) =>
+                {
                     Some(entry)
                 }
-                None if self.owed
-                    || is_unanswered
+                None if self.must_respond
+                    || is_in_flight
                     || is_accepted
                     || changed.contains(&entry.name) =>
                 {
                     content.fresh.push(entry.clone());
                     Some(entry)
                 }
-                // its turn is to come
+                // to be sent alone, later
                 None => accepted,
             };
-            if instead.is_none_or(|instead| instead.version != entry.version) {
+            if chosen.is_none_or(|chosen| chosen.version != entry.version) {
                 content.differing += 1;
             }
-            content.entries.extend(instead.cloned());
+            content.entries.extend(chosen.cloned());
         }
-        let lingering = self
-            .held_removals
+        let not_yet_removed = self
+            .deferred_removals
             .keys()
             .filter_map(|name| self.accepted.get(name).cloned());
         let before = content.entries.len();
-        content.entries.extend(lingering);
+        content.entries.extend(not_yet_removed);
         content.differing += content.entries.len() - before;
         Some(content)
     }
 
-    /// With nothing left to send and nothing unanswered, all that was looked at is settled.
-    fn settle(&mut self) {
-        if self.first.is_none() && !self.owed && !self.is_waiting() && self.in_flight.is_empty() {
-            self.acked = self.seen;
+    /// Everything collected is acknowledged or rejected once nothing is left to send and nothing is in flight.
+    fn update_acked(&mut self) {
+        let has_responses_due = self.initial.is_some() || self.must_respond || self.has_pending();
+        if !has_responses_due && self.in_flight.is_empty() {
+            self.acked = self.collected;
         }
     }
 }
 
-/// Version of a whole type. It is that of the view only if nothing differs, so that a client that connects again is not
-/// taken to have what it has not.
+/// Version of a SotW response. It equals that of the snapshot only if the content does, so that a reconnecting client does
+/// not skip what it has not received.
 pub(super) fn version(view: &TypeView, differing: usize) -> String {
     if differing == 0 {
         return sotw_version(view);

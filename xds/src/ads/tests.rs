@@ -1,5 +1,5 @@
-//! The protocol against a model of a client that follows its rules, under random schedules: edits, polls, deliveries,
-//! answers and cut streams in any order. Whatever happens, in the end the client has what it asked for.
+//! The state machine with a model of a client that follows the protocol, under random schedules: changes, polls, deliveries
+//! and reconnects in any order. At the end the client must have what it subscribes to.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -25,7 +25,7 @@ use crate::{
 };
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-/// A body that begins so is refused by the client, with everything in the same response.
+/// The client rejects responses with a body that starts with this byte.
 const BAD: u8 = 0xff;
 
 #[derive(Clone, Debug)]
@@ -34,16 +34,16 @@ enum Step {
     Remove(ResourceType, &'static str),
     Subscribe(ResourceType, &'static str),
     Unsubscribe(ResourceType, &'static str),
-    /// The server makes its next response.
+    /// The server makes a response.
     Poll,
-    /// The client takes the next response.
+    /// The client handles a response.
     Receive,
-    /// The server takes the next request.
+    /// The server handles a request.
     Request,
-    /// Longer than the server waits for an answer.
+    /// Time passes, longer than the server's ACK timeout.
     Wait,
-    /// The stream ends, and the client connects again.
-    Cut,
+    /// The stream breaks, and the client reconnects.
+    Reconnect,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -67,7 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Receive),
         8 => Just(Step::Request),
         1 => Just(Step::Wait),
-        1 => Just(Step::Cut),
+        1 => Just(Step::Reconnect),
     ]
 }
 
@@ -76,7 +76,7 @@ enum Request {
     Sotw(DiscoveryRequest),
 }
 
-/// What a response holds of one resource.
+/// A resource in a response.
 struct Received {
     name: String,
     version: String,
@@ -93,7 +93,7 @@ struct TypeState {
     nonce: String,
 }
 
-/// Server and client with what is on its way between them.
+/// Server and client, with messages in transit.
 struct World {
     protocol: Protocol,
     snapshot: Arc<Snapshot>,
@@ -102,11 +102,11 @@ struct World {
     requests: VecDeque<Request>,
     responses: VecDeque<Response>,
     types: [TypeState; ResourceType::ALL.len()],
-    /// What the server knows to be refused alone on this stream: it must not send it again.
-    refused: BTreeSet<(ResourceType, String, Bytes)>,
-    /// Refusals that are on their way to it.
-    told: BTreeMap<(ResourceType, String), (ResourceType, String, Bytes)>,
-    /// What was accepted on this stream; of what the client has from before, the server need not know.
+    /// Resources that the client rejected alone on this stream, as the server knows: it must not send them again.
+    rejected: BTreeSet<(ResourceType, String, Bytes)>,
+    /// NACKs of single resources in transit, by nonce.
+    nacks: BTreeMap<(ResourceType, String), (ResourceType, String, Bytes)>,
+    /// What the client accepted on this stream.
     accepted: BTreeMap<(ResourceType, String), Bytes>,
 }
 
@@ -124,33 +124,33 @@ impl World {
             requests: VecDeque::new(),
             responses: VecDeque::new(),
             types: Default::default(),
-            refused: BTreeSet::new(),
-            told: BTreeMap::new(),
+            rejected: BTreeSet::new(),
+            nacks: BTreeMap::new(),
             accepted: BTreeMap::new(),
         };
         world.connect();
         world
     }
 
-    /// A new stream: the client asks for what it wants, and says what it has.
+    /// A new stream: the client subscribes, and lists what it has.
     fn connect(&mut self) {
         self.connection = Connection::new(self.protocol, Duration::ZERO);
         self.requests.clear();
         self.responses.clear();
-        self.refused.clear();
-        self.told.clear();
+        self.rejected.clear();
+        self.nacks.clear();
         self.accepted.clear();
         for kind in ResourceType::ALL {
             self.types[kind.index()].started = false;
             self.types[kind.index()].nonce.clear();
             if is_wildcard(kind) || !self.types[kind.index()].names.is_empty() {
-                self.ask(kind, Vec::new());
+                self.send_subscription(kind, Vec::new());
             }
         }
     }
 
-    /// The first request of a type, or another with new names.
-    fn ask(&mut self, kind: ResourceType, new: Vec<String>) {
+    /// Sends the first request of a type, or one with new names.
+    fn send_subscription(&mut self, kind: ResourceType, new: Vec<String>) {
         let state = &mut self.types[kind.index()];
         let first = !std::mem::replace(&mut state.started, true);
         let request = match self.protocol {
@@ -185,17 +185,17 @@ impl World {
 
     fn subscribe(&mut self, kind: ResourceType, name: &str) {
         if self.types[kind.index()].names.insert(name.to_owned()) {
-            self.ask(kind, vec![name.to_owned()]);
+            self.send_subscription(kind, vec![name.to_owned()]);
         }
     }
 
     fn unsubscribe(&mut self, kind: ResourceType, name: &str) {
         let state = &mut self.types[kind.index()];
         if state.names.len() < 2 || !state.names.remove(name) {
-            return; // a client that wants nothing any more says so by closing
+            return; // a client needs one name at least
         }
         if self.protocol == Protocol::Delta {
-            // state of the world may be subscribed again before the server has seen that it was not
+            // in SotW the client can subscribe again before the server notices
             state.held.remove(name);
         }
         match self.protocol {
@@ -206,12 +206,12 @@ impl World {
                     resource_names_unsubscribe: vec![name.to_owned()],
                     ..Default::default()
                 })),
-            Protocol::Sotw => self.ask(kind, Vec::new()),
+            Protocol::Sotw => self.send_subscription(kind, Vec::new()),
         }
     }
 
     fn put(&mut self, kind: ResourceType, name: &str, body: u8) {
-        // the body carries the name: state of the world has no names outside of its messages
+        // the body has the name, since a SotW response has no names of its own
         let resource = Resource::new(kind, name, [&[body], name.as_bytes()].concat().into());
         if let Some(next) = self.snapshot.next(&[resource], &[]) {
             self.snapshot = Arc::new(next);
@@ -224,32 +224,32 @@ impl World {
         }
     }
 
-    /// The server's turn; says whether it had something to say.
+    /// The server makes a response; false if none is due.
     fn poll(&mut self) -> bool {
         let response = self.connection.poll(&self.snapshot, self.now).unwrap();
-        let said = response.is_some();
+        let is_due = response.is_some();
         let deadline = self.connection.deadline(self.now);
         assert!(
-            said || deadline.is_none_or(|deadline| deadline > self.now),
-            "there is nothing to do, but it would be woken up at once"
+            is_due || deadline.is_none_or(|deadline| deadline > self.now),
+            "no response is due, but the deadline is"
         );
         if let Some(response) = &response {
             let (received, ..) = self.decode(response);
             for found in received {
                 let again = (response.kind, found.name, found.body);
                 assert!(
-                    !self.refused.contains(&again),
-                    "{} is sent again after it was refused alone",
+                    !self.rejected.contains(&again),
+                    "{} is sent again although it was rejected",
                     again.1
                 );
             }
         }
         self.responses.extend(response);
-        said
+        is_due
     }
 
     fn request(&mut self) -> bool {
-        let (nonce, (kind, what)) = match self.requests.pop_front() {
+        let (nonce, (kind, request_kind)) = match self.requests.pop_front() {
             Some(Request::Delta(request)) => (
                 request.response_nonce.clone(),
                 self.connection.on_delta(request),
@@ -260,15 +260,15 @@ impl World {
             ),
             None => return false,
         };
-        assert_ne!(what, RequestKind::Unknown);
-        if what == RequestKind::Nack {
-            self.refused
-                .extend(self.told.remove(&(kind.unwrap(), nonce)));
+        assert_ne!(request_kind, RequestKind::Unknown);
+        if request_kind == RequestKind::Nack {
+            self.rejected
+                .extend(self.nacks.remove(&(kind.unwrap(), nonce)));
         }
         true
     }
 
-    /// The client's turn: all of a response, or nothing of it.
+    /// The client applies a response as a whole, or rejects it.
     fn receive(&mut self) -> bool {
         let Some(response) = self.responses.pop_front() else {
             return false;
@@ -283,14 +283,14 @@ impl World {
         assert_eq!(
             names.len(),
             received.len() + removed.len(),
-            "a name is there twice"
+            "duplicate name"
         );
         let fresh: Vec<&Received> = received
             .iter()
             .filter(|found| self.accepted.get(&(kind, found.name.clone())) != Some(&found.body))
             .collect();
         let bad = fresh.iter().any(|found| found.body.first() == Some(&BAD));
-        // a response that replaces everything repeats what the client has
+        // a full state repeats what the client has
         let repeats = self.protocol == Protocol::Sotw && is_wildcard(kind);
         let tried = if repeats { fresh.len() } else { received.len() };
         if bad
@@ -298,7 +298,7 @@ impl World {
             && let [culprit] = fresh.as_slice()
         {
             let culprit = (kind, culprit.name.clone(), culprit.body.clone());
-            self.told.insert((kind, nonce.clone()), culprit);
+            self.nacks.insert((kind, nonce.clone()), culprit);
         }
         let state = &mut self.types[kind.index()];
         state.nonce.clone_from(&nonce);
@@ -324,7 +324,7 @@ impl World {
             state.version = version;
         }
         let error_detail = bad.then(|| rpc::Status {
-            message: "this is bad".to_owned(),
+            message: "bad body".to_owned(),
             ..Default::default()
         });
         self.requests.push_back(match self.protocol {
@@ -354,7 +354,7 @@ impl World {
         }
     }
 
-    /// Lets everything that is under way come to its end.
+    /// Delivers messages until there are none.
     fn settle(&mut self) {
         for _ in 0..10_000 {
             let moved = self.request() | self.poll() | self.receive();
@@ -362,10 +362,10 @@ impl World {
                 return;
             }
         }
-        panic!("it never comes to rest");
+        panic!("server and client never settle");
     }
 
-    /// The client has what it asked for: the newest version, but for what it refuses.
+    /// The client has the current version of everything that it subscribes to, except for what it rejects.
     fn check(&self) {
         for kind in ResourceType::ALL {
             let state = &self.types[kind.index()];
@@ -382,19 +382,19 @@ impl World {
                     Some(BAD) => assert_ne!(
                         held,
                         Some(BAD),
-                        "{kind} {name} is held although it was refused"
+                        "{kind} {name} is held although it was rejected"
                     ),
                     Some(body) => assert_eq!(held, Some(body), "{kind} {name}"),
-                    // state of the world has no way to say that a named resource is gone
+                    // SotW cannot remove resources that are subscribed by name
                     None if self.protocol == Protocol::Sotw && !is_wildcard(kind) => {}
-                    None => assert_eq!(held, None, "{kind} {name} is gone"),
+                    None => assert_eq!(held, None, "{kind} {name} was removed"),
                 }
             }
         }
         assert_eq!(
             self.connection.acked(),
             self.snapshot.seq,
-            "everything is settled"
+            "everything is acknowledged or rejected"
         );
         let expected = ResourceType::ALL.into_iter().flat_map(|kind| {
             let state = &self.types[kind.index()];
@@ -410,13 +410,13 @@ impl World {
                 })
                 .map(move |name| (kind, name.to_owned()))
         });
-        let told: BTreeSet<_> = self
+        let rejections: BTreeSet<_> = self
             .connection
             .rejections(&self.snapshot, "node")
             .into_iter()
             .map(|rejection| (rejection.kind, rejection.name.to_string()))
             .collect();
-        assert_eq!(told, expected.collect(), "what is refused is told");
+        assert_eq!(rejections, expected.collect(), "rejections");
     }
 }
 
@@ -477,14 +477,14 @@ fn run(protocol: Protocol, steps: &[Step]) {
             Step::Receive => drop(world.receive()),
             Step::Request => drop(world.request()),
             Step::Wait => world.now += Duration::from_secs(6),
-            Step::Cut => world.connect(),
+            Step::Reconnect => world.connect(),
         }
     }
     world.settle();
     world.check();
 }
 
-/// As many schedules as `PROPTEST_CASES` says.
+/// 2000 schedules, or `PROPTEST_CASES`.
 fn schedules() -> ProptestConfig {
     let default = ProptestConfig::default();
     let is_chosen = std::env::var_os("PROPTEST_CASES").is_some();
@@ -499,17 +499,17 @@ proptest! {
     #![proptest_config(schedules())]
 
     #[test]
-    fn an_incremental_client_ends_with_what_it_asked_for(steps in vec(step(), 0..80)) {
+    fn delta_client_gets_what_it_subscribes_to(steps in vec(step(), 0..80)) {
         run(Protocol::Delta, &steps);
     }
 
     #[test]
-    fn a_state_of_the_world_client_ends_with_what_it_asked_for(steps in vec(step(), 0..80)) {
+    fn sotw_client_gets_what_it_subscribes_to(steps in vec(step(), 0..80)) {
         run(Protocol::Sotw, &steps);
     }
 }
 
-/// All that was asked for is there, and accepted: one response of clusters, and one of listeners.
+/// The client has accepted the first responses: one with clusters, and one with listeners.
 const STARTED: [Step; 8] = [
     Step::Request,
     Step::Request,
@@ -521,41 +521,41 @@ const STARTED: [Step; 8] = [
     Step::Request,
 ];
 
-/// A change is accepted so late that the way back from it has been sent by then, with `a`, which is refused.
-fn returns_behind_an_overdue_answer(kind: ResourceType, overdue: Step) {
+/// The server reverts a change before the client acknowledges it, in a response that is rejected because of `a`.
+fn reverted_before_a_late_ack(kind: ResourceType, change: Step) {
     let mut steps = vec![Step::Put(kind, "b", 1)];
     steps.extend(STARTED);
-    steps.extend([overdue, Step::Poll, Step::Wait]);
+    steps.extend([change, Step::Poll, Step::Wait]);
     steps.extend([Step::Put(kind, "a", BAD), Step::Put(kind, "b", 1)]);
     run(Protocol::Sotw, &steps);
 }
 
 #[test]
-fn a_cluster_that_changes_back_behind_an_overdue_answer_survives_a_refusal() {
+fn cluster_change_that_is_reverted_before_a_late_ack_survives_a_nack() {
     let kind = ResourceType::Cluster;
-    returns_behind_an_overdue_answer(kind, Step::Put(kind, "b", 2));
+    reverted_before_a_late_ack(kind, Step::Put(kind, "b", 2));
 }
 
 #[test]
-fn a_cluster_that_comes_back_behind_an_overdue_answer_survives_a_refusal() {
+fn cluster_removal_that_is_reverted_before_a_late_ack_survives_a_nack() {
     let kind = ResourceType::Cluster;
-    returns_behind_an_overdue_answer(kind, Step::Remove(kind, "b"));
+    reverted_before_a_late_ack(kind, Step::Remove(kind, "b"));
 }
 
 #[test]
-fn a_listener_that_changes_back_behind_an_overdue_answer_survives_a_refusal() {
+fn listener_change_that_is_reverted_before_a_late_ack_survives_a_nack() {
     let kind = ResourceType::Listener;
-    returns_behind_an_overdue_answer(kind, Step::Put(kind, "b", 2));
+    reverted_before_a_late_ack(kind, Step::Put(kind, "b", 2));
 }
 
 #[test]
-fn a_listener_that_comes_back_behind_an_overdue_answer_survives_a_refusal() {
+fn listener_removal_that_is_reverted_before_a_late_ack_survives_a_nack() {
     let kind = ResourceType::Listener;
-    returns_behind_an_overdue_answer(kind, Step::Remove(kind, "b"));
+    reverted_before_a_late_ack(kind, Step::Remove(kind, "b"));
 }
 
 #[test]
-fn what_was_removed_is_new_again_to_a_client_that_refuses_it() {
+fn resource_that_is_added_again_survives_a_nack() {
     let steps = [
         Step::Put(ResourceType::Cluster, "c", 3),
         Step::Request,
@@ -619,8 +619,9 @@ fn one_change_among_ten_thousand_sends_one_resource() {
 }
 
 #[test]
-fn endpoints_follow_a_cluster_that_asks_for_them_though_they_did_not_change() {
-    let cluster = |body: &[u8]| resource(ResourceType::Cluster, "c", body).with_needs("e".into());
+fn unchanged_endpoints_are_sent_after_a_changed_cluster() {
+    let cluster =
+        |body: &[u8]| resource(ResourceType::Cluster, "c", body).with_endpoints("e".into());
     let first = [cluster(b"1"), resource(ResourceType::Endpoints, "e", b"1")];
     let snapshot = Arc::new(Snapshot::default().next(&first, &[]).unwrap());
     let mut world = World::new(Protocol::Delta);
@@ -637,7 +638,7 @@ fn endpoints_follow_a_cluster_that_asks_for_them_though_they_did_not_change() {
 }
 
 #[test]
-fn a_cluster_is_removed_only_after_the_routes_that_used_it() {
+fn cluster_is_removed_after_the_routes_that_used_it() {
     let mut world = World::new(Protocol::Delta);
     world.connection = Connection::new(Protocol::Delta, Duration::from_secs(10));
     let first = [
@@ -664,7 +665,7 @@ fn a_cluster_is_removed_only_after_the_routes_that_used_it() {
         world.types[ResourceType::Cluster.index()]
             .held
             .contains_key("a"),
-        "the grace is not over"
+        "the grace period is not over"
     );
     world.now += Duration::from_secs(11);
     world.settle();
@@ -694,11 +695,11 @@ fn routes_wait_until_all_clusters_have_been_sent() {
     assert_eq!(
         sent(&world),
         [ResourceType::Cluster; 4],
-        "as many as may be unanswered"
+        "as many as can be in flight"
     );
-    // the client takes one, so that the last cluster can go, and then the routes
-    let answered = world.responses.pop_front().unwrap();
-    let (_, _, nonce, _) = world.decode(&answered);
+    // the client acknowledges one, so that the last cluster can be sent, and then the routes
+    let acked = world.responses.pop_front().unwrap();
+    let (_, _, nonce, _) = world.decode(&acked);
     world.connection.on_delta(DeltaDiscoveryRequest {
         type_url: ResourceType::Cluster.type_url().to_owned(),
         response_nonce: nonce,
@@ -716,7 +717,7 @@ fn routes_wait_until_all_clusters_have_been_sent() {
 }
 
 #[test]
-fn what_is_not_ours_is_ignored() {
+fn unknown_types_and_nonces_are_ignored() {
     let mut connection = Connection::new(Protocol::Delta, Duration::ZERO);
     let unknown = DeltaDiscoveryRequest {
         type_url: "type.googleapis.com/nobody.knows.This".to_owned(),

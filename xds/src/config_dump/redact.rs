@@ -1,6 +1,6 @@
-//! Takes out of a message what must not be shown. Which fields these are is said by the protos themselves, by the
-//! annotation `udpa.annotations.sensitive`, so that nobody has to think of it here when we emit another message. As in
-//! Envoy's own config dump all text below such a field is replaced, names of files included, and numbers are zero.
+//! Redaction of sensitive fields. The protos mark them with the annotation `udpa.annotations.sensitive`, so that new messages
+//! need no change here. As in Envoy's own config dump, all texts in such a field are replaced, file names included, and
+//! numbers are set to zero.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ const REDACTED: &str = "[redacted]";
 pub(super) fn sensitive_fields(pool: &DescriptorPool) -> Result<BTreeSet<String>, Error> {
     let annotation = pool
         .get_extension_by_name(ANNOTATION)
-        .ok_or_else(|| Error(format!("the annotation {ANNOTATION} is not known")))?;
+        .ok_or_else(|| Error(format!("unknown annotation {ANNOTATION}")))?;
     Ok(pool
         .all_messages()
         .flat_map(|message| message.fields().collect::<Vec<_>>())
@@ -27,7 +27,7 @@ pub(super) fn sensitive_fields(pool: &DescriptorPool) -> Result<BTreeSet<String>
         .collect())
 }
 
-/// Redacts the sensitive fields of a message and of all that is in it.
+/// Redacts the sensitive fields of a message, at all levels.
 pub(super) fn redact(message: &mut DynamicMessage, types: &Types) -> Result<(), Error> {
     if is_any(message) {
         return embedded(message, types, redact);
@@ -64,7 +64,7 @@ fn conceal(message: &mut DynamicMessage, types: &Types) -> Result<(), Error> {
     let descriptor = message.descriptor();
     if descriptor.full_name() == "envoy.config.core.v3.DataSource" {
         message.clear();
-        // whatever the source was: as text it stays readable, as bytes it would be shown in base64
+        // always as text: bytes would be printed in base64
         message.set_field_by_name("inline_string", Value::String(REDACTED.to_owned()));
         return Ok(());
     }
@@ -99,7 +99,7 @@ fn is_any(message: &DynamicMessage) -> bool {
     message.descriptor().full_name() == "google.protobuf.Any"
 }
 
-/// Changes the message inside of an `Any`.
+/// Changes the message in an `Any`.
 fn embedded(
     any: &mut DynamicMessage,
     types: &Types,

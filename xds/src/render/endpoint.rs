@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// The addresses of an upstream, in one locality.
+/// The endpoints of an upstream, in one locality.
 pub(super) fn cluster_load_assignment(endpoints: &ir::Endpoints) -> ClusterLoadAssignment {
     load_assignment(
         endpoints.name.to_string(),
@@ -23,7 +23,7 @@ pub(super) fn cluster_load_assignment(endpoints: &ir::Endpoints) -> ClusterLoadA
     )
 }
 
-/// An assignment of these addresses; with none it says that there is no endpoint, which is an answer too.
+/// An assignment of these addresses, which can be empty.
 pub(super) fn load_assignment(
     cluster_name: String,
     addresses: impl Iterator<Item = Address>,

@@ -1,7 +1,6 @@
 //! `envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter`, and `typed_per_filter_config` of routes.
 //!
-//! One file per filter: its configuration in the connection manager, and what a route configures of it. Names and order
-//! are those of [`ir::filter`].
+//! One file per filter, with its configuration in the connection manager and on routes. [`ir::filter`] has names and order.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +32,7 @@ fn http_filter(filter: &ir::HttpFilter) -> HttpFilter {
     }
 }
 
-/// Encoded `Any`s, by name of the filter that they configure for a route with this action.
+/// Configuration of filters for a route with this action: encoded `Any`s by name of the filter.
 pub(super) fn per_route(action: &ir::Action) -> BTreeMap<&'static str, Bytes> {
     let configs = [
         (filter::CORS, cors::per_route(action)),
@@ -44,7 +43,7 @@ pub(super) fn per_route(action: &ir::Action) -> BTreeMap<&'static str, Bytes> {
     configs.into_iter().filter_map(configured).collect()
 }
 
-/// A filter that requests pass through on every route.
+/// A filter that runs on every route.
 fn on_every_route(name: &str, config: &impl Name) -> HttpFilter {
     HttpFilter {
         name: name.to_owned(),
@@ -53,7 +52,7 @@ fn on_every_route(name: &str, config: &impl Name) -> HttpFilter {
     }
 }
 
-/// A filter that requests pass through only on routes that configure it.
+/// A filter that runs only on routes that configure it.
 fn on_configured_routes(name: &str, config: &impl Name) -> HttpFilter {
     HttpFilter {
         disabled: true,

@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// Headers that are added, in the order of their names.
+/// Headers to add, sorted by name.
 pub(super) fn added(headers: &BTreeMap<String, AddedHeader>) -> Vec<HeaderValueOption> {
     headers
         .iter()

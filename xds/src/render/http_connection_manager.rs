@@ -14,13 +14,13 @@ use crate::{
     },
 };
 
-// What Envoy's "Configuring Envoy as an edge proxy" recommends for clients that are not trusted.
+// Recommended for untrusted clients by "Configuring Envoy as an edge proxy" (Envoy documentation).
 const MAX_CONCURRENT_STREAMS: u32 = 100;
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const REQUEST_HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// HTTP on a chain of this listener, with the routes of `table` by RDS.
+/// The connection manager of a chain of this listener, which gets `table` by RDS.
 pub(super) fn http_connection_manager(
     listener: &ir::Listener,
     table: &ir::TableKey,

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// A listening socket with its chains.
+/// A listener with its filter chains.
 pub(super) fn listener(listener: &ir::Listener) -> Listener {
     Listener {
         name: listener.key.to_string(),
@@ -55,7 +55,7 @@ fn address(listener: &ir::Listener) -> Address {
     }
 }
 
-/// The PROXY header comes first on the wire, so its filter comes first, whatever is behind it.
+/// The PROXY protocol header precedes all other bytes of a connection, so its filter is first.
 fn listener_filters(listener: &ir::Listener) -> Vec<ListenerFilter> {
     let mut filters = Vec::new();
     if listener.proxy_protocol {
@@ -73,7 +73,7 @@ fn listener_filters(listener: &ir::Listener) -> Vec<ListenerFilter> {
     filters
 }
 
-/// HTTP/3 instead of plain datagrams.
+/// QUIC instead of plain datagrams.
 fn quic() -> UdpListenerConfig {
     UdpListenerConfig {
         quic_options: Some(QuicProtocolOptions::default()),
@@ -98,8 +98,8 @@ fn filter_chain(listener: &ir::Listener, chain: &ir::FilterChain) -> FilterChain
         name: chain.name.clone(),
         filter_chain_match: Some(FilterChainMatch {
             server_names: chain.server_names.clone(),
-            // the cleartext chain takes what no other does: a TLS hello for a name that is not served is no HTTP, and
-            // is answered as such
+            // the cleartext chain has no condition, so it also gets TLS connections with unknown server names, which it
+            // rejects as invalid HTTP
             transport_protocol: if listener.key.transport == Transport::Udp {
                 "quic".to_owned()
             } else if chain.tls.is_some() || chain.action == ChainAction::Close {
@@ -128,7 +128,7 @@ fn filter(listener: &ir::Listener, action: &ChainAction) -> Filter {
             "envoy.filters.network.tcp_proxy",
             super::any(&tcp_proxy(&listener.stat_prefix, proxy)),
         ),
-        // with nothing to say, all that it does is to close the connection
+        // with an empty response the filter just closes the connection
         ChainAction::Close => (
             "envoy.filters.network.direct_response",
             super::any(&DirectResponse::default()),

@@ -1,7 +1,7 @@
 //! `envoy.config.route.v3.RouteConfiguration`
 //!
-//! A table is put together from the encoded bytes of its routes, which each route keeps: when one of ten thousand
-//! changes, one is encoded and the rest is copied.
+//! Each route caches its encoded bytes, and a table concatenates them: if one route of 10,000 changes, only that one is
+//! encoded again.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-// Numbers of fields, by message.
+// Field numbers, by message.
 const VIRTUAL_HOSTS: u32 = 2;
 const VIRTUAL_HOST_ROUTES: u32 = 3;
 const VIRTUAL_HOST_MATCHER: u32 = 21;
@@ -47,10 +47,10 @@ const ON_MATCH_ACTION: u32 = 2;
 const EXTENSION_NAME: u32 = 1;
 const EXTENSION_CONFIG: u32 = 2;
 
-/// Name, in Envoy's logs, of routes that send insecure requests to https.
+/// Name, in Envoy's logs, of routes that redirect insecure requests to https.
 const REDIRECT: &str = "redirect-to-https";
 
-/// The encoded table.
+/// The encoded route table.
 pub(super) fn route_configuration(table: &ir::RouteTable) -> Bytes {
     let head = RouteConfiguration {
         name: table.key.to_string(),
@@ -65,7 +65,7 @@ pub(super) fn route_configuration(table: &ir::RouteTable) -> Bytes {
     with_fields(&head, VIRTUAL_HOSTS, &virtual_hosts)
 }
 
-/// Tells clients of HTTP/3, in its final version and the last draft that browsers had.
+/// Advertises HTTP/3, in its final version and in the last draft that browsers supported.
 fn alt_svc(port: u16) -> (String, ir::AddedHeader) {
     let header = ir::AddedHeader {
         value: format!(r#"h3=":{port}"; ma=86400, h3-29=":{port}"; ma=86400"#),
@@ -74,8 +74,8 @@ fn alt_svc(port: u16) -> (String, ir::AddedHeader) {
     ("alt-svc".to_owned(), header)
 }
 
-/// The virtual hosts. Names with the same routes share one: Envoy takes a table as a whole, so that each virtual host costs
-/// it something whenever any of them changes.
+/// Encoded virtual hosts. Domains with equal routes share one: Envoy builds a table as a whole, so each virtual host adds
+/// to the cost of every change.
 fn virtual_hosts(table: &ir::RouteTable) -> Vec<Bytes> {
     let mut places: BTreeMap<Bytes, usize> = BTreeMap::new();
     let mut shared: Vec<(Bytes, Vec<String>)> = Vec::new();
@@ -101,7 +101,7 @@ fn virtual_hosts(table: &ir::RouteTable) -> Vec<Bytes> {
     shared.into_iter().map(virtual_host).collect()
 }
 
-/// The routes of a virtual host: as a list, or behind a tree where they are many.
+/// The routes of a virtual host, as a list or, if there are many, as a tree.
 fn routes(host: &ir::VirtualHost) -> Bytes {
     let routes: Vec<Vec<Bytes>> = host
         .routes
@@ -129,7 +129,7 @@ fn routes(host: &ir::VirtualHost) -> Bytes {
     }
 }
 
-/// The generic matcher that leads to few routes by the prefix of the path (`xds.type.matcher.v3.Matcher`).
+/// A generic matcher that selects a short list of routes by path prefix (`xds.type.matcher.v3.Matcher`).
 fn matcher(tree: &Tree<'_>, routes: &[Vec<Bytes>]) -> Bytes {
     let input = super::any(&HttpRequestHeaderMatchInput {
         header_name: ":path".to_owned(),
@@ -176,7 +176,7 @@ fn extension(name: &str, config: &[u8]) -> Bytes {
         .finish()
 }
 
-/// Answers what belongs to another connection.
+/// The virtual host that answers 421 for domains of other connections.
 fn misdirected_host(domains: &[Arc<str>]) -> VirtualHost {
     VirtualHost {
         name: "misdirected".to_owned(),
@@ -196,7 +196,7 @@ fn misdirected_host(domains: &[Arc<str>]) -> VirtualHost {
     }
 }
 
-/// Whether every name that a virtual host takes also meets the route's condition on the name.
+/// Whether every host name of a virtual host meets the route's condition on the host name.
 fn implied(domain: &str, authority: Option<&StringMatch>) -> bool {
     match authority {
         None => true,
@@ -221,7 +221,7 @@ fn encoded(route: &ir::Route, form: RouteForm, with_authority: bool) -> Bytes {
     })
 }
 
-/// The message, with further encoded messages as values of a repeated field.
+/// The encoded message, with a repeated field of encoded messages added.
 fn with_fields(head: &impl Message, field: u32, values: &[Bytes]) -> Bytes {
     let size: usize = values
         .iter()
@@ -247,7 +247,7 @@ fn route(route: &ir::Route, form: RouteForm, with_authority: bool) -> Bytes {
         RouteForm::Plain | RouteForm::Secure => {
             if matches!(form, RouteForm::Secure) {
                 let https = StringMatch::Exact("https".to_owned());
-                // what the route itself says of it is overruled: secure requests are those with https
+                // replaces a condition of the route on this header: only requests with https are secure
                 matcher
                     .headers
                     .retain(|header| header.name != FORWARDED_PROTO);
@@ -256,10 +256,10 @@ fn route(route: &ir::Route, form: RouteForm, with_authority: bool) -> Bytes {
                     .push(header_matcher(FORWARDED_PROTO, &https));
             }
             filters = filter::per_route(&route.action);
-            act(&mut message, &route.action);
+            set_action(&mut message, &route.action);
         }
         RouteForm::Redirect => {
-            // the same for whatever route it stands for, so that virtual hosts can share it
+            // does not depend on the route, so that domains can share virtual hosts
             message.name = REDIRECT.to_owned();
             message.action = Some(route::Action::Redirect(action::https()));
         }
@@ -271,8 +271,8 @@ fn route(route: &ir::Route, form: RouteForm, with_authority: bool) -> Bytes {
         .finish()
 }
 
-/// What is done with a request.
-fn act(message: &mut Route, action: &Action) {
+/// Sets the action and the header changes of a route.
+fn set_action(message: &mut Route, action: &Action) {
     match action {
         Action::Forward(forward) => {
             message.action = Some(route::Action::Route(action::forward(forward)));
@@ -333,7 +333,7 @@ fn header_matcher(name: &str, value: &StringMatch) -> HeaderMatcher {
     }
 }
 
-/// Host names are compared without case (RFC 9110, 4.2.3); for a regex that is up to who wrote it.
+/// Host names are case-insensitive (RFC 9110, 4.2.3); the pattern of a regex decides for itself.
 fn authority_matcher(value: &StringMatch) -> HeaderMatcher {
     let matcher = StringMatcher {
         ignore_case: !matches!(value, StringMatch::Regex(_)),

@@ -1,51 +1,51 @@
-//! Envoy tries routes one after the other, so the last of ten thousand costs a multiple of the first. Where a virtual host
-//! has many, they are put behind a map of path prefixes that leads to the few that can match (`VirtualHost.matcher`,
-//! generic matching API, `prefix_match_map`), in the order that they have in the list.
+//! Trees of routes. Envoy tries the routes of a list one by one, so matching the last of 10,000 costs many times as much as
+//! matching the first. A virtual host with many routes instead gets a map from path prefixes to short lists of routes
+//! (`VirtualHost.matcher`, generic matching API, `prefix_match_map`), which keep the order of the whole list.
 //!
-//! The map only narrows: each leaf holds *every* route that can match a path beginning with its key and with no longer
-//! key, and every route still checks its own conditions. Whatever precedence and kind routes have, the tree therefore
-//! chooses the route that the list would:
+//! The tree only narrows the search: the list of a leaf has *every* route that can match a path with this key as its
+//! longest key, and Envoy still checks all conditions of each route. So tree and list select the same route, whatever the
+//! precedence and kinds of the routes:
 //!
-//! - The literal head of a route ([`literal_head`]) is a prefix of every path that it matches.
-//! - Let K be the longest key that is a prefix of a path. Either the trie was cut at K: then all heads that begin with K
-//!   are in its leaf, and those that are prefixes of K are repeated there. Or it was not: then K's leaf holds the heads
-//!   that are prefixes of K, and no longer head is a prefix of the path, for it would be a key or below one.
+//! - The literal head of a route ([`literal_head`]) is a prefix of every path that the route matches.
+//! - Let K be the longest key that is a prefix of a path. If the trie is cut at K, the leaf has all heads that start with
+//!   K, and repeats those that are prefixes of K. Otherwise the leaf has the heads that are prefixes of K; a longer head
+//!   cannot be a prefix of the path, since it would be a key itself or be below one.
 //!
-//! Envoy does not go on to a shorter key when nothing in a leaf matches, which is why leaves repeat their ancestors.
+//! If no route of a leaf matches, Envoy does not fall back to a shorter key. Therefore leaves repeat their ancestors.
 
 use crate::ir::{PathMatch, Route};
 
-/// With fewer routes a list is as fast.
-const LIST: usize = 100;
-/// Routes in a leaf, unless more have to be repeated in each.
-const LEAF: usize = 32;
+/// Minimum number of routes for a tree; with fewer a list is as fast.
+const MIN_ROUTES: usize = 100;
+/// Maximum number of routes in a leaf, unless each leaf must repeat more than that.
+const LEAF_ROUTES: usize = 32;
 
-/// Which routes are tried for which paths. Routes are given by their places in the list.
+/// Lists of routes by path prefix. Routes are indexes into the whole list.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Tree<'a> {
-    /// By prefix of the path; the longest that fits decides.
+    /// Routes by path prefix; the longest matching prefix is used.
     pub(super) leaves: Vec<(&'a str, Vec<usize>)>,
-    /// For paths that no prefix fits.
+    /// Routes for all other paths.
     pub(super) rest: Vec<usize>,
 }
 
-/// The tree of a list of routes, which have these sizes when encoded; `None` where the list is better.
+/// The tree of these routes, with their encoded sizes; `None` if a list is better.
 pub(super) fn plan<'a>(
     routes: impl Iterator<Item = &'a Route>,
     sizes: &[usize],
 ) -> Option<Tree<'a>> {
-    if sizes.len() < LIST {
+    if sizes.len() < MIN_ROUTES {
         return None;
     }
     let heads: Vec<&str> = routes.map(literal_head).collect();
-    let tree = tree(&heads, LEAF)?;
+    let tree = tree(&heads, LEAF_ROUTES)?;
     let size = |places: &[usize]| places.iter().map(|place| sizes[*place]).sum::<usize>();
     let repeated: usize = tree.leaves.iter().map(|(_, places)| size(places)).sum();
     let list: usize = sizes.iter().sum();
     (repeated + size(&tree.rest) <= list + list / 2).then_some(tree)
 }
 
-/// The tree of these heads; `None` if there is nothing to choose by.
+/// The tree of these heads; `None` if they do not differ.
 fn tree<'a>(heads: &[&'a str], leaf: usize) -> Option<Tree<'a>> {
     let mut sorted: Vec<(&str, usize)> = heads
         .iter()
@@ -76,7 +76,7 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// Splits heads that share their first `shared` bytes by the character that follows, which each of them has.
+    /// Splits heads by the character after their first `shared` bytes, which are equal. No head ends there.
     fn children(&mut self, heads: &[(&'a str, usize)], shared: usize, ancestors: &[usize]) {
         let next = |head: &str| head[shared..].chars().next();
         for child in heads.chunk_by(|one, other| next(one.0) == next(other.0)) {
@@ -84,7 +84,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Heads with a common beginning: one leaf if they are few.
+    /// Adds heads with a common prefix, as one leaf if they are few.
     fn node(&mut self, heads: &[(&'a str, usize)], ancestors: &[usize]) {
         let (Some((first, _)), Some((last, _))) = (heads.first(), heads.last()) else {
             return;
@@ -115,7 +115,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// How many bytes at the beginning are the same, in whole characters.
+/// Length of the common prefix in bytes, in whole characters.
 fn common(one: &str, other: &str) -> usize {
     let characters = one.char_indices().zip(other.chars());
     let differs = |((_, a), b): &((usize, char), char)| a != b;
@@ -123,7 +123,7 @@ fn common(one: &str, other: &str) -> usize {
     first_difference.map_or(one.len().min(other.len()), |((index, _), _)| index)
 }
 
-/// What every path that a route matches begins with.
+/// A prefix of every path that the route matches.
 fn literal_head(route: &Route) -> &str {
     let head = match &route.path {
         PathMatch::Exact(text) | PathMatch::Prefix(text) => text,
@@ -137,7 +137,7 @@ fn literal_head(route: &Route) -> &str {
     &head[..end.unwrap_or(head.len())]
 }
 
-/// What every text that the pattern matches begins with, as far as that is plain to see.
+/// A prefix of every text that the pattern matches; can be shorter than possible.
 fn regex_head(pattern: &str) -> &str {
     if pattern.contains('|') {
         return "";
@@ -147,7 +147,7 @@ fn regex_head(pattern: &str) -> &str {
         return pattern;
     };
     let head = &pattern[..end];
-    // what is repeated may not be there at all
+    // a repeated character can be absent
     let is_repeated = pattern[end..].starts_with(['*', '?', '{']);
     match head.char_indices().next_back() {
         Some((last, _)) if is_repeated => &head[..last],
@@ -169,7 +169,7 @@ mod tests {
         route
     }
 
-    /// As Envoy does: the query is no part of what is compared.
+    /// Like Envoy, without the query.
     fn is_match(route: &Route, raw: &str) -> bool {
         let path = raw.split('?').next().unwrap_or_default();
         let fold = |text: &str| {
@@ -230,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_tree_chooses_what_the_list_chooses(routes in vec(any_route(), 0..60), paths in vec(text(), 1..20), leaf in 1_usize..8) {
+        fn tree_and_list_select_the_same_route(routes in vec(any_route(), 0..60), paths in vec(text(), 1..20), leaf in 1_usize..8) {
             let heads: Vec<&str> = routes.iter().map(literal_head).collect();
             if let Some(tree) = tree(&heads, leaf) {
                 for path in &paths {
@@ -241,26 +241,26 @@ mod tests {
     }
 
     #[test]
-    fn few_routes_stay_a_list() {
-        let routes: Vec<Route> = (0..LIST - 1)
+    fn few_routes_have_no_tree() {
+        let routes: Vec<Route> = (0..MIN_ROUTES - 1)
             .map(|n| route(PathMatch::Prefix(format!("/{n}/")), true))
             .collect();
-        assert_eq!(plan(routes.iter(), &vec![100; LIST - 1]), None);
+        assert_eq!(plan(routes.iter(), &vec![100; MIN_ROUTES - 1]), None);
     }
 
     #[test]
-    fn no_leaf_of_many_routes_is_large() {
+    fn leaves_of_many_routes_are_small() {
         let routes: Vec<Route> = (0..10_000)
             .map(|n| route(PathMatch::Prefix(format!("/service-{n}/")), true))
             .chain([route(PathMatch::Prefix("/".to_owned()), true)])
             .collect();
         let tree = plan(routes.iter(), &vec![100; 10_001]).unwrap();
         let largest = tree.leaves.iter().map(|(_, places)| places.len()).max();
-        assert!(largest <= Some(LEAF + 2), "{largest:?}");
+        assert!(largest <= Some(LEAF_ROUTES + 2), "{largest:?}");
     }
 
     #[test]
-    fn routes_that_fit_everywhere_make_a_list() {
+    fn routes_without_a_literal_head_have_no_tree() {
         let routes: Vec<Route> = (0..1000)
             .map(|n| route(PathMatch::Regex(format!(".*/{n}")), true))
             .collect();
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_hold_no_more_than_is_sure() {
+    fn literal_heads_are_prefixes_of_all_matches() {
         for (pattern, head) in [
             ("/a/.*", "/a/"),
             ("/ab*", "/a"),

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// Certificates and keys, inline: Envoy gets them over the ADS stream only.
+/// A secret with inline content: Envoy gets it over the ADS stream only.
 pub(super) fn secret(secret: &ir::Secret) -> Secret {
     Secret {
         name: secret.name.to_string(),

@@ -8,7 +8,7 @@ use crate::{
     },
 };
 
-/// Passes the bytes of connections on.
+/// The TCP proxy of a filter chain.
 pub(super) fn tcp_proxy(stat_prefix: &str, proxy: &ir::TcpProxy) -> TcpProxy {
     let specifier = match proxy.clusters.as_slice() {
         [(only, _)] => ClusterSpecifier::Cluster(only.to_string()),

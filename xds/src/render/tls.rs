@@ -1,6 +1,6 @@
 //! `envoy.extensions.transport_sockets.tls.v3.{DownstreamTlsContext, UpstreamTlsContext}`
 //!
-//! Both hold names only: certificates and authorities come by SDS, so that their rotation changes nothing here.
+//! Both refer to certificates and CA certificates by name (SDS), so that rotation does not change them.
 
 use prost::{Message, Name};
 
@@ -19,12 +19,12 @@ use crate::{
     },
 };
 
-/// Termination of TLS from clients.
+/// TLS termination.
 pub(super) fn downstream(tls: &ir::ServerTls) -> TransportSocket {
     socket("envoy.transport_sockets.tls", &downstream_context(tls))
 }
 
-/// The same for QUIC, which has its own protocols and knows TLS 1.3 only.
+/// TLS termination for QUIC, which has its own ALPN protocols and supports TLS 1.3 only.
 pub(super) fn downstream_quic(tls: &ir::ServerTls) -> TransportSocket {
     let tls = ir::ServerTls {
         alpn: Vec::new(),
@@ -51,7 +51,7 @@ fn downstream_context(tls: &ir::ServerTls) -> DownstreamTlsContext {
     }
 }
 
-/// Origination of TLS to upstreams.
+/// TLS origination.
 pub(super) fn upstream(tls: &ir::ClientTls) -> TransportSocket {
     let context = UpstreamTlsContext {
         common_tls_context: Some(common(

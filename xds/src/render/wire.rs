@@ -1,5 +1,5 @@
-//! Protobuf written by hand where generated types cannot: maps, which they would write in random order, and messages
-//! that are put together from parts which are encoded already.
+//! Protobuf encoding by hand where generated types do not help: maps, which prost encodes in random order, and messages
+//! that consist of encoded parts.
 
 use std::collections::BTreeMap;
 
@@ -18,27 +18,27 @@ impl Writer {
         Self(BytesMut::with_capacity(bytes))
     }
 
-    /// The fields of a message, none of which is written here again.
+    /// Writes the fields of a message. The caller must not write any of them again.
     pub(super) fn message(mut self, message: &impl Message) -> Self {
         self.0.reserve(message.encoded_len());
-        // a buffer that grows has room
+        // fails only if the buffer cannot grow
         let _ = message.encode(&mut self.0);
         self
     }
 
-    /// Fields that are encoded already.
+    /// Writes encoded fields.
     pub(super) fn encoded(mut self, fields: &[u8]) -> Self {
         self.0.extend_from_slice(fields);
         self
     }
 
-    /// A field that is a string, bytes, or an encoded message.
+    /// Writes a string, bytes, or an encoded message.
     pub(super) fn field(mut self, number: u32, value: &[u8]) -> Self {
         self.push(number, value);
         self
     }
 
-    /// The values of a repeated field.
+    /// Writes a repeated field.
     pub(super) fn fields(mut self, number: u32, values: &[Bytes]) -> Self {
         for value in values {
             self.push(number, value);
@@ -46,7 +46,7 @@ impl Writer {
         self
     }
 
-    /// A map from strings to strings or encoded messages, in its order.
+    /// Writes a map from strings to strings or encoded messages, in its order.
     pub(super) fn map<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         mut self,
         number: u32,
@@ -72,7 +72,7 @@ impl Writer {
     }
 }
 
-/// How many bytes a field of this many takes.
+/// Encoded size of a field with a value of this size.
 pub(super) fn field_len(number: u32, bytes: usize) -> usize {
     key_len(number) + encoded_len_varint(bytes as u64) + bytes
 }

@@ -1,4 +1,4 @@
-//! A gRPC client that says exactly what a test wants it to say.
+//! A gRPC client that sends the requests of a test.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -20,9 +20,9 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::server::PATIENCE;
+use crate::server::TIMEOUT;
 
-/// How long nothing has to come for a test to take it that nothing will.
+/// How long to wait for a response that must not come.
 const SILENCE: Duration = Duration::from_millis(200);
 
 /// A stream: requests of type `Q`, responses of type `R`.
@@ -50,7 +50,7 @@ pub(crate) fn node() -> Node {
 }
 
 impl Delta {
-    /// Opens a stream and asks for all of a type.
+    /// Opens a stream and subscribes to all resources of a type.
     pub(crate) async fn open(channel: Channel, kind: ResourceType) -> Result<Self> {
         let (requests, receiver) = unbounded();
         requests.unbounded_send(DeltaDiscoveryRequest {
@@ -59,14 +59,14 @@ impl Delta {
             ..DeltaDiscoveryRequest::default()
         })?;
         let mut client = AggregatedDiscoveryServiceClient::new(channel);
-        let responses = timeout(PATIENCE, client.delta_aggregated_resources(receiver)).await??;
+        let responses = timeout(TIMEOUT, client.delta_aggregated_resources(receiver)).await??;
         Ok(Self {
             requests,
             responses: responses.into_inner(),
         })
     }
 
-    /// Accepts a response.
+    /// Acknowledges a response.
     pub(crate) fn ack(&self, response: &DeltaDiscoveryResponse) -> Result<()> {
         self.send(DeltaDiscoveryRequest {
             type_url: response.type_url.clone(),
@@ -77,7 +77,7 @@ impl Delta {
 }
 
 impl Sotw {
-    /// Opens a stream and asks for all of a type.
+    /// Opens a stream and subscribes to all resources of a type.
     pub(crate) async fn open(channel: Channel, kind: ResourceType) -> Result<Self> {
         let (requests, receiver) = unbounded();
         requests.unbounded_send(DiscoveryRequest {
@@ -86,14 +86,14 @@ impl Sotw {
             ..DiscoveryRequest::default()
         })?;
         let mut client = AggregatedDiscoveryServiceClient::new(channel);
-        let responses = timeout(PATIENCE, client.stream_aggregated_resources(receiver)).await??;
+        let responses = timeout(TIMEOUT, client.stream_aggregated_resources(receiver)).await??;
         Ok(Self {
             requests,
             responses: responses.into_inner(),
         })
     }
 
-    /// Accepts a response.
+    /// Acknowledges a response.
     pub(crate) fn ack(&self, response: &DiscoveryResponse) -> Result<()> {
         self.send(DiscoveryRequest {
             type_url: response.type_url.clone(),
@@ -107,23 +107,23 @@ impl Sotw {
 impl<Q, R> Client<Q, R> {
     pub(crate) fn send(&self, request: Q) -> Result<()> {
         if self.requests.unbounded_send(request).is_err() {
-            bail!("the stream is over");
+            bail!("stream is closed");
         }
         Ok(())
     }
 
-    /// The next response; `None` when the server has ended the stream in good order.
+    /// The next response; `None` when the server has closed the stream without an error.
     pub(crate) async fn next(&mut self) -> Result<Option<R>> {
-        let response = timeout(PATIENCE, self.responses.message()).await;
-        Ok(response.context("nothing comes")??)
+        let response = timeout(TIMEOUT, self.responses.message()).await;
+        Ok(response.context("no response")??)
     }
 
-    /// The next response, which must come.
+    /// The next response, which must exist.
     pub(crate) async fn response(&mut self) -> Result<R> {
-        self.next().await?.context("the stream has ended")
+        self.next().await?.context("stream is closed")
     }
 
-    /// Nothing comes.
+    /// Whether no response comes.
     pub(crate) async fn is_silent(&mut self) -> bool {
         timeout(SILENCE, self.responses.message()).await.is_err()
     }

@@ -1,4 +1,4 @@
-//! Messages that an Envoy takes, in editions that can be told apart in its config dump; and some that it refuses.
+//! Messages that Envoy accepts, with an edition that its config dump shows, and messages that it rejects.
 
 use std::net::SocketAddr;
 
@@ -49,7 +49,7 @@ fn seconds(seconds: i64) -> Duration {
     Duration { seconds, nanos: 0 }
 }
 
-/// Without a time after which Envoy would go on by itself: whatever is not sent is missed.
+/// Without a fetch timeout, so that Envoy waits forever for a resource that is not sent.
 fn ads() -> ConfigSource {
     ConfigSource {
         resource_api_version: ApiVersion::V3.into(),
@@ -71,7 +71,7 @@ fn socket(address: SocketAddr) -> Address {
     }
 }
 
-/// Name of the endpoints of a cluster.
+/// Name of a cluster's endpoints.
 pub(crate) fn endpoints_of(cluster: &str) -> String {
     format!("endpoints of {cluster}")
 }
@@ -89,20 +89,20 @@ fn eds_cluster(name: &str, edition: &str, connect_timeout: i64) -> Resource {
         ..Cluster::default()
     };
     Resource::new(ResourceType::Cluster, name, message.encode_to_vec().into())
-        .with_needs(endpoints_of(name).into())
+        .with_endpoints(endpoints_of(name).into())
 }
 
-/// A cluster whose addresses are asked of EDS.
+/// An EDS cluster.
 pub(crate) fn cluster(name: &str, edition: &str) -> Resource {
     eds_cluster(name, edition, 1)
 }
 
-/// A cluster that breaks a rule of its message, so that Envoy takes nothing of the response that it is in.
+/// A cluster that violates a validation rule, so that Envoy rejects the whole response.
 pub(crate) fn bad_cluster(name: &str, edition: &str) -> Resource {
     eds_cluster(name, edition, 0)
 }
 
-/// The address of a cluster.
+/// Endpoints with one address.
 pub(crate) fn endpoints(cluster: &str, edition: &str, address: SocketAddr) -> Resource {
     let name = endpoints_of(cluster);
     let message = ClusterLoadAssignment {
@@ -130,12 +130,12 @@ pub(crate) fn endpoints(cluster: &str, edition: &str, address: SocketAddr) -> Re
     )
 }
 
-/// Everything goes to this cluster.
+/// A route table that sends all requests to this cluster.
 pub(crate) fn route_table(name: &str, edition: &str, cluster: &str) -> Resource {
     table(name, edition, cluster, &["*"])
 }
 
-/// A table with a domain twice, which Envoy finds only when it builds the table.
+/// A route table with a duplicate domain, which Envoy rejects only when it builds the table.
 pub(crate) fn bad_route_table(name: &str, edition: &str) -> Resource {
     table(name, edition, "nothing", &["twice", "twice"])
 }
@@ -170,7 +170,7 @@ fn table(name: &str, edition: &str, cluster: &str, domains: &[&str]) -> Resource
     )
 }
 
-/// HTTP with the routes of this table.
+/// An HTTP listener with this route table.
 pub(crate) fn listener(name: &str, edition: &str, address: SocketAddr, table: &str) -> Resource {
     let manager = HttpConnectionManager {
         stat_prefix: edition.to_owned(),

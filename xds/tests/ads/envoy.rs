@@ -1,4 +1,4 @@
-//! An Envoy process, and what it says it has.
+//! An Envoy process, and the state that its admin interface reports.
 
 use std::{
     collections::BTreeMap,
@@ -23,9 +23,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{http, server::PATIENCE};
+use crate::{http, server::TIMEOUT};
 
-/// Where Envoy is.
+/// Path of Envoy.
 pub(crate) fn program() -> Result<PathBuf> {
     let path = env::var_os("ENVOY").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/envoy"),
@@ -33,13 +33,13 @@ pub(crate) fn program() -> Result<PathBuf> {
     );
     ensure!(
         path.is_file(),
-        "there is no Envoy at {}: run `make tools`, or set ENVOY",
+        "{} is missing: run `make tools`, or set ENVOY",
         path.display()
     );
     Ok(path)
 }
 
-/// A port of loopback where nobody listens.
+/// A free port of the loopback address.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
@@ -61,16 +61,16 @@ pub(crate) fn bootstrap(xds: SocketAddr, protocol: Protocol) -> Result<Bootstrap
     })
 }
 
-/// What an Envoy has of a resource.
+/// A resource in Envoy's config dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
-    /// What [`crate::config`] put into the message to tell its editions apart.
+    /// The edition that [`crate::config`] wrote into the message.
     pub(crate) edition: String,
-    /// Version, where Envoy says it.
+    /// Version, if Envoy reports it.
     pub(crate) version: Option<String>,
 }
 
-/// All that an Envoy has, by type and name.
+/// Envoy's resources, by type and name.
 pub(crate) type Dump = BTreeMap<(ResourceType, String), Held>;
 
 pub(crate) struct Envoy {
@@ -82,7 +82,7 @@ pub(crate) struct Envoy {
 }
 
 impl Envoy {
-    /// Starts an Envoy; its log is kept under a name.
+    /// Starts an Envoy, with a log file of this name.
     pub(crate) async fn start(name: &str, bootstrap: &Bootstrap) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("bootstrap.json");
@@ -98,7 +98,7 @@ impl Envoy {
             .kill_on_drop(true)
             .spawn()?;
         let admin = bootstrap.admin;
-        until("the admin interface answers", || async {
+        until("the admin interface responds", || async {
             http::get(admin, "/server_info").await.map(drop)
         })
         .await
@@ -115,12 +115,12 @@ impl Envoy {
     async fn admin(&self, path: &str) -> Result<String> {
         let (status, body) = http::get(self.admin, path)
             .await
-            .with_context(|| format!("Envoy's log is {}", self.log.display()))?;
+            .with_context(|| format!("see Envoy's log {}", self.log.display()))?;
         ensure!(status == 200, "{path}: {status} {body}");
         Ok(body)
     }
 
-    /// A counter or gauge; 0 as long as there is none.
+    /// Value of a counter or gauge; 0 if it does not exist.
     pub(crate) async fn stat(&self, name: &str) -> Result<u64> {
         let text = self.admin(&format!("/stats?filter=^{name}$")).await?;
         match text.trim().rsplit_once(": ") {
@@ -129,7 +129,7 @@ impl Envoy {
         }
     }
 
-    /// Nothing waits for anything.
+    /// Fails while any cluster or listener is warming.
     pub(crate) async fn is_warm(&self) -> Result<()> {
         for name in [
             "cluster_manager.warming_clusters",
@@ -141,8 +141,8 @@ impl Envoy {
         Ok(())
     }
 
-    /// Updates that it has refused, of all types.
-    pub(crate) async fn refused(&self) -> Result<u64> {
+    /// Number of updates that Envoy has rejected, of all types.
+    pub(crate) async fn rejected(&self) -> Result<u64> {
         let text = self.admin("/stats?filter=update_rejected").await?;
         let values = text.lines().filter_map(|line| line.rsplit_once(": "));
         values
@@ -150,7 +150,7 @@ impl Envoy {
             .sum()
     }
 
-    /// Everything that it has by ADS.
+    /// All resources that Envoy has from ADS.
     pub(crate) async fn dump(&self) -> Result<Dump> {
         let dump: Value = serde_json::from_str(&self.admin("/config_dump?include_eds").await?)?;
         let mut held = Dump::new();
@@ -203,7 +203,7 @@ impl Envoy {
         Ok(held)
     }
 
-    /// Ends the process.
+    /// Kills the process.
     pub(crate) async fn stop(mut self) -> Result<()> {
         Ok(self.process.kill().await?)
     }
@@ -222,17 +222,17 @@ fn add(held: &mut Dump, kind: ResourceType, name: &Value, edition: &Value, versi
     held.insert((kind, text(name).unwrap_or_default()), entry);
 }
 
-/// Tries until it is so; the last reason why it is not is the error.
+/// Retries until the attempt succeeds; on a timeout fails with the last error.
 pub(crate) async fn until<T, F: Future<Output = Result<T>>>(
     what: &str,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         match attempt().await {
             Ok(found) => return Ok(found),
             Err(error) if Instant::now() > end => {
-                bail!("{what}, within {PATIENCE:?}: {error:#}")
+                bail!("timed out after {TIMEOUT:?} waiting until {what}: {error:#}")
             }
             Err(_) => sleep(Duration::from_millis(20)).await,
         }

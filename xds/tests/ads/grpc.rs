@@ -1,4 +1,4 @@
-//! Both methods of the service by clients that are no Envoy.
+//! Both methods of the service, with gRPC clients.
 
 use std::time::{Duration, Instant};
 
@@ -43,12 +43,12 @@ fn remove(name: &str) -> Update {
 }
 
 #[tokio::test]
-async fn a_delta_stream_says_what_changes() -> Result<()> {
+async fn delta_stream_sends_changes() -> Result<()> {
     let mut server = Server::start(settings()).await?;
     let mut client = Delta::open(client::channel(server.address).await?, KIND).await?;
     assert!(
         client.is_silent().await,
-        "half a view is worse than none: there must be no answer before the first snapshot"
+        "response before the first snapshot"
     );
     let seq = server.apply(put("a", "1"));
     let first = client.response().await?;
@@ -69,7 +69,7 @@ async fn a_delta_stream_says_what_changes() -> Result<()> {
 
     server.apply(put("b", "1"));
     let second = client.response().await?;
-    assert_eq!(second.resources.len(), 1, "only what is new");
+    assert_eq!(second.resources.len(), 1, "only the new resource is sent");
     assert_eq!(second.resources[0].name, "b");
     client.ack(&second)?;
 
@@ -79,13 +79,13 @@ async fn a_delta_stream_says_what_changes() -> Result<()> {
     assert_eq!(third.removed_resources, ["a"]);
     client.ack(&third)?;
     server.is_acknowledged(seq).await?;
-    assert_eq!(server.apply(put("b", "1")), seq, "nothing differs");
+    assert_eq!(server.apply(put("b", "1")), seq, "nothing changed");
     assert!(client.is_silent().await);
     server.stop().await
 }
 
 #[tokio::test]
-async fn a_state_of_the_world_stream_says_all_there_is() -> Result<()> {
+async fn sotw_stream_sends_the_full_state() -> Result<()> {
     let mut server = Server::start(settings()).await?;
     server.apply(put("a", "1"));
     let mut client = Sotw::open(client::channel(server.address).await?, KIND).await?;
@@ -104,7 +104,7 @@ async fn a_state_of_the_world_stream_says_all_there_is() -> Result<()> {
     server.is_acknowledged(seq).await?;
     let seq = server.apply(remove("a"));
     let third = client.response().await?;
-    assert_eq!(third.resources.len(), 1, "what is left out is gone");
+    assert_eq!(third.resources.len(), 1, "the removed resource is left out");
     client.ack(&third)?;
     server.is_acknowledged(seq).await?;
     assert_eq!(server.fleet.state().envoys[0].protocol, Protocol::Sotw);
@@ -112,7 +112,7 @@ async fn a_state_of_the_world_stream_says_all_there_is() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_until_something_newer_is_accepted() -> Result<()> {
+async fn rejection_is_reported_until_a_newer_version_is_accepted() -> Result<()> {
     let mut server = Server::start(settings()).await?;
     let seq = server.apply(put("a", "bad"));
     let mut client = Delta::open(client::channel(server.address).await?, KIND).await?;
@@ -133,7 +133,7 @@ async fn a_refusal_is_told_until_something_newer_is_accepted() -> Result<()> {
     assert_eq!(&*rejections[0].message, "no such thing");
     assert!((server.metric("xds_rejected_resources")? - 1.0).abs() < 0.1);
     assert!((server.metric("xds_nacks_total")? - 1.0).abs() < 0.1);
-    assert!(client.is_silent().await, "it is not sent again");
+    assert!(client.is_silent().await, "rejected resource is sent again");
 
     let seq = server.apply(put("a", "good"));
     let good = client.response().await?;
@@ -145,7 +145,7 @@ async fn a_refusal_is_told_until_something_newer_is_accepted() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_type_that_is_not_served_does_no_harm_to_the_stream() -> Result<()> {
+async fn unknown_type_does_not_affect_the_stream() -> Result<()> {
     let mut server = Server::start(settings()).await?;
     server.apply(put("a", "1"));
     let channel = client::channel(server.address).await?;
@@ -171,7 +171,7 @@ async fn a_type_that_is_not_served_does_no_harm_to_the_stream() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_large_request_is_taken() -> Result<()> {
+async fn large_request_is_accepted() -> Result<()> {
     let mut server = Server::start(settings()).await?;
     let held = (0..100_000).map(|n| (format!("a-cluster-of-some-length-{n}"), "0".repeat(32)));
     let channel = client::channel(server.address).await?;
@@ -187,22 +187,22 @@ async fn a_large_request_is_taken() -> Result<()> {
         let response = client.response().await?;
         ensure!(
             response.removed_resources.len() <= 100_000 && response.resources.is_empty(),
-            "nothing else is there to be said"
+            "only removals are sent"
         );
         removed += response.removed_resources.len();
         client.ack(&response)?;
     }
-    assert_eq!(removed, 100_000, "what is gone is removed, each once");
+    assert_eq!(removed, 100_000, "every missing resource is removed once");
     server.stop().await
 }
 
 #[tokio::test]
-async fn streams_end_in_good_order_when_the_server_stops() -> Result<()> {
+async fn streams_close_without_an_error_on_shutdown() -> Result<()> {
     let mut server = Server::start(settings()).await?;
     server.apply(put("a", "1"));
     let mut client = Delta::open(client::channel(server.address).await?, KIND).await?;
     client.response().await?;
-    // a client that is connected and says nothing is no reason to wait
+    // an idle client does not delay the shutdown
     let _idle = tokio::net::TcpStream::connect(server.address).await?;
     let fleet = server.fleet.clone();
     server.stop().await?;
@@ -212,15 +212,15 @@ async fn streams_end_in_good_order_when_the_server_stops() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_left_behind_when_the_server_stops() -> Result<()> {
+async fn client_that_does_not_read_is_dropped_on_shutdown() -> Result<()> {
     let mut server = Server::start(settings()).await?;
-    let large = Bytes::from(vec![b'x'; 64 << 20]); // more than the transport takes for a client that does not read
+    let large = Bytes::from(vec![b'x'; 64 << 20]); // more than the transport buffers for a client that does not read
     server.apply(Update {
         upserts: vec![Resource::new(KIND, "large", large)],
         ..Update::default()
     });
     let _client = Delta::open(client::channel(server.address).await?, KIND).await?;
-    until("the response is under way", async || {
+    until("the response is being sent", async || {
         ensure!(server.metric("xds_pushes_total")? > 0.5);
         Ok(())
     })
@@ -229,7 +229,7 @@ async fn a_client_that_does_not_read_is_left_behind_when_the_server_stops() -> R
 }
 
 #[tokio::test]
-async fn a_stream_ends_at_its_age() -> Result<()> {
+async fn stream_closes_at_its_maximum_age() -> Result<()> {
     let age = Duration::from_millis(100);
     let server = Server::start(ads::Settings {
         max_stream_age: Some(age),
@@ -257,7 +257,7 @@ fn authority() -> Result<CertifiedIssuer<'static, KeyPair>> {
 }
 
 #[tokio::test]
-async fn only_clients_with_a_certificate_of_ours_are_served() -> Result<()> {
+async fn clients_without_a_trusted_certificate_are_rejected() -> Result<()> {
     let ca = authority()?;
     let stranger = authority()?;
     let (certificate_pem, key) = certificate(&ca)?;
@@ -286,10 +286,13 @@ async fn only_clients_with_a_certificate_of_ours_are_served() -> Result<()> {
     };
     let mut client = open(Some(certificate(&ca)?)).await?;
     assert_eq!(client.response().await?.resources.len(), 1);
-    assert!(open(None).await.is_err(), "without a certificate");
+    assert!(
+        open(None).await.is_err(),
+        "client without a certificate is accepted"
+    );
     assert!(
         open(Some(certificate(&stranger)?)).await.is_err(),
-        "with somebody else's"
+        "client with a certificate of another CA is accepted"
     );
     server.stop().await
 }

@@ -1,4 +1,4 @@
-//! The little HTTP/1.1 that a test needs: one request per connection, and a backend with one answer.
+//! A minimal HTTP/1.1 client, with one request per connection, and a backend.
 
 use std::net::SocketAddr;
 
@@ -9,21 +9,27 @@ use tokio::{
     time::timeout,
 };
 
-use crate::server::PATIENCE;
+use crate::server::TIMEOUT;
 
-/// Status and body of an answer.
+/// Status and body of a response.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        anyhow::Ok(String::from_utf8(answer)?)
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).await?;
+        anyhow::Ok(String::from_utf8(response)?)
     };
-    let answer = timeout(PATIENCE, exchange).await??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
-    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    let response = timeout(TIMEOUT, exchange).await??;
+    let (head, body) = response
+        .split_once("\r\n\r\n")
+        .context("response is not HTTP")?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .context("response has no status")?
+        .parse()?;
     let is_chunked = head
         .to_ascii_lowercase()
         .contains("transfer-encoding: chunked");
@@ -50,7 +56,7 @@ fn unchunked(mut rest: &str) -> Result<String> {
     }
 }
 
-/// Answers every request with 200, for as long as the test lasts.
+/// A backend that responds 200 to every request until the test ends.
 pub(crate) async fn backend() -> Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
@@ -59,8 +65,8 @@ pub(crate) async fn backend() -> Result<SocketAddr> {
             tokio::spawn(async move {
                 let mut request = [0; 4096];
                 while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-                    if stream.write_all(answer).await.is_err() {
+                    let response = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    if stream.write_all(response).await.is_err() {
                         return;
                     }
                 }

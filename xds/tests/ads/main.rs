@@ -1,6 +1,6 @@
-//! The ADS server through real sockets: by hand-written gRPC clients, and by Envoy 1.40.
+//! The ADS server over real sockets, with gRPC clients and with Envoy 1.40.
 //!
-//! Envoy is found by the variable `ENVOY`, or where `make tools` puts it; without it these tests fail.
+//! The path of Envoy is `$ENVOY`, or where `make tools` installs it. Without Envoy these tests fail.
 
 mod client;
 mod config;

@@ -1,4 +1,4 @@
-//! Random edits of a small view with an Envoy attached: in the end it has what the view has, whatever came between.
+//! Random changes of a small snapshot with an Envoy connected, which must have the same resources at the end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,18 +26,18 @@ use crate::{
 
 const CLUSTERS: u64 = 4;
 const LISTENERS: u64 = 3;
-/// Edits of each kind of run: enough for every pair of edits to meet.
+/// Number of edits of each run, enough for all pairs of edits to occur.
 const EDITS: usize = 120;
 
-/// A control plane with an Envoy, and what the Envoy should have.
+/// A server with an Envoy, and the resources that Envoy must have.
 struct World {
     server: Server,
     envoy: Envoy,
     backend: SocketAddr,
     ports: Vec<SocketAddr>,
-    /// What is served, with its edition.
+    /// Served resources, with their editions.
     view: BTreeMap<(ResourceType, String), (Resource, String)>,
-    /// Route tables that the listeners ask for.
+    /// Route tables that listeners refer to.
     edition: u64,
     random: u64,
     protocol: Protocol,
@@ -56,7 +56,7 @@ fn table_name(n: u64) -> String {
 }
 
 impl World {
-    /// Everything is there in its first edition, and the Envoy has it.
+    /// A server with the first edition of everything, which Envoy has acknowledged.
     async fn new(name: &str, protocol: Protocol) -> Result<Self> {
         let server = Server::start(settings()).await?;
         let bootstrap = envoy::bootstrap(server.address, protocol)?;
@@ -90,7 +90,7 @@ impl World {
         format!("edition-{}", self.edition)
     }
 
-    /// Below `limit`; the same in every run.
+    /// A pseudorandom number below `limit`, the same in every run.
     fn random(&mut self, limit: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -140,7 +140,7 @@ impl World {
         self.put(update, resource, edition);
     }
 
-    /// One random edit. The first cluster, table and listener stay, for traffic.
+    /// Makes one random edit. The first cluster, table and listener stay, for traffic.
     fn edit(&mut self, update: &mut Update) {
         let cluster = self.random(CLUSTERS);
         let listener = self.random(LISTENERS);
@@ -165,7 +165,7 @@ impl World {
         }
     }
 
-    /// Random edits, mostly faster than the Envoy can follow.
+    /// Makes random edits, mostly faster than Envoy can process them.
     async fn edits(&mut self, mut also: impl FnMut(&mut Self, &mut Update)) -> Result<()> {
         for _ in 0..EDITS {
             let mut update = Update::default();
@@ -183,49 +183,56 @@ impl World {
         Ok(())
     }
 
-    /// What the Envoy should have: all of the view but what it must refuse, and of the tables those it asks for.
-    fn expected(&self, refused: &BTreeSet<(ResourceType, String)>) -> Dump {
-        let wanted = self.view.iter().filter(|((kind, name), _)| {
-            let is_asked_for = match kind {
+    /// What Envoy must have: all resources except rejected ones and route tables that no listener refers to.
+    fn expected(&self, rejected: &BTreeSet<(ResourceType, String)>) -> Dump {
+        let expected = self.view.iter().filter(|((kind, name), _)| {
+            let is_subscribed = match kind {
                 ResourceType::RouteTable => {
                     let listener = name.replace("table", "listener");
                     self.view.contains_key(&(ResourceType::Listener, listener))
                 }
                 _ => true,
             };
-            is_asked_for && !refused.contains(&(*kind, name.clone()))
+            is_subscribed && !rejected.contains(&(*kind, name.clone()))
         });
-        wanted
+        expected
             .map(|(key, (resource, edition))| {
-                // state of the world has one version for all of a type
-                let says = self.protocol == Protocol::Delta && key.0 != ResourceType::Endpoints;
+                // in SotW all resources of a type have one version
+                let has_version =
+                    self.protocol == Protocol::Delta && key.0 != ResourceType::Endpoints;
                 let held = Held {
                     edition: edition.clone(),
-                    version: says.then(|| resource.version.to_string()),
+                    version: has_version.then(|| resource.version.to_string()),
                 };
                 (key.clone(), held)
             })
             .collect()
     }
 
-    /// The Envoy has what it should have, and waits for nothing.
-    async fn check(&self, refused: &BTreeSet<(ResourceType, String)>) -> Result<()> {
-        let expected = self.expected(refused);
-        until("the Envoy has what is served", || async {
+    /// Waits until Envoy has what it must have, and nothing is warming.
+    async fn check(&self, rejected: &BTreeSet<(ResourceType, String)>) -> Result<()> {
+        let expected = self.expected(rejected);
+        until("Envoy has what is served", || async {
             let mut dump = self.envoy.dump().await?;
             if self.protocol == Protocol::Sotw {
                 dump.values_mut().for_each(|held| held.version = None);
             }
-            ensure!(dump == expected, "it has {dump:#?}, not {expected:#?}");
+            ensure!(
+                dump == expected,
+                "Envoy has {dump:#?} instead of {expected:#?}"
+            );
             self.envoy.is_warm().await
         })
         .await?;
         let rejections = self.server.fleet.state().rejections;
-        let told: BTreeSet<_> = rejections
+        let reported: BTreeSet<_> = rejections
             .iter()
             .map(|rejection| (rejection.kind, rejection.name.to_string()))
             .collect();
-        ensure!(told == *refused, "the fleet says {told:?} is refused");
+        ensure!(
+            reported == *rejected,
+            "rejections of the fleet: {reported:?}"
+        );
         Ok(())
     }
 }
@@ -236,9 +243,9 @@ async fn random_edits(name: &str, protocol: Protocol) -> Result<()> {
     world.check(&nothing).await?;
     world.edits(|_, _| {}).await?;
     world.check(&nothing).await?;
-    assert_eq!(world.envoy.refused().await?, 0);
+    assert_eq!(world.envoy.rejected().await?, 0);
 
-    // among good edits some that the Envoy must refuse, each without harm to what comes along with it
+    // some edits that Envoy must reject, without effect on the other edits of the same response
     let bad = "bad cluster".to_owned();
     world
         .edits(|world, update| {
@@ -259,34 +266,34 @@ async fn random_edits(name: &str, protocol: Protocol) -> Result<()> {
     world.put(&mut update, config::bad_cluster(&bad, &edition), edition);
     let seq = world.server.apply(update);
     world.server.is_acknowledged(seq).await?;
-    let refused = BTreeSet::from([(ResourceType::Cluster, bad)]);
-    world.check(&refused).await?;
-    assert_ne!(world.envoy.refused().await?, 0);
+    let rejected = BTreeSet::from([(ResourceType::Cluster, bad)]);
+    world.check(&rejected).await?;
+    assert_ne!(world.envoy.rejected().await?, 0);
     world.envoy.stop().await
 }
 
 #[tokio::test]
-async fn an_envoy_by_delta_has_what_is_served_after_random_edits() -> Result<()> {
+async fn delta_envoy_has_what_is_served_after_random_edits() -> Result<()> {
     random_edits("delta", Protocol::Delta).await
 }
 
 #[tokio::test]
-async fn an_envoy_by_state_of_the_world_has_what_is_served_after_random_edits() -> Result<()> {
+async fn sotw_envoy_has_what_is_served_after_random_edits() -> Result<()> {
     random_edits("sotw", Protocol::Sotw).await
 }
 
 #[tokio::test]
-async fn an_envoy_that_goes_to_another_replica_is_sent_only_what_differs() -> Result<()> {
+async fn envoy_that_moves_to_another_replica_gets_only_differences() -> Result<()> {
     let mut world = World::new("failover", Protocol::Delta).await?;
     let address = world.server.address;
     world.server.stop().await?;
     let (status, _) = http::get(world.ports[0], "/").await?;
     assert_eq!(
         status, 200,
-        "without a control plane Envoy keeps what it has"
+        "Envoy has lost its configuration with the control plane"
     );
 
-    // the other replica has made the same by itself, but for one table and a cluster that is gone meanwhile
+    // the other replica has the same resources, except for one changed table and one removed cluster
     world.server = Server::start_at(address, settings()).await?;
     let mut update = Update::default();
     world.put_table(&mut update, 1, 0);
@@ -305,7 +312,7 @@ async fn an_envoy_that_goes_to_another_replica_is_sent_only_what_differs() -> Re
     let sent = world.server.metric("xds_response_resources_total")?;
     assert!(
         (sent - 2.0).abs() < 0.1 || (sent - 3.0).abs() < 0.1,
-        "a table, a removed cluster, perhaps its endpoints: not {sent} resources"
+        "expected a table, a removed cluster and maybe its endpoints, not {sent} resources"
     );
     let (status, _) = http::get(world.ports[1], "/").await?;
     assert_eq!(status, 200);
@@ -313,7 +320,7 @@ async fn an_envoy_that_goes_to_another_replica_is_sent_only_what_differs() -> Re
 }
 
 #[tokio::test]
-async fn an_envoy_is_ready_once_it_has_a_configuration() -> Result<()> {
+async fn envoy_is_ready_once_it_has_a_configuration() -> Result<()> {
     let mut server = Server::start(settings()).await?;
     let bootstrap = envoy::bootstrap(server.address, Protocol::Delta)?;
     let envoy = Envoy::start("ready", &bootstrap).await?;
@@ -322,7 +329,7 @@ async fn an_envoy_is_ready_once_it_has_a_configuration() -> Result<()> {
         .await?;
     assert!(http::get(envoy.ready, "/ready").await.is_err());
     server.apply(Update::default());
-    until("it is ready", || async {
+    until("Envoy is ready", || async {
         let (status, body) = http::get(envoy.ready, "/ready").await?;
         ensure!(status == 200, "{status} {body}");
         Ok(())
@@ -334,13 +341,13 @@ async fn an_envoy_is_ready_once_it_has_a_configuration() -> Result<()> {
     let (status, _) = http::get(envoy.ready, "/quitquitquit").await?;
     assert_eq!(
         status, 404,
-        "nothing else of the admin interface is reachable"
+        "other paths of the admin interface are reachable"
     );
     envoy.stop().await
 }
 
 #[tokio::test]
-async fn envoy_finds_every_form_of_the_bootstrap_valid() -> Result<()> {
+async fn all_forms_of_the_bootstrap_are_valid() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let certified = generate_simple_self_signed(vec!["nuncio".to_owned()])?;
     let file = |name: &str, content: &str| -> Result<_> {
@@ -376,7 +383,7 @@ async fn envoy_finds_every_form_of_the_bootstrap_valid() -> Result<()> {
                     .stdout(Stdio::piped())
                     .output()
                     .await
-                    .context("cannot start Envoy")?;
+                    .context("failed to start Envoy")?;
                 let log = String::from_utf8_lossy(&output.stderr);
                 assert!(output.status.success(), "{name}: {log}");
                 assert!(!log.contains("[warning]"), "{name}: {log}");

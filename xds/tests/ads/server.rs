@@ -1,4 +1,4 @@
-//! A control plane without a cluster: what is to be served is written into its cache by hand.
+//! An ADS server with a cache that tests write to.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,8 +11,8 @@ use nuncio_xds::{
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
 
-/// Longest wait for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of all waits.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Server {
     pub(crate) writer: Writer,
@@ -24,7 +24,7 @@ pub(crate) struct Server {
     task: JoinHandle<Result<(), ads::Error>>,
 }
 
-/// Removals are not put off, so that no test has to wait for them.
+/// Settings without a grace period for removals, so that no test has to wait for it.
 pub(crate) fn settings() -> Settings {
     Settings {
         removal_grace: Duration::ZERO,
@@ -33,7 +33,7 @@ pub(crate) fn settings() -> Settings {
 }
 
 impl Server {
-    /// Serves on a free port, with a cache that is not ready yet.
+    /// Serves on a free port, with a cache that has no snapshot yet.
     pub(crate) async fn start(settings: Settings) -> Result<Self> {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), settings).await
     }
@@ -48,7 +48,7 @@ impl Server {
         let server = ads::Server::new(cache.clone(), fleet.clone(), settings, metrics);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.serve(listener, async {
-            let _ = stopped.await; // either way it is over
+            let _ = stopped.await; // an error also means stop
         }));
         Ok(Self {
             writer,
@@ -61,12 +61,12 @@ impl Server {
         })
     }
 
-    /// Publishes, and returns the number of the snapshot.
+    /// Publishes an update, and returns the number of the snapshot.
     pub(crate) fn apply(&mut self, update: Update) -> u64 {
         self.writer.apply(update)
     }
 
-    /// Waits until the fleet is in such a state.
+    /// Waits for a state of the fleet.
     pub(crate) async fn fleet_is(
         &self,
         what: &str,
@@ -79,9 +79,9 @@ impl Server {
             }
             Ok(())
         };
-        timeout(PATIENCE, wait).await.with_context(|| {
+        timeout(TIMEOUT, wait).await.with_context(|| {
             format!(
-                "{what}, within {PATIENCE:?}; now it is {:?}",
+                "timed out after {TIMEOUT:?} waiting until {what}; fleet: {:?}",
                 self.fleet.state()
             )
         })?
@@ -89,7 +89,7 @@ impl Server {
 
     /// Waits until the only client has acknowledged this snapshot.
     pub(crate) async fn is_acknowledged(&self, seq: u64) -> Result<()> {
-        let what = format!("an Envoy has all of snapshot {seq}");
+        let what = format!("an Envoy has acknowledged snapshot {seq}");
         self.fleet_is(
             &what,
             |state| matches!(state.envoys.as_slice(), [envoy] if envoy.acked == seq),
@@ -97,7 +97,7 @@ impl Server {
         .await
     }
 
-    /// Sum over all labels of a metric.
+    /// Sum of a metric over all labels.
     pub(crate) fn metric(&self, name: &str) -> Result<f64> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
@@ -110,16 +110,16 @@ impl Server {
                 let value = line.rsplit(' ').next().unwrap_or_default();
                 value
                     .parse::<f64>()
-                    .with_context(|| format!("{line} has no number"))
+                    .with_context(|| format!("no number in {line}"))
             })
             .sum()
     }
 
-    /// Stops serving; it must come to its end soon, whatever the clients do.
+    /// Stops the server, which must end soon whatever the clients do.
     pub(crate) async fn stop(self) -> Result<()> {
-        ensure!(self.stop.send(()).is_ok(), "the server has ended by itself");
+        ensure!(self.stop.send(()).is_ok(), "server has ended early");
         let ended = timeout(Duration::from_secs(2), self.task).await;
-        ended.context("the server does not stop")???;
+        ended.context("server does not stop")???;
         Ok(())
     }
 }

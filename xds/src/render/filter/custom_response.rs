@@ -1,4 +1,4 @@
-//! `envoy.extensions.filters.http.custom_response.v3.CustomResponse`: bodies that replace those of errors.
+//! `envoy.extensions.filters.http.custom_response.v3.CustomResponse`: replacements of error bodies.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ use crate::{
     render::wire::{self, Writer},
 };
 
-// Numbers of fields, by message.
+// Field numbers, by message.
 const CUSTOM_RESPONSE_MATCHER: u32 = 1;
 const MATCHER_TREE: u32 = 2;
 const TREE_INPUT: u32 = 1;
@@ -110,7 +110,7 @@ fn policy(body: &ErrorBody) -> Bytes {
         BodyFormat::Text(_) => "text/plain",
         BodyFormat::Json(_) => "application/json",
     });
-    // the filter reads only the body of a format, not its content type
+    // the filter ignores the content type of the format
     let header = HeaderValueOption {
         header: Some(HeaderValue {
             key: "content-type".to_owned(),

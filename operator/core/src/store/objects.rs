@@ -137,13 +137,6 @@ impl Objects {
             .take_while(move |object| object.kind == kind)
     }
 
-    /// Whether there is an object of this kind and name in any namespace.
-    pub(super) fn has_name(&self, kind: Kind, name: &Arc<str>) -> bool {
-        let first = ObjectRef::new(kind, "", name);
-        let found = self.by_ref.range(first..).next();
-        found.is_some_and(|(object, _)| object.kind == kind && object.name == *name)
-    }
-
     /// Notices about sources whose object is not served, because another source has it, too.
     pub(super) fn notices(&self, object: &ObjectRef) -> Vec<Problem> {
         let origins = self.by_ref.get(object);

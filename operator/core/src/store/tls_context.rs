@@ -1,6 +1,10 @@
 //! Level of TLSContexts: the Secrets that they name, and what follows for their users.
 
-use std::{collections::BTreeMap, mem, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
 
 use nuncio_ir::{ClientTls, ServerTls};
 
@@ -21,6 +25,8 @@ pub(super) const NO_AUTHORITY: &str = "cert_required needs ca_secret";
 #[derive(Debug, Default)]
 pub(super) struct TlsContexts {
     contexts: BTreeMap<ObjectRef, ContextState>,
+    /// Every TLSContext, valid or not.
+    by_name: BTreeMap<Arc<str>, BTreeSet<ObjectRef>>,
     /// By name alone: a TLSContext is looked for in several namespaces.
     pub(super) users: Users<Arc<str>>,
 }
@@ -108,6 +114,26 @@ impl ContextState {
 }
 
 impl TlsContexts {
+    /// The first TLSContext of this name that is valid, else the first.
+    fn first(&self, name: &str) -> Option<Result<&ContextState, String>> {
+        let all = self.by_name.get(name)?;
+        let valid = all.iter().find_map(|object| self.contexts.get(object));
+        Some(valid.ok_or_else(|| INVALID.to_owned()))
+    }
+
+    /// Notes whether a TLSContext exists.
+    fn note(&mut self, object: &ObjectRef, exists: bool) {
+        let all = self.by_name.entry(object.name.clone()).or_default();
+        if exists {
+            all.insert(object.clone());
+        } else {
+            all.remove(object);
+        }
+        if all.is_empty() {
+            self.by_name.remove(&object.name);
+        }
+    }
+
     /// The TLSContexts that list this hostname.
     pub(super) fn listing(&self, hostname: &str) -> impl Iterator<Item = &ContextState> {
         self.contexts.values().filter(move |state| {
@@ -127,6 +153,7 @@ impl TlsContexts {
 
 impl Store {
     pub(super) fn set_tls_context(&mut self, object: &ObjectRef, context: Option<Arc<TlsContext>>) {
+        self.tls_contexts.note(object, self.objects.has(object));
         if let Some(old) = self.tls_contexts.contexts.remove(object) {
             for secret in secrets(&old.context) {
                 self.secrets.users.remove(secret, object);
@@ -191,17 +218,8 @@ impl Store {
     /// # Errors
     /// It is invalid, so that its settings are unknown.
     pub(super) fn tls_context(&self, name: &Name) -> Option<Result<&ContextState, String>> {
-        self.own_tls_context(name).or_else(|| {
-            let first = ObjectRef::new(Kind::TlsContext, "", &name.name);
-            let mut valid = self.tls_contexts.contexts.range(first..);
-            if let Some((object, state)) = valid.next()
-                && object.name == name.name
-            {
-                return Some(Ok(state));
-            }
-            let exists = self.objects.has_name(Kind::TlsContext, &name.name);
-            exists.then(|| Err(INVALID.to_owned()))
-        })
+        self.own_tls_context(name)
+            .or_else(|| self.tls_contexts.first(&name.name))
     }
 
     /// The TLSContext of this name in its own namespace only; `None`: there is none.

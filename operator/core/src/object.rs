@@ -242,7 +242,8 @@ mod tests {
             ("api2", "default"),
             ("b", "a"),
         ];
-        let object = |(name, namespace): (&str, &str)| ObjectRef::new(Kind::Mapping, namespace, name);
+        let object =
+            |(name, namespace): (&str, &str)| ObjectRef::new(Kind::Mapping, namespace, name);
         for one in expected {
             for other in expected {
                 let key = |(name, namespace): (&str, &str)| match name {

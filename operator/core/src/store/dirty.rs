@@ -7,7 +7,10 @@ use std::{
 
 use nuncio_ir::{ListenerKey, TableKey, Unit};
 
-use super::{cluster::upstream::EndpointsKey, group::GroupKey};
+use super::{
+    cluster::upstream::EndpointsKey,
+    group::{GroupKey, GroupMarks},
+};
 use crate::{
     object::{Kind, ObjectRef},
     reconcile::Name,
@@ -25,7 +28,7 @@ pub(super) struct Dirty {
     pub(super) hosts: BTreeSet<ObjectRef>,
     pub(super) mappings: BTreeSet<ObjectRef>,
     pub(super) tcp_mappings: BTreeSet<ObjectRef>,
-    pub(super) groups: BTreeSet<Arc<GroupKey>>,
+    pub(super) groups: BTreeMap<Arc<GroupKey>, GroupMarks>,
     pub(super) sockets: BTreeSet<ListenerKey>,
     /// Hosts whose routes differ, and in what.
     pub(super) routes: BTreeMap<ObjectRef, Difference>,
@@ -51,6 +54,18 @@ impl Dirty {
     pub(super) fn route(&mut self, host: &ObjectRef, difference: Difference) {
         let marked = self.routes.entry(host.clone()).or_insert(difference);
         *marked = difference.max(*marked);
+    }
+
+    /// Marks a group because of a member.
+    pub(super) fn group_member(&mut self, group: &Arc<GroupKey>, member: &ObjectRef) {
+        let marks = self.groups.entry(group.clone()).or_default();
+        marks.members.insert(member.clone());
+    }
+
+    /// Marks a group because of a Host.
+    pub(super) fn group_host(&mut self, group: &Arc<GroupKey>, host: &ObjectRef) {
+        let marks = self.groups.entry(group.clone()).or_default();
+        marks.hosts.insert(host.clone());
     }
 
     /// Marks an object because something that it refers to changed.

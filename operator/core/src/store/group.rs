@@ -1,8 +1,9 @@
-//! Level of groups: Mappings with the same match share their requests by weight; which Hosts take a group, and the order
-//! in which groups are tried.
+//! Level of groups: Mappings with the same match share their requests by weight, and which Hosts take them.
+//!
+//! A Host takes Mappings one by one, by their own hostnames and labels. The members that a Host takes share the requests
+//! among themselves; Hosts that take the same members share their routes, and with them the encoded bytes.
 
 use std::{
-    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     mem,
     sync::Arc,
@@ -10,7 +11,11 @@ use std::{
 
 use nuncio_ir::{HeaderMatch, PathMatch, QueryMatch, Route, StringMatch};
 
-use self::share::Member;
+pub(super) use self::order::RouteOrder;
+use self::{
+    order::Siblings,
+    share::{Member, Shared},
+};
 use super::{
     Store,
     by_name::ByName,
@@ -23,13 +28,13 @@ use crate::{
     object::ObjectRef,
     reconcile::{HostMatch, Mapping},
     report::Problem,
-    selector::Selector,
 };
 
 mod combine;
+mod order;
 pub(super) mod share;
 
-/// What the members of a group have in common.
+/// The match that the members of a group have in common.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct GroupKey {
     pub(super) host: HostMatch,
@@ -37,24 +42,21 @@ pub(super) struct GroupKey {
     pub(super) headers: Vec<HeaderMatch>,
     pub(super) query: Vec<QueryMatch>,
     pub(super) precedence: i64,
-    /// Selectors that select a Mapping without a hostname: it belongs to the Hosts that select it.
-    pub(super) selectors: Vec<Selector>,
 }
 
 impl GroupKey {
-    /// The group of this Mapping, given the selectors of Hosts that select it (sorted).
-    pub(super) fn new(mapping: &Mapping, selectors: Vec<Selector>) -> Self {
+    /// The group of this Mapping.
+    pub(super) fn new(mapping: &Mapping) -> Self {
         Self {
             host: mapping.host.clone(),
             path: mapping.path.clone(),
             headers: mapping.headers.clone(),
             query: mapping.query.clone(),
             precedence: mapping.precedence,
-            selectors,
         }
     }
 
-    /// The condition on the host name.
+    /// The condition on the hostname.
     pub(super) fn authority(&self) -> Option<StringMatch> {
         match &self.host {
             HostMatch::Unset => None,
@@ -63,113 +65,11 @@ impl GroupKey {
         }
     }
 
-    /// The path condition as text.
+    /// The condition on the path as text.
     pub(super) fn path_text(&self) -> &str {
         match &self.path {
             PathMatch::Exact(text) | PathMatch::Prefix(text) | PathMatch::Regex(text) => text,
         }
-    }
-
-    /// Length of the conditions on headers, including the hostname: longer is more specific.
-    fn header_weight(&self) -> usize {
-        let authority = match &self.host {
-            HostMatch::Unset => 0,
-            HostMatch::Glob(text) => AUTHORITY.len() + text.chars().count(),
-            HostMatch::Regex(text) => AUTHORITY.len() + text.chars().count() + 1,
-        };
-        authority
-            + self
-                .headers
-                .iter()
-                .map(|header| weight(&header.name, &header.value))
-                .sum::<usize>()
-    }
-
-    fn query_weight(&self) -> usize {
-        self.query
-            .iter()
-            .map(|query| weight(&query.name, &query.value))
-            .sum()
-    }
-
-    /// `name-value` of each condition on a header, the host name before the method, the last of them.
-    fn header_texts(&self) -> impl Iterator<Item = (&str, &str)> {
-        let (method, others): (Vec<_>, Vec<_>) = self
-            .headers
-            .iter()
-            .partition(|header| header.name == ":method");
-        let authority = match &self.host {
-            HostMatch::Unset => None,
-            HostMatch::Glob(text) | HostMatch::Regex(text) => Some((AUTHORITY, text.as_str())),
-        };
-        others
-            .into_iter()
-            .map(|header| (header.name.as_str(), text(&header.value)))
-            .chain(authority)
-            .chain(
-                method
-                    .into_iter()
-                    .map(|header| (header.name.as_str(), text(&header.value))),
-            )
-    }
-}
-
-const AUTHORITY: &str = ":authority";
-
-fn text(value: &StringMatch) -> &str {
-    match value {
-        StringMatch::Exact(text)
-        | StringMatch::Prefix(text)
-        | StringMatch::Suffix(text)
-        | StringMatch::Regex(text) => text,
-    }
-}
-
-fn weight(name: &str, value: &StringMatch) -> usize {
-    let regex = usize::from(matches!(value, StringMatch::Regex(_)));
-    name.chars().count() + text(value).chars().count() + regex
-}
-
-/// Place of a group among the routes of a virtual host: precedence, then the lengths of its conditions, then their text,
-/// all descending. Total: different groups are never equal, so that the order depends on the Mappings only.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RouteOrder {
-    path_length: usize,
-    header_weight: usize,
-    query_weight: usize,
-    key: Arc<GroupKey>,
-}
-
-impl RouteOrder {
-    pub(super) fn new(key: Arc<GroupKey>) -> Self {
-        Self {
-            path_length: key.path_text().chars().count(),
-            header_weight: key.header_weight(),
-            query_weight: key.query_weight(),
-            key,
-        }
-    }
-}
-
-impl Ord for RouteOrder {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let (a, b) = (&self.key, &other.key);
-        let descending = b
-            .precedence
-            .cmp(&a.precedence)
-            .then(other.path_length.cmp(&self.path_length))
-            .then(other.header_weight.cmp(&self.header_weight))
-            .then(other.query_weight.cmp(&self.query_weight))
-            .then_with(|| b.path_text().cmp(a.path_text()))
-            .then_with(|| b.header_texts().cmp(a.header_texts()));
-        // equal conditions of different kinds: exact before prefix before regex, then any fixed order
-        descending.then_with(|| a.cmp(b))
-    }
-}
-
-impl PartialOrd for RouteOrder {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
     }
 }
 
@@ -180,8 +80,12 @@ pub(super) struct Groups {
     by_name: ByName<Arc<GroupKey>>,
     /// Groups without a hostname, or whose hostname is a regular expression.
     nameless: BTreeSet<Arc<GroupKey>>,
+    siblings: Siblings,
     pub(super) paths: Paths,
 }
+
+/// The members that a Host takes, in the order in which shares are assigned.
+pub(super) type Members = Arc<[ObjectRef]>;
 
 /// A group with what follows from its members.
 #[derive(Debug)]
@@ -189,23 +93,67 @@ pub(super) struct Group {
     pub(super) order: RouteOrder,
     /// In the order in which shares are assigned.
     pub(super) members: BTreeSet<ObjectRef>,
-    /// One per member that gets requests.
-    pub(super) routes: Arc<[Arc<Route>]>,
-    /// Hosts that it is attached to.
-    pub(super) hosts: BTreeSet<ObjectRef>,
+    /// What the members that any Host takes come to.
+    shares: BTreeMap<Members, Share>,
+    /// The members that each Host takes; never none.
+    hosts: BTreeMap<ObjectRef, Members>,
+}
+
+/// What members come to that share the requests of a Host.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    /// One per member with requests.
+    routes: Arc<[Arc<Route>]>,
     /// Problems of members within this group.
-    pub(super) problems: BTreeMap<ObjectRef, Vec<Problem>>,
+    problems: BTreeMap<ObjectRef, Vec<Problem>>,
     /// Members without requests.
-    pub(super) idle: BTreeSet<ObjectRef>,
+    idle: BTreeSet<ObjectRef>,
+}
+
+/// Why a group has to be linked again.
+#[derive(Debug, Default)]
+pub(super) struct GroupMarks {
+    /// Members that changed, joined or left.
+    pub(super) members: BTreeSet<ObjectRef>,
+    /// Hosts that changed, came or went.
+    pub(super) hosts: BTreeSet<ObjectRef>,
 }
 
 impl Group {
-    /// The group as a Host has it.
-    pub(super) fn attached(&self, key: &Arc<GroupKey>) -> AttachedGroup {
-        AttachedGroup {
-            key: key.clone(),
-            routes: self.routes.clone(),
-        }
+    /// The routes that a Host has.
+    pub(super) fn routes_of(&self, host: &ObjectRef) -> Option<&Arc<[Arc<Route>]>> {
+        let members = self.hosts.get(host)?;
+        Some(&self.shares.get(members)?.routes)
+    }
+
+    /// Every route that any Host has.
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.shares.values().flat_map(|share| share.routes.iter())
+    }
+
+    /// The Hosts that take a member.
+    pub(super) fn hosts_of(&self, member: &ObjectRef) -> impl Iterator<Item = &ObjectRef> {
+        let hosts = self.hosts.iter();
+        hosts
+            .filter(move |(_, members)| members.contains(member))
+            .map(|(host, _)| host)
+    }
+
+    /// The first member that a Host takes.
+    pub(super) fn first_of(&self, host: &ObjectRef) -> Option<&ObjectRef> {
+        self.hosts.get(host)?.first()
+    }
+
+    /// Problems of a member within this group.
+    pub(super) fn problems(&self, member: &ObjectRef) -> impl Iterator<Item = &Problem> {
+        let shares = self.shares.values();
+        shares.flat_map(|share| share.problems.get(member).into_iter().flatten())
+    }
+
+    /// Whether a member gets requests of any Host.
+    pub(super) fn serves(&self, member: &ObjectRef) -> bool {
+        let mut shares = self.shares.iter();
+        shares.any(|(members, share)| members.contains(member) && !share.idle.contains(member))
     }
 }
 
@@ -228,16 +176,17 @@ impl Groups {
         Box::new(self.by_name.compatible(hostname).chain(&self.nameless))
     }
 
-    /// Adds a Mapping to the group of this key.
-    pub(super) fn join(&mut self, object: &ObjectRef, key: GroupKey) -> Arc<GroupKey> {
+    /// Adds a Mapping to the group of this key. Returns the key, and other groups whose order may differ now.
+    fn join(&mut self, object: &ObjectRef, key: GroupKey) -> (Arc<GroupKey>, Vec<Arc<GroupKey>>) {
         if let Some((key, _)) = self.by_key.get_key_value(&key) {
             let key = key.clone();
             if let Some(group) = self.by_key.get_mut(&key) {
                 group.members.insert(object.clone());
             }
-            return key;
+            return (key, Vec::new());
         }
         let key = Arc::new(key);
+        let siblings = self.siblings.insert(&key);
         self.paths.insert(&key);
         match &key.host {
             HostMatch::Glob(name) => self.by_name.insert(name, key.clone()),
@@ -246,19 +195,17 @@ impl Groups {
             }
         }
         let group = Group {
-            order: RouteOrder::new(key.clone()),
+            order: self.siblings.order(&key, object),
             members: BTreeSet::from([object.clone()]),
-            routes: Arc::default(),
-            hosts: BTreeSet::new(),
-            problems: BTreeMap::new(),
-            idle: BTreeSet::new(),
+            shares: BTreeMap::new(),
+            hosts: BTreeMap::new(),
         };
         self.by_key.insert(key.clone(), group);
-        key
+        (key, siblings)
     }
 
-    /// Removes a group.
-    fn remove(&mut self, key: &Arc<GroupKey>) -> Option<Group> {
+    /// Removes a group. Returns it, and other groups whose order may differ now.
+    fn remove(&mut self, key: &Arc<GroupKey>) -> Option<(Group, Vec<Arc<GroupKey>>)> {
         let group = self.by_key.remove(key)?;
         match &key.host {
             HostMatch::Glob(name) => self.by_name.remove(name, key),
@@ -266,140 +213,243 @@ impl Groups {
                 self.nameless.remove(key);
             }
         }
-        Some(group)
-    }
-
-    /// Notes that a Host takes this group.
-    pub(super) fn add_host(&mut self, key: &GroupKey, host: &ObjectRef) -> Option<&Group> {
-        let group = self.by_key.get_mut(key)?;
-        group.hosts.insert(host.clone());
-        Some(group)
-    }
-
-    /// Notes that a Host no longer takes this group.
-    pub(super) fn remove_host(&mut self, key: &GroupKey, host: &ObjectRef) -> Option<&Group> {
-        let group = self.by_key.get_mut(key)?;
-        group.hosts.remove(host);
-        Some(group)
+        Some((group, self.siblings.remove(key)))
     }
 }
 
 impl Store {
+    pub(super) fn join_group(&mut self, object: &ObjectRef, key: GroupKey) -> Arc<GroupKey> {
+        let (key, siblings) = self.groups.join(object, key);
+        for sibling in siblings {
+            self.dirty.groups.entry(sibling).or_default();
+        }
+        self.dirty.group_member(&key, object);
+        key
+    }
+
     pub(super) fn leave_group(&mut self, object: &ObjectRef, key: Option<Arc<GroupKey>>) {
         if let Some(key) = key
             && let Some(group) = self.groups.by_key.get_mut(&key)
         {
             group.members.remove(object);
-            self.dirty.groups.insert(key);
+            self.dirty.group_member(&key, object);
         }
     }
 
     pub(super) fn link_groups(&mut self) {
-        for key in mem::take(&mut self.dirty.groups) {
-            let Some(group) = self.groups.get(&key) else {
-                continue;
-            };
-            self.dirty.reports.extend(group.members.iter().cloned());
-            if group.members.is_empty() {
-                self.drop_group(&key);
-                continue;
+        // a group that goes may change the order of others
+        while !self.dirty.groups.is_empty() {
+            for (key, marks) in mem::take(&mut self.dirty.groups) {
+                self.dirty.reports.extend(marks.members.iter().cloned());
+                let Some(group) = self.groups.get(&key) else {
+                    continue;
+                };
+                if group.members.is_empty() {
+                    self.drop_group(&key);
+                } else {
+                    self.link_group(&key, &marks);
+                }
             }
-            let members: Vec<Member<'_>> = group
-                .members
-                .iter()
-                .filter_map(|object| {
-                    let state = self.mappings.state(object)?;
-                    Some(Member {
-                        object,
-                        mapping: state.mapping.as_deref()?,
-                        cluster: state.cluster.clone(),
-                    })
-                })
-                .collect();
-            let mut shared = share::share(&key, &members);
-            let routes = reuse(&group.routes, mem::take(&mut shared.routes));
-            let hosts = self.hosts_of(&key, group);
-            self.attach(&key, routes, hosts, shared);
         }
     }
 
     fn drop_group(&mut self, key: &Arc<GroupKey>) {
-        let Some(group) = self.groups.remove(key) else {
+        let Some((group, siblings)) = self.groups.remove(key) else {
             return;
         };
         self.report_shadowed(key, shadowed::is_loose(key, &group));
         self.groups.paths.remove(key);
-        for host in group.hosts {
-            self.hosts.detach(&host, &group.order);
-            self.dirty.route(&host, Difference::Match);
+        for host in group.hosts.keys() {
+            self.hosts.detach(host, &group.order);
+            self.dirty.route(host, Difference::Match);
+        }
+        for sibling in siblings {
+            self.dirty.groups.entry(sibling).or_default();
         }
     }
 
-    /// The Hosts that take a group.
-    fn hosts_of(&self, key: &GroupKey, group: &Group) -> BTreeSet<ObjectRef> {
-        let takes = |object: &&ObjectRef| {
-            let state = self.hosts.get(object);
-            state.is_some_and(|state| self.takes(&state.host, key, group))
+    fn link_group(&mut self, key: &Arc<GroupKey>, marks: &GroupMarks) {
+        let Some(group) = self.groups.get(key) else {
+            return;
+        };
+        let Some(first) = group.members.first() else {
+            return;
+        };
+        let order = self.groups.siblings.order(key, first);
+        let hosts = self.hosts_and_members(key, group, marks);
+        let shares = self.shares(key, group, &hosts, &marks.members);
+        let was_loose = shadowed::is_loose(key, group);
+        let Some(group) = self.groups.by_key.get_mut(key) else {
+            return;
+        };
+        let old = Group {
+            order: mem::replace(&mut group.order, order),
+            members: BTreeSet::new(),
+            shares: mem::replace(&mut group.shares, shares),
+            hosts: mem::replace(&mut group.hosts, hosts),
+        };
+        self.attach_group(key, &old, marks);
+        self.report_shadowed(key, was_loose);
+    }
+
+    /// The members that each Host takes, given what changed.
+    fn hosts_and_members(
+        &self,
+        key: &GroupKey,
+        group: &Group,
+        marks: &GroupMarks,
+    ) -> BTreeMap<ObjectRef, Members> {
+        let mut concerned: BTreeSet<&ObjectRef> = marks.hosts.iter().collect();
+        for member in &marks.members {
+            concerned.extend(group.hosts_of(member));
+            if group.members.contains(member)
+                && let Some(mapping) = self.mappings.get(member)
+            {
+                concerned.extend(self.hosts_taking(key, mapping));
+            }
+        }
+        let mut hosts = group.hosts.clone();
+        for host in concerned {
+            let state = self.hosts.get(host);
+            let takes = |member: &&ObjectRef| {
+                let mapping = self.mappings.get(member);
+                state
+                    .zip(mapping)
+                    .is_some_and(|(state, mapping)| self.takes(&state.host, mapping))
+            };
+            let members: Members = group.members.iter().filter(takes).cloned().collect();
+            if members.is_empty() {
+                hosts.remove(host);
+            } else {
+                hosts.insert(host.clone(), members);
+            }
+        }
+        hosts
+    }
+
+    /// The Hosts that take a Mapping.
+    fn hosts_taking<'a>(
+        &'a self,
+        key: &'a GroupKey,
+        mapping: &'a Mapping,
+    ) -> Box<dyn Iterator<Item = &'a ObjectRef> + 'a> {
+        let takes = |host: &&ObjectRef| {
+            let state = self.hosts.get(host);
+            state.is_some_and(|state| self.takes(&state.host, mapping))
         };
         let everywhere = self.settings.loose_label_selectors;
         match &key.host {
             HostMatch::Glob(glob) if !everywhere => {
-                let hosts = self.hosts.with_hostname_like(glob);
-                hosts.filter(takes).cloned().collect()
+                Box::new(self.hosts.with_hostname_like(glob).filter(takes))
             }
-            _ => {
-                let hosts = self.hosts.iter().map(|(host, _)| host);
-                hosts.filter(takes).cloned().collect()
-            }
+            _ => Box::new(self.hosts.iter().map(|(host, _)| host).filter(takes)),
         }
     }
 
-    fn attach(
-        &mut self,
-        key: &Arc<GroupKey>,
-        routes: Arc<[Arc<Route>]>,
-        hosts: BTreeSet<ObjectRef>,
-        shared: share::Shared,
-    ) {
-        let Some(group) = self.groups.by_key.get_mut(key) else {
+    /// What each set of members comes to. Those without a changed member stay as they are.
+    fn shares(
+        &self,
+        key: &GroupKey,
+        group: &Group,
+        hosts: &BTreeMap<ObjectRef, Members>,
+        changed: &BTreeSet<ObjectRef>,
+    ) -> BTreeMap<Members, Share> {
+        let mut shares = BTreeMap::new();
+        for members in hosts.values() {
+            if shares.contains_key(members) {
+                continue;
+            }
+            let is_same = !members.iter().any(|member| changed.contains(member));
+            let share = match group.shares.get(members).filter(|_| is_same) {
+                Some(share) => Share {
+                    routes: share.routes.clone(),
+                    problems: share.problems.clone(),
+                    idle: share.idle.clone(),
+                },
+                None => {
+                    let Shared {
+                        routes,
+                        problems,
+                        idle,
+                    } = share::share(key, &self.members(members));
+                    Share {
+                        routes: reuse(group, group.shares.get(members), routes),
+                        problems,
+                        idle,
+                    }
+                }
+            };
+            shares.insert(members.clone(), share);
+        }
+        shares
+    }
+
+    fn members<'a>(&'a self, members: &'a Members) -> Vec<Member<'a>> {
+        let member = |object: &'a ObjectRef| {
+            let state = self.mappings.state(object)?;
+            Some(Member {
+                object,
+                mapping: state.mapping.as_deref()?,
+                cluster: state.cluster.clone(),
+            })
+        };
+        members.iter().filter_map(member).collect()
+    }
+
+    /// Attaches a group to its Hosts, and marks what differs from before.
+    fn attach_group(&mut self, key: &Arc<GroupKey>, old: &Group, marks: &GroupMarks) {
+        let Some(group) = self.groups.by_key.get(key) else {
             return;
         };
-        let difference = difference(&group.routes, &routes);
-        let was_loose = shadowed::is_loose(key, group);
-        let old = mem::replace(&mut group.hosts, hosts);
-        group.routes = routes;
-        group.problems = shared.problems;
-        group.idle = shared.idle;
-        let attached = group.attached(key);
-        for host in old.difference(&group.hosts) {
-            self.hosts.detach(host, &group.order);
-            self.dirty.route(host, Difference::Match);
+        let moved = old.order != group.order;
+        for host in old.hosts.keys() {
+            if moved || !group.hosts.contains_key(host) {
+                self.hosts.detach(host, &old.order);
+                self.dirty.route(host, Difference::Match);
+                self.dirty.reports.extend(old.hosts[host].iter().cloned());
+            }
         }
-        for host in &group.hosts {
-            let difference = if old.contains(host) {
-                difference
-            } else {
-                Some(Difference::Match)
+        for (host, members) in &group.hosts {
+            let Some(routes) = group.routes_of(host) else {
+                continue;
             };
+            let before = old.routes_of(host).filter(|_| !moved);
+            // a Host that came back has nothing attached
+            let before = before
+                .filter(|_| !marks.hosts.contains(host) || self.hosts.has(host, &group.order));
+            let difference = match before {
+                None => Some(Difference::Match),
+                Some(before) => difference(before, routes),
+            };
+            if old.hosts.get(host) != Some(members) || difference.is_some() {
+                self.dirty.reports.extend(members.iter().cloned());
+                let old = old
+                    .hosts
+                    .get(host)
+                    .into_iter()
+                    .flat_map(|members| members.iter());
+                self.dirty.reports.extend(old.cloned());
+            }
             if let Some(difference) = difference {
-                self.hosts.attach(host, &group.order, attached.clone());
+                let attached = AttachedGroup {
+                    key: key.clone(),
+                    routes: routes.clone(),
+                };
+                self.hosts.attach(host, &group.order, attached);
                 self.dirty.route(host, difference);
             }
         }
-        self.report_shadowed(key, was_loose);
     }
 }
 
 /// In what the routes of a group differ from before.
-fn difference(old: &[Arc<Route>], new: &[Arc<Route>]) -> Option<Difference> {
-    if old == new {
+fn difference(old: &Arc<[Arc<Route>]>, new: &Arc<[Arc<Route>]>) -> Option<Difference> {
+    if Arc::ptr_eq(old, new) || old == new {
         return None;
     }
-    let same_match = old.len() == new.len()
-        && old
-            .iter()
-            .zip(new)
-            .all(|(old, new)| old.is_same_when_redirected(new));
+    let mut pairs = old.iter().zip(new.iter());
+    let same_match =
+        old.len() == new.len() && pairs.all(|(old, new)| old.is_same_when_redirected(new));
     Some(if same_match {
         Difference::Action
     } else {
@@ -408,62 +458,18 @@ fn difference(old: &[Arc<Route>], new: &[Arc<Route>]) -> Option<Difference> {
 }
 
 /// Keeps the old value of each route that is still the same, and with it its encoded bytes.
-fn reuse(old: &Arc<[Arc<Route>]>, new: Vec<Arc<Route>>) -> Arc<[Arc<Route>]> {
-    if old.len() == new.len() && old.iter().zip(&new).all(|(old, new)| old == new) {
-        return old.clone();
+fn reuse(group: &Group, old: Option<&Share>, new: Vec<Arc<Route>>) -> Arc<[Arc<Route>]> {
+    if let Some(old) = old
+        && *old.routes == *new
+    {
+        return old.routes.clone();
     }
-    let by_name: BTreeMap<&str, &Arc<Route>> = old
-        .iter()
-        .map(|route| (route.name.as_str(), route))
-        .collect();
-    new.into_iter()
-        .map(|route| match by_name.get(route.name.as_str()) {
-            Some(known) if **known == route => (*known).clone(),
-            _ => route,
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn order(host: &str, path: PathMatch, precedence: i64, headers: &[(&str, &str)]) -> RouteOrder {
-        RouteOrder::new(Arc::new(GroupKey {
-            host: HostMatch::Glob(host.to_owned()),
-            path,
-            headers: headers
-                .iter()
-                .map(|(name, value)| HeaderMatch {
-                    name: (*name).to_owned(),
-                    value: StringMatch::Exact((*value).to_owned()),
-                })
-                .collect(),
-            query: Vec::new(),
-            precedence,
-            selectors: Vec::new(),
-        }))
-    }
-
-    #[test]
-    fn routes_are_tried_by_precedence_then_by_how_much_they_say() {
-        let prefix = |text: &str| PathMatch::Prefix(text.to_owned());
-        let expected = [
-            order("*", prefix("/"), 1, &[]),
-            order("*", prefix("/xx/"), 0, &[]),
-            order("*", PathMatch::Regex("/x.*".to_owned()), 0, &[]),
-            order("*", prefix("/x/"), 0, &[(":method", "DELETE")]),
-            order("*", prefix("/x/"), 0, &[(":method", "GET")]),
-            order("a.com", prefix("/x/"), 0, &[]),
-            order("*", prefix("/z/"), 0, &[]),
-            order("*", prefix("/x/"), 0, &[]),
-            order("*", PathMatch::Exact("/w/".to_owned()), 0, &[]),
-            order("*", prefix("/w/"), 0, &[]),
-            order("*", prefix("/"), 0, &[]),
-            order("*", prefix("/xxxxx/"), -1, &[]),
-        ];
-        let mut sorted: Vec<_> = expected.iter().rev().cloned().collect();
-        sorted.sort();
-        assert_eq!(sorted, expected);
-    }
+    let kept = |route: Arc<Route>| {
+        let mut routes = group.routes();
+        routes
+            .find(|old| ***old == *route)
+            .cloned()
+            .unwrap_or(route)
+    };
+    new.into_iter().map(kept).collect()
 }

@@ -13,15 +13,15 @@ use super::{
     Store,
     by_name::ByName,
     dirty::Difference,
-    group::{Group, GroupKey, RouteOrder},
+    group::{GroupKey, RouteOrder},
     tls_context::NO_AUTHORITY,
 };
 use crate::{
     glob,
     object::{Kind, ObjectRef},
-    reconcile::{Host, HostMatch, HostTerms, HostTls, InsecureAction, Name, TlsSettings},
+    reconcile::{Host, HostMatch, HostTerms, HostTls, InsecureAction, Mapping, Name, TlsSettings},
     report::{Problem, Reason, Report},
-    selector::{LabelSet, Labels, Selector},
+    selector::{LabelSet, Labels},
 };
 
 /// Hosts with what they are linked to.
@@ -31,8 +31,6 @@ pub(super) struct Hosts {
     by_name: ByName<ObjectRef>,
     /// Hosts as they will be once their Secrets have been read.
     waiting: BTreeMap<ObjectRef, Arc<Host>>,
-    /// Selectors of Mappings, and how many Hosts have each.
-    selectors: BTreeMap<Selector, usize>,
     /// The tables that have a virtual host of a Host.
     tables: BTreeMap<ObjectRef, BTreeSet<TableKey>>,
 }
@@ -96,11 +94,6 @@ impl Hosts {
         self.by_name.compatible(hostname)
     }
 
-    /// Selectors of Mappings that any Host has.
-    pub(super) fn selectors(&self) -> impl Iterator<Item = &Selector> {
-        self.selectors.keys()
-    }
-
     /// Hosts that terminate TLS with this Secret of the gateway model.
     pub(super) fn with_secret(&self, resource: &str) -> impl Iterator<Item = &ObjectRef> {
         let uses = move |tls: &ServerTls| {
@@ -143,6 +136,12 @@ impl Hosts {
         if let Some(state) = self.states.get_mut(host) {
             state.routes.insert(order.clone(), group);
         }
+    }
+
+    /// Whether a group is attached to a Host.
+    pub(super) fn has(&self, host: &ObjectRef, order: &RouteOrder) -> bool {
+        let state = self.states.get(host);
+        state.is_some_and(|state| state.routes.contains_key(order))
     }
 
     /// Detaches a group from a Host.
@@ -261,7 +260,7 @@ impl Store {
                     // it may come back before anything is linked, and then look as if it had never had routes
                     self.dirty.route(object, Difference::Match);
                     for attached in state.routes.values() {
-                        self.detach_group(&attached.key, object);
+                        self.dirty.group_host(&attached.key, object);
                     }
                 }
             }
@@ -278,15 +277,6 @@ impl Store {
         if let Some(name) = host.tls.as_ref().and_then(context_name) {
             self.tls_contexts.users.add(&name.name, object);
         }
-        if let Some(selector) = &host.mapping_selector {
-            let count = self.hosts.selectors.entry(selector.clone()).or_default();
-            *count += 1;
-            if *count == 1 {
-                self.dirty
-                    .mappings
-                    .extend(self.mappings.hostless().cloned());
-            }
-        }
     }
 
     fn unfile_host(&mut self, object: &ObjectRef, host: &Host) {
@@ -297,23 +287,6 @@ impl Store {
         }
         if let Some(name) = host.tls.as_ref().and_then(context_name) {
             self.tls_contexts.users.remove(&name.name, object);
-        }
-        if let Some(selector) = &host.mapping_selector
-            && let Some(count) = self.hosts.selectors.get_mut(selector)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.hosts.selectors.remove(selector);
-                self.dirty
-                    .mappings
-                    .extend(self.mappings.hostless().cloned());
-            }
-        }
-    }
-
-    fn detach_group(&mut self, key: &Arc<GroupKey>, host: &ObjectRef) {
-        if let Some(group) = self.groups.remove_host(key, host) {
-            self.dirty.reports.extend(group.members.iter().cloned());
         }
     }
 
@@ -326,70 +299,43 @@ impl Store {
             };
             let host = state.host.clone();
             let (tls, problems) = self.link_tls(&object, &host);
-            let routes = self.attachments(&host);
-            let Some(state) = self.hosts.states.get_mut(&object) else {
-                continue;
-            };
-            state.tls = tls;
-            state.problems = problems;
-            let old = mem::replace(&mut state.routes, routes.clone());
-            let differs = |one: &BTreeMap<RouteOrder, _>,
-                           other: &BTreeMap<RouteOrder, AttachedGroup>| {
-                one.keys()
-                    .filter(|order| !other.contains_key(order))
-                    .cloned()
-                    .collect::<Vec<_>>()
-            };
-            let (gone, new) = (differs(&old, &routes), differs(&routes, &old));
-            for order in &gone {
-                self.detach_group(&old[order].key, &object);
+            if let Some(state) = self.hosts.states.get_mut(&object) {
+                state.tls = tls;
+                state.problems = problems;
             }
-            for order in &new {
-                if let Some(group) = self.groups.add_host(&routes[order].key, &object) {
-                    self.dirty.reports.extend(group.members.iter().cloned());
-                }
-            }
-            if !gone.is_empty() || !new.is_empty() {
-                self.dirty.route(&object, Difference::Match);
-            }
+            self.mark_groups(&object, &host);
         }
     }
 
-    /// The groups that this Host takes.
-    fn attachments(&self, host: &Host) -> BTreeMap<RouteOrder, AttachedGroup> {
+    /// Marks the groups that a Host has, and those that it may take.
+    fn mark_groups(&mut self, object: &ObjectRef, host: &Host) {
         let everywhere = self.settings.loose_label_selectors && host.mapping_selector.is_some();
         let candidates = if everywhere {
             self.groups.keys()
         } else {
             self.groups.for_hostname(&host.hostname)
         };
-        candidates
-            .filter_map(|key| {
-                let group = self.groups.get(key)?;
-                self.takes(host, key, group)
-                    .then(|| (group.order.clone(), group.attached(key)))
-            })
-            .collect()
+        for key in candidates {
+            self.dirty.group_host(key, object);
+        }
+        let state = self.hosts.get(object);
+        for attached in state.into_iter().flat_map(|state| state.routes.values()) {
+            self.dirty.group_host(&attached.key, object);
+        }
     }
 
-    /// Whether a Host takes a group: by host name, by label, or by both when the Host selects and the group names.
-    pub(super) fn takes(&self, host: &Host, key: &GroupKey, group: &Group) -> bool {
+    /// Whether a Host takes a Mapping: by hostname, by label, or by both if the Host has a selector and the Mapping a
+    /// hostname.
+    pub(super) fn takes(&self, host: &Host, mapping: &Mapping) -> bool {
         let loose = self.settings.loose_label_selectors;
-        let named = match &key.host {
+        let named = match &mapping.host {
             HostMatch::Unset => None,
             HostMatch::Regex(_) => Some(true),
             HostMatch::Glob(glob) => Some(glob::compatible(glob, &host.hostname)),
         };
-        let selected = host.mapping_selector.as_ref().map(|selector| {
-            let members = group
-                .members
-                .iter()
-                .filter_map(|member| self.mappings.get(member));
-            selector.matches(
-                &LabelSet::union(members.map(|mapping| &mapping.labels)),
-                loose,
-            )
-        });
+        let labels = LabelSet::union([&mapping.labels]);
+        let selector = host.mapping_selector.as_ref();
+        let selected = selector.map(|selector| selector.matches(&labels, loose));
         match (selected, named) {
             (None, None) => false,
             (None, Some(only)) | (Some(only), None) => only,

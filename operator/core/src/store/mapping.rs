@@ -9,17 +9,14 @@ use std::{
 use super::{Store, group::GroupKey};
 use crate::{
     object::ObjectRef,
-    reconcile::{HostMatch, Mapping, Role},
+    reconcile::{Mapping, Role},
     report::{Problem, Reason, Report},
-    selector::{LabelSet, Selector},
 };
 
 /// Mappings with what they are linked to.
 #[derive(Debug, Default)]
 pub(super) struct Mappings {
     states: BTreeMap<ObjectRef, MappingState>,
-    /// Mappings without a hostname.
-    hostless: BTreeSet<ObjectRef>,
     /// Mappings that override error responses.
     overriding_errors: BTreeSet<ObjectRef>,
 }
@@ -46,11 +43,6 @@ impl Mappings {
         self.states.get(object)?.mapping.as_ref()
     }
 
-    /// Mappings without a hostname.
-    pub(super) fn hostless(&self) -> impl Iterator<Item = &ObjectRef> {
-        self.hostless.iter()
-    }
-
     /// Whether any Mapping overrides error responses.
     pub(super) fn override_errors(&self) -> bool {
         !self.overriding_errors.is_empty()
@@ -60,13 +52,9 @@ impl Mappings {
 impl Store {
     pub(super) fn set_mapping(&mut self, object: &ObjectRef, mapping: Option<Arc<Mapping>>) {
         if let Some(old) = self.mappings.get(object).cloned() {
-            self.mappings.hostless.remove(object);
             self.forget_references(object, &old.upstream);
         }
         if let Some(mapping) = &mapping {
-            if mapping.host == HostMatch::Unset {
-                self.mappings.hostless.insert(object.clone());
-            }
             self.note_references(object, &mapping.upstream);
         }
         self.note_error_overrides(object, mapping.as_deref());
@@ -102,7 +90,7 @@ impl Store {
                 self.mappings.states.remove(&object);
                 continue;
             };
-            let key = GroupKey::new(&mapping, self.selecting(&mapping));
+            let key = GroupKey::new(&mapping);
             let (cluster, problems) = if matches!(mapping.role, Role::Redirect(_)) {
                 self.release_cluster(&object, old_cluster.as_ref());
                 (None, Vec::new())
@@ -115,9 +103,11 @@ impl Store {
                 old_group
             } else {
                 self.leave_group(&object, old_group);
-                Some(self.groups.join(&object, key))
+                Some(self.join_group(&object, key))
             };
-            self.dirty.groups.extend(group.clone());
+            if let Some(group) = &group {
+                self.dirty.group_member(group, &object);
+            }
             let state = MappingState {
                 mapping: Some(mapping),
                 group,
@@ -126,20 +116,6 @@ impl Store {
             };
             self.mappings.states.insert(object, state);
         }
-    }
-
-    /// The selectors of Hosts that select a Mapping without a hostname.
-    fn selecting(&self, mapping: &Mapping) -> Vec<Selector> {
-        if mapping.host != HostMatch::Unset {
-            return Vec::new();
-        }
-        let labels = LabelSet::union([&mapping.labels]);
-        let loose = self.settings.loose_label_selectors;
-        let selectors = self.hosts.selectors();
-        selectors
-            .filter(|selector| selector.matches(&labels, loose))
-            .cloned()
-            .collect()
     }
 
     pub(super) fn report_mapping(&self, object: &ObjectRef, report: &mut Report) {
@@ -154,31 +130,31 @@ impl Store {
         else {
             return;
         };
-        let problems = group.problems.get(object).into_iter().flatten();
-        report.problems.extend(problems.cloned());
-        let served = group.hosts.iter().any(|host| self.hosts.is_served(host));
-        report.in_service = served && !group.idle.contains(object);
-        if group.hosts.is_empty() {
+        report.problems.extend(group.problems(object).cloned());
+        let hosts: BTreeSet<&ObjectRef> = group.hosts_of(object).collect();
+        let served = hosts.iter().any(|host| self.hosts.is_served(host));
+        report.in_service = served && group.serves(object);
+        if hosts.is_empty() {
             report.problems.push(Problem::ignored(
                 Reason::NO_MATCHING_HOST,
                 "",
                 "no Host matches; set hostname, or the labels that a Host's mappingSelector requires",
             ));
         } else if served {
-            report.summary = format!("attached to {}", some(&group.hosts));
-            report.problems.extend(self.shadowed(key, group));
+            report.summary = format!("attached to {}", some(&hosts));
+            report.problems.extend(self.shadowed(key, group, &hosts));
         } else {
             report.problems.push(Problem::ignored(
                 Reason::NO_LISTENER,
                 "",
-                format!("no Listener serves {}", some(&group.hosts)),
+                format!("no Listener serves {}", some(&hosts)),
             ));
         }
     }
 }
 
 /// One Host by name, several by number.
-fn some(hosts: &BTreeSet<ObjectRef>) -> String {
+fn some(hosts: &BTreeSet<&ObjectRef>) -> String {
     match hosts.first() {
         Some(only) if hosts.len() == 1 => only.to_string(),
         _ => format!("{} Hosts", hosts.len()),

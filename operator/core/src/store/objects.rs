@@ -1,9 +1,6 @@
 //! Level of objects: what each source has of each object, and which of them is served.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use crate::{
     change::{Origin, Reconciled, Source},
@@ -158,6 +155,8 @@ fn served(origins: &BTreeMap<Origin, Object>) -> Option<&Object> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::reconcile::ResolverKind;
 

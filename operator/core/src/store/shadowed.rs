@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Included, Unbounded},
     sync::Arc,
 };
 
@@ -83,9 +84,7 @@ impl Paths {
         let hosts = hosts_that_cover(&key.host);
         let paths = hosts.into_iter().filter_map(|host| self.by_host.get(&host));
         paths.flat_map(|paths| {
-            let text = key.path_text();
-            let ends = text.char_indices().map(|(end, _)| end).chain([text.len()]);
-            let shorter = ends.filter_map(|end| paths.by_text.get(&text[..end]));
+            let shorter = prefixes(&paths.by_text, key.path_text());
             shorter.flatten().chain(&paths.loose)
         })
     }
@@ -114,6 +113,35 @@ impl Paths {
         let covered = all.filter(|(other, _)| covers_host(host, other));
         own.into_iter().chain(covered.map(|(_, paths)| paths))
     }
+}
+
+/// The values of all keys that are prefixes of a text. Costs about as much as to compare the text with each of them.
+fn prefixes<'a, V>(by_text: &'a BTreeMap<String, V>, text: &'a str) -> impl Iterator<Item = &'a V> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        loop {
+            let (key, value) = by_text
+                .range::<str, _>((Unbounded, Included(rest?)))
+                .next_back()?;
+            let common = common_prefix(key, text);
+            // what is between the common prefix and the key is greater than any shorter prefix
+            let end = if common == key.len() {
+                common.checked_sub(1)
+            } else {
+                Some(common)
+            };
+            rest = end.map(|end| &text[..text.floor_char_boundary(end)]);
+            if common == key.len() {
+                return Some(value);
+            }
+        }
+    })
+}
+
+/// Length of the common prefix of two texts, in bytes.
+fn common_prefix(one: &str, other: &str) -> usize {
+    let pairs = one.bytes().zip(other.bytes());
+    pairs.take_while(|(one, other)| one == other).count()
 }
 
 /// The hosts that match every request of this one; agrees with [`covers_host`].
@@ -150,15 +178,19 @@ impl Store {
         self.dirty.reports.extend(members);
     }
 
-    /// The problem of an unreachable group.
-    pub(super) fn shadowed(&self, key: &GroupKey, group: &Group) -> Option<Problem> {
-        let first = group.routes.first()?;
-        let by = self.groups.paths.before(key).find(|other| {
-            self.groups
-                .get(other)
-                .is_some_and(|before| covers(other, before, key, group, first))
+    /// The problem of a member that is unreachable on all Hosts that take it.
+    pub(super) fn shadowed(
+        &self,
+        key: &GroupKey,
+        group: &Group,
+        hosts: &BTreeSet<&ObjectRef>,
+    ) -> Option<Problem> {
+        let host = hosts.first()?;
+        let (by, before) = self.groups.paths.before(key).find_map(|other| {
+            let before = self.groups.get(other)?;
+            covers(other, before, key, group, hosts).then_some((other, before))
         })?;
-        let winner = self.groups.get(by)?.members.first()?;
+        let winner = before.first_of(host)?;
         let precedence = if by.precedence > key.precedence {
             format!(" (precedence {})", by.precedence)
         } else {
@@ -172,40 +204,43 @@ impl Store {
     }
 }
 
-/// Whether a group leaves no requests to later ones.
-fn takes_all(group: &Group) -> bool {
-    group
-        .routes
-        .last()
-        .is_some_and(|route| route.percentage.is_none())
-}
-
 /// Whether the path of a group ignores case or matches everything.
 pub(super) fn is_loose(key: &GroupKey, group: &Group) -> bool {
     match &key.path {
         PathMatch::Regex(pattern) => matches!(pattern.as_str(), ".*" | "/.*"),
         PathMatch::Exact(_) | PathMatch::Prefix(_) => {
-            group.routes.iter().any(|route| !route.case_sensitive)
+            group.routes().any(|route| !route.case_sensitive)
         }
     }
 }
 
-/// Whether `before` comes first and matches every request that `group` matches.
-fn covers(other: &GroupKey, before: &Group, key: &GroupKey, group: &Group, route: &Route) -> bool {
-    let Some(taking) = before.routes.last() else {
+/// Whether `before` comes first and matches every request that `group` matches, on these Hosts.
+fn covers(
+    other: &GroupKey,
+    before: &Group,
+    key: &GroupKey,
+    group: &Group,
+    hosts: &BTreeSet<&ObjectRef>,
+) -> bool {
+    let headers = &mut other.headers.iter();
+    let query = &mut other.query.iter();
+    before.order < group.order
+        && covers_host(&other.host, &key.host)
+        && headers.all(|header| key.headers.contains(header))
+        && query.all(|query| key.query.contains(query))
+        && hosts.iter().all(|host| takes_all(before, group, host))
+}
+
+/// Whether one group leaves none of another's requests on a Host.
+fn takes_all(before: &Group, group: &Group, host: &ObjectRef) -> bool {
+    let routes = |group: &Group| group.routes_of(host).cloned();
+    let (Some(before), Some(routes)) = (routes(before), routes(group)) else {
         return false;
     };
-    before.order < group.order
-        && takes_all(before)
-        && covers_path(taking, route)
-        && covers_host(&other.host, &key.host)
-        && other
-            .headers
-            .iter()
-            .all(|header| key.headers.contains(header))
-        && other.query.iter().all(|query| key.query.contains(query))
-        && group.hosts.is_subset(&before.hosts)
-        && !group.hosts.is_empty()
+    let (Some(taking), Some(first)) = (before.last(), routes.first()) else {
+        return false;
+    };
+    taking.percentage.is_none() && covers_path(taking, first)
 }
 
 fn covers_path(one: &Route, other: &Route) -> bool {
@@ -247,6 +282,25 @@ fn covers_host(one: &HostMatch, other: &HostMatch) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prefixes_of_a_text_are_found() {
+        let keys = [
+            "", "/", "/a", "/a/", "/a/b", "/aa", "/é", "/éa", "/b", "a", "/a/b/c", "/a!",
+        ];
+        let by_text: BTreeMap<String, &str> =
+            keys.iter().map(|key| ((*key).to_owned(), *key)).collect();
+        for text in ["", "/", "/a/b/c/d", "/aab", "/éab", "/éé", "zzz", "/a/"] {
+            let mut found: Vec<&str> = prefixes(&by_text, text).copied().collect();
+            found.sort_unstable();
+            let mut expected: Vec<&str> = keys
+                .into_iter()
+                .filter(|key| text.starts_with(key))
+                .collect();
+            expected.sort_unstable();
+            assert_eq!(found, expected, "{text:?}");
+        }
+    }
 
     #[test]
     fn hosts_are_found_that_cover_one() {

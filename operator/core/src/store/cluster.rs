@@ -100,6 +100,13 @@ impl Store {
         upstream: &Upstream,
         old: Option<&Arc<str>>,
     ) -> (Arc<str>, Vec<Problem>) {
+        if let Some(old) = old
+            && let Origination::Context(name) = &upstream.tls
+            && self.tls_contexts.is_pending(name)
+        {
+            // it has to wait for its Secrets; linked again when they have been read
+            return (old.clone(), Vec::new());
+        }
         let service = upstream.service.as_ref();
         let linked = upstream::link(
             upstream,
@@ -115,7 +122,8 @@ impl Store {
                 },
                 tls_context: match &upstream.tls {
                     Origination::Context(name) => self
-                        .tls_context(name)
+                        .tls_contexts
+                        .find(name)
                         .map(|context| context.and_then(|context| context.client())),
                     Origination::None | Origination::Plain => None,
                 },

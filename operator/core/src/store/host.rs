@@ -14,6 +14,7 @@ use super::{
     by_name::ByName,
     dirty::Difference,
     group::{GroupKey, RouteOrder},
+    secret::waiting::Waiting,
     tls_context::NO_AUTHORITY,
 };
 use crate::{
@@ -29,8 +30,7 @@ use crate::{
 pub(super) struct Hosts {
     states: BTreeMap<ObjectRef, HostState>,
     by_name: ByName<ObjectRef>,
-    /// Hosts as they will be once their Secrets have been read.
-    waiting: BTreeMap<ObjectRef, Arc<Host>>,
+    pub(super) waiting: Waiting<Host>,
     /// The tables that have a virtual host of a Host.
     tables: BTreeMap<ObjectRef, BTreeSet<TableKey>>,
 }
@@ -150,27 +150,6 @@ impl Hosts {
             state.routes.remove(order);
         }
     }
-
-    /// Keeps a Host until its Secrets have been read.
-    pub(super) fn wait(&mut self, object: &ObjectRef, host: &Arc<Host>) {
-        self.waiting.insert(object.clone(), host.clone());
-    }
-
-    /// Removes a Host from those that wait.
-    pub(super) fn stop_waiting(&mut self, object: &ObjectRef) -> Option<Arc<Host>> {
-        self.waiting.remove(object)
-    }
-
-    /// Every Host that waits.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = (ObjectRef, Arc<Host>)> {
-        let waiting = self.waiting.iter();
-        waiting.map(|(object, host)| (object.clone(), host.clone()))
-    }
-
-    /// This Host, if it waits.
-    pub(super) fn waiting_for(&self, object: &ObjectRef) -> Option<(ObjectRef, Arc<Host>)> {
-        Some((object.clone(), self.waiting.get(object)?.clone()))
-    }
 }
 
 impl Store {
@@ -200,7 +179,7 @@ impl Store {
         let object = self.default_host_ref();
         // one that waits for its Secrets does not count yet
         let any = self.objects.of_kind(Kind::Host).any(|found| {
-            self.hosts.states.contains_key(found) || !self.hosts.waiting.contains_key(found)
+            self.hosts.states.contains_key(found) || !self.hosts.waiting.contains(found)
         });
         if any {
             if !self.objects.has(&object) {
@@ -233,9 +212,9 @@ impl Store {
 
     pub(super) fn set_host(&mut self, object: &ObjectRef, host: Option<Arc<Host>>) {
         match &host {
-            Some(host) if self.has_to_wait(object, host) => return,
+            Some(host) if self.host_has_to_wait(object, host) => return,
             Some(_) => {}
-            None => self.stop_waiting(object),
+            None => self.stop_waiting_host(object),
         }
         if let Some(old) = self.hosts.get(object).map(|state| state.host.clone()) {
             self.unfile_host(object, &old);
@@ -395,9 +374,9 @@ impl Store {
             Problem::unresolved(Reason::INVALID_TLS_CONTEXT, "spec.tlsContext", message)
         };
         let state = if is_asked_for {
-            self.tls_context(name)
+            self.tls_contexts.find(name)
         } else {
-            self.own_tls_context(name)
+            self.tls_contexts.own(name)
         };
         let Some(state) = state else {
             if !is_asked_for {
@@ -553,7 +532,7 @@ pub(super) fn secrets(tls: &HostTls) -> impl Iterator<Item = &Name> {
 }
 
 /// The TLSContext that a Host refers to, or would use if there were one.
-fn context_name(tls: &HostTls) -> Option<&Name> {
+pub(super) fn context_name(tls: &HostTls) -> Option<&Name> {
     match &tls.terms {
         HostTerms::Context(name) | HostTerms::Implicit(name) => Some(name),
         HostTerms::Own(_) | HostTerms::Refused => None,

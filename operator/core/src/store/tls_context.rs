@@ -8,7 +8,7 @@ use std::{
 
 use nuncio_ir::{ClientTls, ServerTls};
 
-use super::{Store, users::Users};
+use super::{Store, secret::waiting::Waiting, users::Users};
 use crate::{
     object::{Kind, ObjectRef},
     reconcile::{Name, TlsContext},
@@ -27,6 +27,7 @@ pub(super) struct TlsContexts {
     contexts: BTreeMap<ObjectRef, ContextState>,
     /// Every TLSContext, valid or not.
     by_name: BTreeMap<Arc<str>, BTreeSet<ObjectRef>>,
+    pub(super) waiting: Waiting<TlsContext>,
     /// By name alone: a TLSContext is looked for in several namespaces.
     pub(super) users: Users<Arc<str>>,
 }
@@ -114,11 +115,51 @@ impl ContextState {
 }
 
 impl TlsContexts {
-    /// The first TLSContext of this name that is valid, else the first.
-    fn first(&self, name: &str) -> Option<Result<&ContextState, String>> {
-        let all = self.by_name.get(name)?;
-        let valid = all.iter().find_map(|object| self.contexts.get(object));
-        Some(valid.ok_or_else(|| INVALID.to_owned()))
+    /// The state of a TLSContext.
+    pub(super) fn get(&self, object: &ObjectRef) -> Option<&ContextState> {
+        self.contexts.get(object)
+    }
+
+    /// The TLSContext of this name in its own namespace only; `None`: there is none, or it waits for its Secrets.
+    ///
+    /// # Errors
+    /// It is invalid, so that its settings are unknown.
+    pub(super) fn own(&self, name: &Name) -> Option<Result<&ContextState, String>> {
+        let own = ObjectRef::new(Kind::TlsContext, &name.namespace, &name.name);
+        let exists = |all: &BTreeSet<ObjectRef>| all.contains(&own) && !self.waiting.contains(&own);
+        match self.contexts.get(&own) {
+            Some(state) => Some(Ok(state)),
+            None => {
+                let exists = self.by_name.get(&name.name).is_some_and(exists);
+                exists.then(|| Err(INVALID.to_owned()))
+            }
+        }
+    }
+
+    /// The TLSContext of this name: that of the same namespace, or else the first of any, valid ones before others;
+    /// `None`: there is none, or it waits for its Secrets.
+    ///
+    /// # Errors
+    /// It is invalid, so that its settings are unknown.
+    pub(super) fn find(&self, name: &Name) -> Option<Result<&ContextState, String>> {
+        self.own(name).or_else(|| {
+            let mut all = self.by_name.get(&name.name)?.iter();
+            let valid = all.clone().find_map(|object| self.contexts.get(object));
+            match valid {
+                Some(state) => Some(Ok(state)),
+                None => {
+                    let invalid = all.any(|object| !self.waiting.contains(object));
+                    invalid.then(|| Err(INVALID.to_owned()))
+                }
+            }
+        })
+    }
+
+    /// Whether a TLSContext of this name waits for its Secrets and none is there to be used meanwhile.
+    pub(super) fn is_pending(&self, name: &Name) -> bool {
+        let all = self.by_name.get(&name.name);
+        let mut all = all.into_iter().flatten();
+        self.find(name).is_none() && all.any(|object| self.waiting.contains(object))
     }
 
     /// Notes whether a TLSContext exists.
@@ -154,6 +195,11 @@ impl TlsContexts {
 impl Store {
     pub(super) fn set_tls_context(&mut self, object: &ObjectRef, context: Option<Arc<TlsContext>>) {
         self.tls_contexts.note(object, self.objects.has(object));
+        match &context {
+            Some(context) if self.context_has_to_wait(object, context) => return,
+            Some(_) => {}
+            None => self.stop_waiting_context(object),
+        }
         if let Some(old) = self.tls_contexts.contexts.remove(object) {
             for secret in secrets(&old.context) {
                 self.secrets.users.remove(secret, object);
@@ -170,6 +216,7 @@ impl Store {
             self.tls_contexts.contexts.insert(object.clone(), state);
         }
         self.dirty.tls_contexts.insert(object.clone());
+        self.settle_context(object);
     }
 
     pub(super) fn link_tls_contexts(&mut self) {
@@ -213,27 +260,6 @@ impl Store {
         }
     }
 
-    /// The TLSContext of this name: that of the same namespace, or else the first of any; `None`: there is none.
-    ///
-    /// # Errors
-    /// It is invalid, so that its settings are unknown.
-    pub(super) fn tls_context(&self, name: &Name) -> Option<Result<&ContextState, String>> {
-        self.own_tls_context(name)
-            .or_else(|| self.tls_contexts.first(&name.name))
-    }
-
-    /// The TLSContext of this name in its own namespace only; `None`: there is none.
-    ///
-    /// # Errors
-    /// It is invalid, so that its settings are unknown.
-    pub(super) fn own_tls_context(&self, name: &Name) -> Option<Result<&ContextState, String>> {
-        let own = ObjectRef::new(Kind::TlsContext, &name.namespace, &name.name);
-        match self.tls_contexts.contexts.get(&own) {
-            Some(state) => Some(Ok(state)),
-            None => self.objects.has(&own).then(|| Err(INVALID.to_owned())),
-        }
-    }
-
     pub(super) fn report_tls_context(&self, object: &ObjectRef, report: &mut Report) {
         let Some(state) = self.tls_contexts.contexts.get(object) else {
             return;
@@ -245,7 +271,7 @@ impl Store {
 }
 
 /// The Secrets that a TLSContext names.
-fn secrets(context: &TlsContext) -> impl Iterator<Item = &Name> {
+pub(super) fn secrets(context: &TlsContext) -> impl Iterator<Item = &Name> {
     let settings = &context.settings;
     [&context.certificate, &settings.trusted, &settings.revoked]
         .into_iter()

@@ -1,66 +1,165 @@
-//! Hosts whose Secrets have not been read yet.
+//! Hosts and TLSContexts whose Secrets have not been read yet.
 //!
-//! In a cluster a Secret is read once something refers to it, which takes a moment. Until then it is
-//! unknown whether it exists, so the Host is served as before: otherwise it would lose its TLS, and with it the connections of its clients,
-//! for that moment, and every Envoy would receive two changes instead of one.
+//! In a cluster a Secret is read once something refers to it, which takes a moment. Until then it is unknown whether it
+//! exists, so the object is served as before: otherwise a Host would lose its TLS, and with it the connections of its
+//! clients, for that moment, and every Envoy would receive two changes instead of one.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     change::{Change, Source},
     object::{Kind, ObjectRef},
-    reconcile::{Host, Name},
-    store::{Store, host::secrets},
+    reconcile::{Host, Name, TlsContext},
+    store::{Store, host, tls_context},
 };
 
+/// Objects as they will be once their Secrets have been read.
+#[derive(Debug)]
+pub(in crate::store) struct Waiting<T> {
+    objects: BTreeMap<ObjectRef, Arc<T>>,
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T> Waiting<T> {
+    /// Whether this object waits.
+    pub(in crate::store) fn contains(&self, object: &ObjectRef) -> bool {
+        self.objects.contains_key(object)
+    }
+
+    /// Objects that wait, with what they will be.
+    fn iter(&self) -> impl Iterator<Item = (ObjectRef, Arc<T>)> {
+        let objects = self.objects.iter();
+        objects.map(|(object, value)| (object.clone(), value.clone()))
+    }
+
+    /// An object that waits, with what it will be.
+    fn get(&self, object: &ObjectRef) -> Option<(ObjectRef, Arc<T>)> {
+        Some((object.clone(), self.objects.get(object)?.clone()))
+    }
+}
+
 impl Store {
-    /// Whether the Host has to wait; if so, it is kept among those that wait.
-    pub(in crate::store) fn has_to_wait(&mut self, object: &ObjectRef, host: &Arc<Host>) -> bool {
-        self.stop_waiting(object);
-        let mut names = host.tls.iter().flat_map(secrets);
-        if !self.settings.reads_secrets_on_demand || !names.any(|name| self.secrets.is_unread(name))
-        {
+    /// Whether the Host has to wait for Secrets, or for a TLSContext that waits; if so, it is kept among those that wait.
+    pub(in crate::store) fn host_has_to_wait(
+        &mut self,
+        object: &ObjectRef,
+        host: &Arc<Host>,
+    ) -> bool {
+        self.stop_waiting_host(object);
+        let tls = host.tls.iter();
+        let context = host.tls.as_ref().and_then(host::context_name);
+        let is_pending = context.is_some_and(|name| self.tls_contexts.is_pending(name));
+        if !self.are_unread(tls.clone().flat_map(host::secrets)) && !is_pending {
             return false;
         }
-        for secret in host.tls.iter().flat_map(secrets) {
+        for secret in tls.flat_map(host::secrets) {
             self.secrets.users.add(secret, object);
         }
-        self.hosts.wait(object, host);
+        let waiting = &mut self.hosts.waiting.objects;
+        waiting.insert(object.clone(), host.clone());
         true
     }
 
-    pub(in crate::store) fn stop_waiting(&mut self, object: &ObjectRef) {
-        let Some(waiting) = self.hosts.stop_waiting(object) else {
+    pub(in crate::store) fn stop_waiting_host(&mut self, object: &ObjectRef) {
+        let Some(waiting) = self.hosts.waiting.objects.remove(object) else {
             return;
         };
         // the default Host may have been served so far
         self.dirty.default_host = true;
         let served = self.hosts.get(object).map(|state| state.host.clone());
+        let served = served.iter().filter_map(|host| host.tls.as_ref());
+        let kept: Vec<&Name> = served.flat_map(host::secrets).collect();
+        self.stop_using(object, waiting.tls.iter().flat_map(host::secrets), &kept);
+    }
+
+    /// Whether the TLSContext has to wait for Secrets; if so, it is kept among those that wait.
+    pub(in crate::store) fn context_has_to_wait(
+        &mut self,
+        object: &ObjectRef,
+        context: &Arc<TlsContext>,
+    ) -> bool {
+        self.stop_waiting_context(object);
+        if !self.are_unread(tls_context::secrets(context)) {
+            return false;
+        }
+        for secret in tls_context::secrets(context) {
+            self.secrets.users.add(secret, object);
+        }
+        let waiting = &mut self.tls_contexts.waiting.objects;
+        waiting.insert(object.clone(), context.clone());
+        true
+    }
+
+    pub(in crate::store) fn stop_waiting_context(&mut self, object: &ObjectRef) {
+        let Some(waiting) = self.tls_contexts.waiting.objects.remove(object) else {
+            return;
+        };
+        let served = self
+            .tls_contexts
+            .get(object)
+            .map(|state| state.context.clone());
         let kept: Vec<&Name> = served
             .iter()
-            .filter_map(|host| host.tls.as_ref())
-            .flat_map(secrets)
+            .flat_map(|context| tls_context::secrets(context))
             .collect();
-        for secret in waiting.tls.iter().flat_map(secrets) {
-            if !kept.contains(&secret) {
-                self.secrets.users.remove(secret, object);
-                self.dirty.secrets.insert(secret.clone());
-            }
+        self.stop_using(object, tls_context::secrets(&waiting), &kept);
+        self.dirty.tls_contexts.insert(object.clone());
+    }
+
+    fn are_unread<'a>(&self, mut secrets: impl Iterator<Item = &'a Name>) -> bool {
+        self.settings.reads_secrets_on_demand && secrets.any(|name| self.secrets.is_unread(name))
+    }
+
+    /// Removes a user of Secrets, except of those that are kept.
+    fn stop_using<'a>(
+        &mut self,
+        object: &ObjectRef,
+        secrets: impl Iterator<Item = &'a Name>,
+        kept: &[&Name],
+    ) {
+        for secret in secrets.filter(|secret| !kept.contains(secret)) {
+            self.secrets.users.remove(secret, object);
+            self.dirty.secrets.insert(secret.clone());
         }
     }
 
-    /// Notes which Secrets have been read, and links the Hosts that waited for them.
+    /// Notes which Secrets have been read, and sets the objects that waited for them.
     pub(in crate::store) fn settle_secrets(&mut self, settled: &Settled) {
-        let waiting: Vec<(ObjectRef, Arc<Host>)> = match settled {
+        let (contexts, hosts): (Vec<_>, Vec<_>) = match settled {
             Settled::Nothing => return,
-            Settled::All => self.hosts.waiting().collect(),
+            Settled::All => (
+                self.tls_contexts.waiting.iter().collect(),
+                self.hosts.waiting.iter().collect(),
+            ),
             Settled::One(name) => {
-                let users = self.secrets.users.of(name);
-                users
-                    .filter_map(|user| self.hosts.waiting_for(user))
-                    .collect()
+                let users = || self.secrets.users.of(name);
+                (
+                    users()
+                        .filter_map(|user| self.tls_contexts.waiting.get(user))
+                        .collect(),
+                    users()
+                        .filter_map(|user| self.hosts.waiting.get(user))
+                        .collect(),
+                )
             }
         };
+        self.note_missing(settled);
+        for (object, context) in contexts {
+            self.set_tls_context(&object, Some(context));
+        }
+        for (object, host) in hosts {
+            self.set_host(&object, Some(host));
+        }
+    }
+
+    fn note_missing(&mut self, settled: &Settled) {
         let secrets = &mut self.secrets;
         match settled {
             Settled::Nothing => {}
@@ -78,7 +177,18 @@ impl Store {
                 secrets.missing = missing.cloned().collect();
             }
         }
-        for (object, host) in waiting {
+    }
+
+    /// Sets the Hosts that waited for this TLSContext.
+    pub(in crate::store) fn settle_context(&mut self, context: &ObjectRef) {
+        let waits = |host: &ObjectRef| {
+            let (object, host) = self.hosts.waiting.get(host)?;
+            let name = host.tls.as_ref().and_then(host::context_name)?;
+            (name.name == context.name).then_some((object, host))
+        };
+        let hosts = self.hosts.waiting.objects.keys();
+        let hosts: Vec<_> = hosts.filter_map(waits).collect();
+        for (object, host) in hosts {
             self.set_host(&object, Some(host));
         }
     }
@@ -239,5 +349,76 @@ mod tests {
         host(&mut store, "one");
         store.apply(Change::Replace(Source::Api, Kind::Secret, Vec::new()));
         assert_eq!(chains(&mut store), ["closed-a.example none"]);
+    }
+
+    fn context(store: &mut Store, secret: &str) {
+        let spec = json!({"secret": secret});
+        apply(store, Kind::TlsContext, "context", json!({"spec": spec}));
+    }
+
+    fn host_with_context(store: &mut Store) {
+        let spec = json!({"hostname": "a.example", "tlsSecret": {"name": "one"}, "tlsContext": {"name": "context"}});
+        apply(store, Kind::Host, "a", json!({"spec": spec}));
+    }
+
+    #[test]
+    fn a_host_is_served_as_before_while_its_new_tls_context_waits() {
+        let mut store = store();
+        host(&mut store, "one");
+        secret(&mut store, "one");
+        let served = ["tls-a.example default/one"];
+        assert_eq!(chains(&mut store), served);
+        let spec = json!({"ca_secret": "ca"});
+        apply(
+            &mut store,
+            Kind::TlsContext,
+            "context",
+            json!({"spec": spec}),
+        );
+        host_with_context(&mut store);
+        assert_eq!(chains(&mut store), served);
+        assert_eq!(wanted(&store), ["ca", "one"]);
+        delete(&mut store, Kind::Secret, "ca");
+        assert_eq!(chains(&mut store), ["closed-a.example none"]);
+        secret(&mut store, "ca");
+        assert_eq!(chains(&mut store), served);
+    }
+
+    #[test]
+    fn a_host_waits_for_the_tls_context_that_waits() {
+        let mut store = store();
+        secret(&mut store, "one");
+        context(&mut store, "one");
+        host_with_context(&mut store);
+        assert_eq!(chains(&mut store), ["tls-a.example default/one"]);
+        delete(&mut store, Kind::TlsContext, "context");
+        assert_eq!(chains(&mut store), ["closed-a.example none"]);
+        context(&mut store, "other");
+        delete(&mut store, Kind::TlsContext, "context");
+        assert_eq!(wanted(&store), ["one"]);
+    }
+
+    #[test]
+    fn an_upstream_is_as_before_while_its_tls_context_waits() {
+        let mut store = store();
+        let mapping = |store: &mut Store, tls: Value| {
+            let spec = json!({"prefix": "/", "hostname": "*", "service": "up.example", "tls": tls});
+            apply(store, Kind::Mapping, "m", json!({"spec": spec}));
+            store.link();
+            let clusters = store.ir().clusters.values();
+            let tls = |cluster: &nuncio_ir::Cluster| {
+                let tls = cluster.tls.as_ref();
+                tls.map(|tls| tls.certificate.as_deref().unwrap_or("none").to_owned())
+            };
+            clusters.map(|cluster| tls(cluster)).collect::<Vec<_>>()
+        };
+        assert_eq!(mapping(&mut store, json!(null)), [None]);
+        context(&mut store, "one");
+        assert_eq!(mapping(&mut store, json!("context")), [None]);
+        secret(&mut store, "one");
+        assert_eq!(
+            mapping(&mut store, json!("context")),
+            [Some("default/one".to_owned())]
+        );
     }
 }

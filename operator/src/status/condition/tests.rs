@@ -46,6 +46,10 @@ fn status_of(kind: Kind, report: &Report, acked: &[u64], observed: &Observed) ->
     status(kind, facts, Timestamp::from_second(NOW).unwrap())
 }
 
+fn kinds_with_status() -> impl Iterator<Item = Kind> {
+    Kind::ALL.into_iter().filter(|kind| kind.has_status())
+}
+
 /// `True/Invalid/message` of a condition.
 fn condition(status: &Value, slot: usize) -> String {
     let condition = &status["conditions"][slot];
@@ -241,7 +245,7 @@ fn a_condition_that_did_not_turn_keeps_its_time_and_one_that_did_gets_a_new_one(
 
 #[test]
 fn a_status_that_was_written_is_recognised_when_it_comes_back() {
-    for kind in [Kind::Listener, Kind::Host, Kind::Mapping] {
+    for kind in kinds_with_status() {
         let report = with(problem(
             Severity::Error,
             ConditionType::Accepted,

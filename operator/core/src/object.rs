@@ -19,7 +19,7 @@ pub struct ObjectRef {
     pub kind: Kind,
     /// `metadata.name`
     pub name: Arc<str>,
-    /// `metadata.namespace`.
+    /// `metadata.namespace`; empty for kinds that have none.
     pub namespace: Arc<str>,
 }
 
@@ -74,10 +74,11 @@ fn cmp_keys(name: &str, namespace: &str, other_name: &str, other_namespace: &str
 
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.kind.info().scope == Scope::File {
-            return f.write_str(&self.name);
+        match self.kind.info().scope {
+            Scope::Namespaced => write!(f, "{} {}/{}", self.kind, self.namespace, self.name),
+            Scope::Cluster => write!(f, "{} {}", self.kind, self.name),
+            Scope::File => f.write_str(&self.name),
         }
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
     }
 }
 
@@ -94,7 +95,29 @@ impl Name {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::{reconcile::reconcile, settings::Settings};
+
+    #[test]
+    fn objects_are_named_by_what_identifies_them() {
+        let name = |kind| ObjectRef::new(kind, "ns", "x").to_string();
+        assert_eq!(name(Kind::TlsContext), "TLSContext ns/x");
+        assert_eq!(name(Kind::Namespace), "Namespace x");
+        assert_eq!(name(Kind::Document), "x");
+    }
+
+    /// A watch names what was deleted by the metadata that the apiserver sends, which has no namespace here.
+    #[test]
+    fn a_namespace_is_deleted_by_its_name_alone() {
+        let found = reconcile(
+            Kind::Namespace,
+            json!({"metadata": {"name": "x"}}),
+            &Settings::default(),
+        );
+        assert_eq!(found.object, ObjectRef::new(Kind::Namespace, "", "x"));
+    }
 
     #[test]
     fn objects_are_in_the_order_of_their_keys() {

@@ -115,7 +115,7 @@ impl KindInfo {
     #[must_use]
     pub fn definition(&self) -> Option<CustomResourceDefinition> {
         let schema = self.schema?;
-        Some(definition::finished((schema.derived)()))
+        Some(definition::finished((schema.derived)(), self.status))
     }
 }
 

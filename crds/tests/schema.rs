@@ -227,26 +227,49 @@ fn every_status_has_the_fields_of_its_row() {
 }
 
 #[test]
-fn every_kind_that_is_served_shows_whether_envoys_have_it() {
+fn every_kind_with_a_status_shows_it_in_few_columns() {
+    let programmed = r#".status.conditions[?(@.type=="Programmed")].status"#;
+    let reason = ".status.conditions[?(@.reason!=@.type)].reason";
+    let message = ".status.conditions[?(@.reason!=@.type)].message";
     for info in KINDS.iter().filter(|info| info.status != Status::None) {
-        // a TLSContext is only read by what refers to it
-        if info.name == "TLSContext" {
-            continue;
+        for version in info.definition().unwrap().spec.versions {
+            let columns = version.additional_printer_columns.unwrap();
+            let (wide, narrow): (Vec<_>, Vec<_>) =
+                columns.iter().partition(|column| column.priority.is_some());
+            let last: Vec<_> = narrow[narrow.len() - 3..]
+                .iter()
+                .map(|column| (column.name.as_str(), column.json_path.as_str()))
+                .collect();
+            assert_eq!(
+                last,
+                [
+                    ("Programmed", programmed),
+                    ("Reason", reason),
+                    ("Age", ".metadata.creationTimestamp")
+                ],
+                "{}",
+                info.name
+            );
+            let last = wide.last().unwrap();
+            assert_eq!(
+                (last.name.as_str(), last.json_path.as_str()),
+                ("Message", message)
+            );
+            for column in narrow {
+                // sentences widen the table; they belong to `-o wide`
+                assert!(!column.json_path.ends_with("essage"), "{}", info.name);
+                assert!(
+                    !column.json_path.starts_with(".status.reason"),
+                    "{}",
+                    info.name
+                );
+                assert!(
+                    !column.json_path.starts_with(".status.error"),
+                    "{}",
+                    info.name
+                );
+            }
         }
-        let definition = info.definition().unwrap();
-        let columns = definition.spec.versions[0]
-            .additional_printer_columns
-            .clone()
-            .unwrap_or_default();
-        let programmed = columns
-            .iter()
-            .find(|column| column.name == "Programmed")
-            .unwrap();
-        assert_eq!(
-            programmed.json_path,
-            r#".status.conditions[?(@.type=="Programmed")].status"#
-        );
-        assert_eq!(columns.last().unwrap().name, "Age");
     }
 }
 

@@ -23,10 +23,7 @@ use crate::field::{LocalRef, SecretRef, Selector, conditions, undescribed};
     printcolumn = r#"{"name":"Hostname","type":"string","jsonPath":".spec.hostname"}"#,
     printcolumn = r#"{"name":"State","type":"string","jsonPath":".status.state"}"#,
     printcolumn = r#"{"name":"Phase Completed","type":"string","jsonPath":".status.phaseCompleted","priority":1}"#,
-    printcolumn = r#"{"name":"Phase Pending","type":"string","jsonPath":".status.phasePending","priority":1}"#,
-    printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.conditions[?(@.type==\"Programmed\")].status"}"#,
-    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.errorReason"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Phase Pending","type":"string","jsonPath":".status.phasePending","priority":1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HostSpec {

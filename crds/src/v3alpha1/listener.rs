@@ -26,9 +26,7 @@ use crate::field::{Selector, conditions, undescribed};
     printcolumn = r#"{"name":"Stack","type":"string","jsonPath":".spec.protocolStack"}"#,
     printcolumn = r#"{"name":"StatsPrefix","type":"string","jsonPath":".spec.statsPrefix","priority":1}"#,
     printcolumn = r#"{"name":"Security","type":"string","jsonPath":".spec.securityModel"}"#,
-    printcolumn = r#"{"name":"L7Depth","type":"string","jsonPath":".spec.l7Depth","priority":1}"#,
-    printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.conditions[?(@.type==\"Programmed\")].status"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"L7Depth","type":"string","jsonPath":".spec.l7Depth","priority":1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerSpec {

@@ -32,10 +32,7 @@ use crate::field::{
     printcolumn = r#"{"name":"Source Host","type":"string","jsonPath":".spec.host","priority":1}"#,
     printcolumn = r#"{"name":"Source Prefix","type":"string","jsonPath":".spec.prefix"}"#,
     printcolumn = r#"{"name":"Dest Service","type":"string","jsonPath":".spec.service"}"#,
-    printcolumn = r#"{"name":"State","type":"string","jsonPath":".status.state"}"#,
-    printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.conditions[?(@.type==\"Programmed\")].status"}"#,
-    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.reason"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"State","type":"string","jsonPath":".status.state"}"#
 )]
 pub struct MappingSpec {
     /// Instances that this is for, by their ids. Default: `default`.

@@ -22,9 +22,7 @@ use crate::field::{CircuitBreaker, V2ExplicitTls, conditions};
     doc = "Which connections go where.",
     printcolumn = r#"{"name":"Port","type":"integer","jsonPath":".spec.port"}"#,
     printcolumn = r#"{"name":"Host","type":"string","jsonPath":".spec.host"}"#,
-    printcolumn = r#"{"name":"Dest Service","type":"string","jsonPath":".spec.service"}"#,
-    printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.conditions[?(@.type==\"Programmed\")].status"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Dest Service","type":"string","jsonPath":".spec.service"}"#
 )]
 pub struct TcpMappingSpec {
     /// Instances that this is for, by their ids. Default: `default`.

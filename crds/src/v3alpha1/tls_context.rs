@@ -22,9 +22,7 @@ use crate::field::{conditions, undescribed};
     doc = "How TLS is spoken, for whoever refers to it.",
     printcolumn = r#"{"name":"Secret","type":"string","jsonPath":".spec.secret"}"#,
     printcolumn = r#"{"name":"CA Secret","type":"string","jsonPath":".spec.ca_secret"}"#,
-    printcolumn = r#"{"name":"Hosts","type":"string","jsonPath":".spec.hosts"}"#,
-    printcolumn = r#"{"name":"Resolved","type":"string","jsonPath":".status.conditions[?(@.type==\"ResolvedRefs\")].status"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Hosts","type":"string","jsonPath":".spec.hosts"}"#
 )]
 pub struct TlsContextSpec {
     /// Instances that this is for, by their ids. Default: `default`.

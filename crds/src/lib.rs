@@ -9,7 +9,7 @@ pub mod v3alpha1;
 
 pub use kind::{KINDS, Kind, KindInfo};
 
-/// API group of every kind that we define.
+/// API group of the kinds that Nuncio defines.
 pub const GROUP: &str = "getambassador.io";
 
 /// Definitions of all kinds, in the order of their names, as clusters get them.

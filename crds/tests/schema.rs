@@ -59,6 +59,17 @@ fn every_field_is_described() {
     });
 }
 
+/// A noun or an imperative, as the descriptions of Kubernetes have it, and no question.
+#[test]
+fn descriptions_name_what_a_field_is() {
+    const QUESTIONS: [&str; 6] = ["How", "What", "When", "Where", "Which", "Why"];
+    for_each_node(|path, node| {
+        let description = node["description"].as_str().unwrap_or_default();
+        let first = description.split_whitespace().next().unwrap_or_default();
+        assert!(!QUESTIONS.contains(&first), "{path}: {description}");
+    });
+}
+
 #[test]
 fn unknown_fields_are_kept_only_where_no_type_is_known() {
     assert_eq!(

@@ -27,7 +27,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// A name for: requests go to the address of a Kubernetes Service.
+    /// Resolver: the cluster IP of a Kubernetes Service.
     KubernetesServiceResolver {
         name: "KubernetesServiceResolver",
         group: GROUP,
@@ -39,7 +39,7 @@ kinds! {
         schema: Schema::of::<v3alpha1::KubernetesServiceResolver>(),
     }
 
-    /// A name for: requests go to the endpoints of a Kubernetes Service.
+    /// Resolver: the endpoints of a Kubernetes Service.
     KubernetesEndpointResolver {
         name: "KubernetesEndpointResolver",
         group: GROUP,
@@ -51,7 +51,7 @@ kinds! {
         schema: Schema::of::<v3alpha1::KubernetesEndpointResolver>(),
     }
 
-    /// TLS settings for whatever refers to them.
+    /// TLS settings for Hosts, Mappings and TCPMappings.
     TlsContext {
         name: "TLSContext",
         group: GROUP,

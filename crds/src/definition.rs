@@ -1,22 +1,63 @@
-//! From the derived definition of a kind to the one that clusters get: what the types cannot say by themselves.
+//! From the derived definition of a kind to the one that clusters get: what the types cannot express.
+//!
+//! `kubectl get` shows of every kind with a status whether Envoys have it, and one short reason. A column shows the first
+//! match of its path only, and paths know no "or"; but the reason of a condition with nothing to report is its own type
+//! (`Accepted`, `ResolvedRefs`, `Programmed`). So `reason != type` finds the first condition that matters, be it false
+//! (`Invalid`, `ServiceNotFound`, `Pending`) or true with a warning (`PartiallyInvalid`), and finds nothing where all is
+//! well. No further field of status is needed, and `status.reason` of a Mapping keeps the text that Emissary's tools read.
+//! The message of that condition is as long as a sentence, so only `-o wide` shows it.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceColumnDefinition, CustomResourceDefinition, JSONSchemaProps,
+    JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 
-/// The definition with our label, an optional `spec`, descriptions without line breaks, and no field that is nullable.
+use crate::kind::Status;
+
+/// Columns of every kind with a status, after its own: name, type, path, and 1 for `-o wide` only.
+const STATUS_COLUMNS: [(&str, &str, &str, i32); 4] = [
+    (
+        "Programmed",
+        "string",
+        r#".status.conditions[?(@.type=="Programmed")].status"#,
+        0,
+    ),
+    (
+        "Reason",
+        "string",
+        ".status.conditions[?(@.reason!=@.type)].reason",
+        0,
+    ),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+    (
+        "Message",
+        "string",
+        ".status.conditions[?(@.reason!=@.type)].message",
+        1,
+    ),
+];
+
+/// The definition with our label, the columns of its status, an optional `spec`, descriptions without line breaks, and no
+/// nullable field.
 ///
-/// Emissary's own schemas are the measure. They take an object without a `spec`, so that what is missing is said in the
-/// object's status. And nothing in them is nullable: the apiserver then drops every null, whereas the derived schema
-/// has it stored in optional fields and refused in lists and maps.
-pub(crate) fn finished(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
+/// Emissary's own schemas are the measure. They accept an object without a `spec`, so that its status can report what is
+/// missing. And nothing in them is nullable: the apiserver then drops every null, whereas with the derived schema it would
+/// store null in optional fields and reject it in lists and maps.
+pub(crate) fn finished(
+    mut definition: CustomResourceDefinition,
+    status: Status,
+) -> CustomResourceDefinition {
     definition.metadata.labels = Some(BTreeMap::from([(
         "app.kubernetes.io/part-of".to_owned(),
         "nuncio".to_owned(),
     )]));
     for version in &mut definition.spec.versions {
+        if status != Status::None {
+            let columns = version.additional_printer_columns.get_or_insert_default();
+            columns.extend(STATUS_COLUMNS.map(column));
+        }
         let schema = version.schema.as_mut();
         if let Some(schema) = schema.and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             schema.required = None;
@@ -29,6 +70,16 @@ pub(crate) fn finished(mut definition: CustomResourceDefinition) -> CustomResour
     definition
 }
 
+fn column((name, kind, path, priority): (&str, &str, &str, i32)) -> CustomResourceColumnDefinition {
+    CustomResourceColumnDefinition {
+        name: name.to_owned(),
+        type_: kind.to_owned(),
+        json_path: path.to_owned(),
+        priority: (priority > 0).then_some(priority),
+        ..CustomResourceColumnDefinition::default()
+    }
+}
+
 fn drop_null(node: &mut JSONSchemaProps) {
     node.nullable = None;
     if let Some(values) = &mut node.enum_ {
@@ -36,7 +87,7 @@ fn drop_null(node: &mut JSONSchemaProps) {
     }
 }
 
-/// Source lines are no lines for readers: `kubectl explain` breaks them by itself.
+/// Line breaks of the source have no meaning for readers: `kubectl explain` wraps the text itself.
 fn join_lines(node: &mut JSONSchemaProps) {
     if let Some(description) = &mut node.description {
         *description = description.replace('\n', " ");

@@ -1,7 +1,7 @@
 //! Version `v3alpha1`, which every other version converts through.
 //!
-//! `kubectl get nuncio` lists all kinds. Short names are `amap` for a Mapping (`map` is too likely to be taken) and `lsn`
-//! for a Listener; `host` is short enough.
+//! `kubectl get nuncio` lists all kinds. Short names are `amap` for Mappings (`map` is likely to be taken by another
+//! product) and `lsn` for Listeners.
 
 mod host;
 mod listener;

@@ -10,43 +10,46 @@ use std::{
     process::Command,
 };
 
-const FILES: [&str; 7] = [
-    "getambassador.io_hosts.yaml",
-    "getambassador.io_kubernetesendpointresolvers.yaml",
-    "getambassador.io_kubernetesserviceresolvers.yaml",
-    "getambassador.io_listeners.yaml",
-    "getambassador.io_mappings.yaml",
-    "getambassador.io_tcpmappings.yaml",
-    "getambassador.io_tlscontexts.yaml",
-];
+use nuncio_crds::KINDS;
+use serde_json::Value;
+
+/// Names of the files, of which there is one for each kind that we define.
+fn files() -> Vec<String> {
+    let defined = KINDS.iter().filter(|info| info.schema.is_some());
+    let mut files: Vec<String> = defined
+        .map(|info| format!("{}_{}.yaml", info.group, info.plural))
+        .collect();
+    files.sort();
+    files
+}
 
 #[test]
 fn what_is_written_passes_the_check() {
     let folder = written("passes");
-    assert_eq!(names(&folder), FILES);
+    assert_eq!(names(&folder), files());
     assert_eq!(check(&folder), (true, String::new()));
 }
 
 #[test]
 fn a_file_that_differs_is_named_with_the_remedy() {
     let folder = written("differs");
-    fs::write(folder.join(FILES[1]), "kind: CustomResourceDefinition\n").unwrap();
+    fs::write(folder.join(&files()[1]), "kind: CustomResourceDefinition\n").unwrap();
     let (passed, said) = check(&folder);
     assert!(!passed);
     assert!(
-        said.contains(FILES[1]) && said.contains("make manifests"),
+        said.contains(&files()[1]) && said.contains("make manifests"),
         "{said}"
     );
-    assert!(!said.contains(FILES[0]), "{said}");
+    assert!(!said.contains(&files()[0]), "{said}");
 }
 
 #[test]
 fn a_missing_file_is_named() {
     let folder = written("missing");
-    fs::remove_file(folder.join(FILES[2])).unwrap();
+    fs::remove_file(folder.join(&files()[2])).unwrap();
     let (passed, said) = check(&folder);
     assert!(!passed);
-    assert!(said.contains(FILES[2]), "{said}");
+    assert!(said.contains(&files()[2]), "{said}");
 }
 
 #[test]
@@ -56,6 +59,15 @@ fn a_file_of_no_kind_is_named() {
     let (passed, said) = check(&folder);
     assert!(!passed);
     assert!(said.contains("getambassador.io_gone.yaml"), "{said}");
+}
+
+#[test]
+fn every_definition_is_installed() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/crd/kustomization.yaml");
+    let kustomization: Value = serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let resources = kustomization["resources"].as_array().unwrap();
+    let expected: Vec<String> = files().iter().map(|file| format!("bases/{file}")).collect();
+    assert_eq!(*resources, expected);
 }
 
 /// A folder of this name with what `crdgen` writes.

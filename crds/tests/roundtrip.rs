@@ -1,4 +1,4 @@
-//! The objects in `testdata` set every field there is; reading and writing them changes nothing.
+//! The objects in `testdata`, one for each kind, set every field there is; reading and writing them changes nothing.
 #![expect(
     clippy::unwrap_used,
     reason = "a test, though clippy does not see that of functions beside it"
@@ -6,60 +6,51 @@
 
 use std::{fs, path::Path};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::CustomResourceExt;
-use nuncio_crds::v3alpha1::{Host, HostSpec, Listener, ListenerSpec, Mapping, MappingSpec};
+use nuncio_crds::{
+    KINDS, KindInfo,
+    v3alpha1::{HostSpec, ListenerSpec, MappingSpec, TcpMappingSpec, TlsContextSpec},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 #[test]
-fn every_field_of_a_host_is_kept() {
-    assert_is_kept::<Host>("host.yaml");
+fn every_field_of_every_kind_is_kept() {
+    for (info, object) in examples() {
+        let schema = info.schema.unwrap();
+        let written = schema.round_trip(object.clone()).unwrap();
+        assert_eq!(written, object, "{}", info.name);
+    }
 }
 
 #[test]
-fn every_field_of_a_listener_is_kept() {
-    assert_is_kept::<Listener>("listener.yaml");
-}
-
-#[test]
-fn every_field_of_a_mapping_is_kept() {
-    assert_is_kept::<Mapping>("mapping.yaml");
+fn every_example_is_of_its_kind() {
+    for (info, object) in examples() {
+        let version = info.kind.version();
+        assert_eq!(object["apiVersion"], format!("{}/{version}", info.group));
+        assert_eq!(object["kind"], info.name);
+    }
 }
 
 #[test]
 fn testdata_sets_every_field_of_the_schema() {
-    for (file, definition) in [
-        ("host.yaml", Host::crd()),
-        ("listener.yaml", Listener::crd()),
-        ("mapping.yaml", Mapping::crd()),
-    ] {
-        let object = read(file);
+    for (info, object) in examples() {
+        let schema = schema(info);
         for part in ["spec", "status"] {
             let mut missing = Vec::new();
-            collect_missing(
-                &schema(&definition)["properties"][part],
-                &[&object[part]],
-                part,
-                &mut missing,
-            );
-            assert!(missing.is_empty(), "{file} does not set {missing:?}");
+            let property = &schema["properties"][part];
+            collect_missing(property, &[&object[part]], part, &mut missing);
+            assert!(missing.is_empty(), "{} does not set {missing:?}", info.name);
         }
     }
 }
 
 #[test]
-fn optional_fields_may_be_absent() {
-    let host: HostSpec = serde_json::from_value(json!({})).unwrap();
-    assert_eq!(serde_json::to_value(host).unwrap(), json!({}));
-
-    let least = json!({"port": 8080, "securityModel": "XFP", "hostBinding": {}});
-    let listener: ListenerSpec = serde_json::from_value(least.clone()).unwrap();
-    assert_eq!(serde_json::to_value(listener).unwrap(), least);
-
-    let least = json!({"prefix": "/", "service": "backend"});
-    let mapping: MappingSpec = serde_json::from_value(least.clone()).unwrap();
-    assert_eq!(serde_json::to_value(mapping).unwrap(), least);
+fn only_required_fields_must_be_set() {
+    is_kept::<HostSpec>(&json!({}));
+    is_kept::<ListenerSpec>(&json!({"port": 8080, "securityModel": "XFP", "hostBinding": {}}));
+    is_kept::<MappingSpec>(&json!({"prefix": "/", "service": "backend"}));
+    is_kept::<TcpMappingSpec>(&json!({"port": 8080, "service": "backend"}));
+    is_kept::<TlsContextSpec>(&json!({}));
 }
 
 #[test]
@@ -77,20 +68,26 @@ fn empty_parts_are_accepted_where_emissary_accepts_them() {
     .unwrap();
 }
 
-fn assert_is_kept<K: DeserializeOwned + Serialize>(file: &str) {
-    let object = read(file);
-    let typed: K = serde_json::from_value(object.clone()).unwrap();
-    assert_eq!(serde_json::to_value(typed).unwrap(), object);
+/// Each kind that we define, with the object of `testdata/KIND.yaml`.
+fn examples() -> impl Iterator<Item = (&'static KindInfo, Value)> {
+    let defined = KINDS.iter().filter(|info| info.schema.is_some());
+    defined.map(|info| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/testdata")
+            .join(format!("{}.yaml", info.name.to_lowercase()));
+        assert!(path.exists(), "{} has no {}", info.name, path.display());
+        let text = fs::read_to_string(&path).unwrap();
+        (info, serde_saphyr::from_str(&text).unwrap())
+    })
 }
 
-fn read(file: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/testdata")
-        .join(file);
-    serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+fn is_kept<T: DeserializeOwned + Serialize>(value: &Value) {
+    let typed: T = serde_json::from_value(value.clone()).unwrap();
+    assert_eq!(serde_json::to_value(typed).unwrap(), *value);
 }
 
-fn schema(definition: &CustomResourceDefinition) -> Value {
+fn schema(info: &KindInfo) -> Value {
+    let definition = info.definition().unwrap();
     let version = &definition.spec.versions[0];
     serde_json::to_value(version.schema.as_ref().unwrap()).unwrap()["openAPIV3Schema"].clone()
 }

@@ -1,5 +1,5 @@
-//! What every schema has to be, so that a cluster takes it and people can read it, and where it has to say what Emissary's
-//! says.
+//! What every definition must be, so that clusters accept it and people can read it, and where it must agree with
+//! Emissary's and with the table of kinds.
 #![expect(
     clippy::unwrap_used,
     reason = "a test, though clippy does not see that of functions beside it"
@@ -7,11 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use nuncio_crds::GROUP;
+use nuncio_crds::{
+    GROUP, KINDS,
+    kind::{Scope, Status},
+};
 use serde_json::{Value, json};
-
-/// Kinds that are but a name for others to refer to, and that nothing can be wrong with.
-const WITHOUT_SETTINGS: [&str; 2] = ["KubernetesEndpointResolver", "KubernetesServiceResolver"];
 
 #[test]
 fn every_node_has_a_type() {
@@ -56,6 +56,17 @@ fn every_field_is_described() {
                 "{path}.{name} is described as {description:?}"
             );
         }
+    });
+}
+
+/// A noun or an imperative, as the descriptions of Kubernetes have it, and no question.
+#[test]
+fn descriptions_name_what_a_field_is() {
+    const QUESTIONS: [&str; 6] = ["How", "What", "When", "Where", "Which", "Why"];
+    for_each_node(|path, node| {
+        let description = node["description"].as_str().unwrap_or_default();
+        let first = description.split_whitespace().next().unwrap_or_default();
+        assert!(!QUESTIONS.contains(&first), "{path}: {description}");
     });
 }
 
@@ -157,50 +168,119 @@ fn required_fields_are_those_of_emissary() {
 }
 
 #[test]
-fn every_kind_is_namespaced_and_has_a_status_if_it_has_settings() {
-    for definition in nuncio_crds::all() {
+fn every_definition_is_that_of_its_row() {
+    for info in KINDS {
+        let Some(definition) = info.definition() else {
+            assert_ne!(info.group, GROUP, "{}", info.name);
+            continue;
+        };
         let definition = serde_json::to_value(definition).unwrap();
         let spec = &definition["spec"];
-        assert_eq!(spec["group"], GROUP);
-        assert_eq!(spec["scope"], "Namespaced");
-        assert_eq!(
-            spec["names"]["categories"],
-            json!(["ambassador-crds", "nuncio"])
-        );
-        assert_eq!(
-            definition["metadata"]["labels"]["app.kubernetes.io/part-of"],
-            "nuncio"
-        );
-        assert_eq!(spec["versions"].as_array().unwrap().len(), 1);
-        assert_eq!(spec["versions"][0]["name"], "v3alpha1");
-        let status = json!({"status": {}});
-        let has_status = spec["versions"][0]["subresources"] == status;
-        let name = spec["names"]["kind"].as_str().unwrap();
-        assert_eq!(has_status, !WITHOUT_SETTINGS.contains(&name), "{name}");
+        assert_eq!(spec["group"], info.group);
+        assert_eq!(spec["names"]["kind"], info.name);
+        assert_eq!(spec["names"]["plural"], info.plural);
+        let scope = match info.scope {
+            Scope::Namespaced => "Namespaced",
+            Scope::Cluster => "Cluster",
+            Scope::File => "none",
+        };
+        assert_eq!(spec["scope"], scope, "{}", info.name);
+        let served = spec["versions"].as_array().unwrap().iter();
+        let served: Vec<_> = served
+            .filter(|version| version["served"] == true)
+            .map(|version| {
+                (
+                    version["name"].as_str().unwrap(),
+                    version["storage"] == true,
+                )
+            })
+            .collect();
+        let versions = info.versions.iter();
+        let versions: Vec<_> = versions
+            .map(|version| (version.name, version.is_stored))
+            .collect();
+        assert_eq!(served, versions, "{}", info.name);
     }
 }
 
 #[test]
-fn every_kind_that_is_served_shows_whether_envoys_have_it() {
+fn every_kind_is_found_by_category_and_label() {
     for definition in nuncio_crds::all() {
-        let kind = &*definition.spec.names.kind;
-        // a TLSContext is only read by what refers to it
-        if WITHOUT_SETTINGS.contains(&kind) || kind == "TLSContext" {
+        let categories = definition.spec.names.categories.unwrap();
+        assert_eq!(categories, ["ambassador-crds", "nuncio"]);
+        let labels = definition.metadata.labels.unwrap();
+        assert_eq!(labels["app.kubernetes.io/part-of"], "nuncio");
+    }
+}
+
+#[test]
+fn every_status_has_the_fields_of_its_row() {
+    for info in KINDS {
+        let Some(definition) = info.definition() else {
             continue;
+        };
+        for version in definition.spec.versions {
+            let schema = serde_json::to_value(version.schema.unwrap()).unwrap();
+            let status = &schema["openAPIV3Schema"]["properties"]["status"]["properties"];
+            let has_status = info.status != Status::None;
+            assert_eq!(version.subresources.is_some(), has_status, "{}", info.name);
+            assert_eq!(
+                status["conditions"].is_object(),
+                has_status,
+                "{}",
+                info.name
+            );
+            for field in info.status.fields() {
+                assert!(status[field].is_object(), "{}.status.{field}", info.name);
+            }
         }
-        let columns = definition.spec.versions[0]
-            .additional_printer_columns
-            .clone()
-            .unwrap_or_default();
-        let programmed = columns
-            .iter()
-            .find(|column| column.name == "Programmed")
-            .unwrap();
-        assert_eq!(
-            programmed.json_path,
-            r#".status.conditions[?(@.type=="Programmed")].status"#
-        );
-        assert_eq!(columns.last().unwrap().name, "Age");
+    }
+}
+
+#[test]
+fn every_kind_with_a_status_shows_it_in_few_columns() {
+    let programmed = r#".status.conditions[?(@.type=="Programmed")].status"#;
+    let reason = ".status.conditions[?(@.reason!=@.type)].reason";
+    let message = ".status.conditions[?(@.reason!=@.type)].message";
+    for info in KINDS.iter().filter(|info| info.status != Status::None) {
+        for version in info.definition().unwrap().spec.versions {
+            let columns = version.additional_printer_columns.unwrap();
+            let (wide, narrow): (Vec<_>, Vec<_>) =
+                columns.iter().partition(|column| column.priority.is_some());
+            let last: Vec<_> = narrow[narrow.len() - 3..]
+                .iter()
+                .map(|column| (column.name.as_str(), column.json_path.as_str()))
+                .collect();
+            assert_eq!(
+                last,
+                [
+                    ("Programmed", programmed),
+                    ("Reason", reason),
+                    ("Age", ".metadata.creationTimestamp")
+                ],
+                "{}",
+                info.name
+            );
+            let last = wide.last().unwrap();
+            assert_eq!(
+                (last.name.as_str(), last.json_path.as_str()),
+                ("Message", message)
+            );
+            for column in narrow {
+                // sentences widen the table; they belong to `-o wide`
+                assert!(!column.json_path.ends_with("essage"), "{}", info.name);
+                assert!(
+                    !column.json_path.starts_with(".status.reason"),
+                    "{}",
+                    info.name
+                );
+                assert!(
+                    !column.json_path.starts_with(".status.error"),
+                    "{}",
+                    info.name
+                );
+            }
+        }
     }
 }
 

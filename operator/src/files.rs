@@ -287,8 +287,8 @@ impl<'a> Files<'a> {
     fn everything(&mut self) -> Vec<Change> {
         self.differs = false;
         self.sent = self.objects();
-        let kinds = Kind::WATCHED.into_iter().chain([Kind::Document]);
-        kinds
+        Kind::ALL
+            .into_iter()
             .map(|kind| {
                 let all = self.sent.values().filter(|found| found.object.kind == kind);
                 Change::Replace(Source::Api, kind, all.cloned().collect())

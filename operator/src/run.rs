@@ -5,6 +5,7 @@ use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration
 
 use anyhow::Context as _;
 use kube::{Client, config::KubeConfigOptions};
+use nuncio_crds::kind::Scope;
 use nuncio_xds::{
     ads,
     cache::{self, SnapshotCache},
@@ -299,7 +300,7 @@ pub async fn operator(
                 "Secrets",
                 kube_watch::secret::watch(watching.clone(), plane.wanted_secrets.clone()),
             );
-        } else if kind == Kind::Namespace && settings.single_namespace.is_some() {
+        } else if kind.info().scope == Scope::Cluster && settings.single_namespace.is_some() {
             // a Role can allow nothing outside of its namespace, and there is no other to choose
             let none = vec![Change::Replace(Source::Api, kind, Vec::new())];
             watching.changes.send(none).await?;

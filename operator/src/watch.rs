@@ -4,7 +4,7 @@
 //! A list, the first or one after the watch was lost (410 Gone), is one [`Change::Replace`]: nobody sees half of it.
 //!
 //! An error never takes anything away: what is known stays, and before the first list we are not ready. The one
-//! exception is a kind that the cluster does not know. It has no objects, but since that answer would empty the
+//! exception is an optional kind that the cluster does not know. It has no objects, but since that answer would empty the
 //! gateway it has to be given for a while ([`UNKNOWN_FOR`]) before it counts.
 
 use std::{
@@ -268,9 +268,10 @@ impl Watch {
     fn error(&mut self, error: &watcher::Error) -> Option<Change> {
         let (kind, progress) = (self.kind, &self.context.progress);
         self.context.metrics.count_watch_error(kind);
+        let is_absent = kind.info().optional && is_unknown(error);
         match self
             .outage
-            .failed(error.to_string(), is_unknown(error), Instant::now())
+            .failed(error.to_string(), is_absent, Instant::now())
         {
             Advice::Absent => {
                 warn!(%kind, "the cluster does not know this kind, so there is none; install it with `kubectl apply --server-side -k config/crd`");

@@ -38,7 +38,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// YAML of a definition, without what is null.
+/// YAML of a definition, without nulls.
 fn text(mut definition: Value) -> Result<String, Box<dyn std::error::Error>> {
     strip(&mut definition);
     let yaml = serde_saphyr::to_string(&definition)?;
@@ -65,7 +65,10 @@ fn compare(folder: &Path, files: &BTreeMap<String, String>) -> ExitCode {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| !files.contains_key(name));
     for name in superfluous {
-        println!("{}: no kind has this file", folder.join(name).display());
+        println!(
+            "{}: unexpected file; delete it",
+            folder.join(name).display()
+        );
         code = ExitCode::FAILURE;
     }
     for (name, text) in files {
@@ -74,7 +77,7 @@ fn compare(folder: &Path, files: &BTreeMap<String, String>) -> ExitCode {
             continue;
         }
         println!(
-            "{} is not what crds/src says; run `make manifests`",
+            "{}: differs from crds/src; run `make manifests`",
             path.display()
         );
         code = ExitCode::FAILURE;

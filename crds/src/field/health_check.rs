@@ -7,73 +7,73 @@ use serde::{Deserialize, Serialize};
 
 use super::AddedHeader;
 
-/// How upstreams are asked whether they are healthy.
+/// Active health check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthCheck {
-    /// Time to wait for an answer, such as `3s`. Default: 3s.
+    /// Timeout of a check, such as `3s`. Default: 3s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
-    /// Time between checks, such as `5s`. Default: 5s.
+    /// Interval between checks, such as `5s`. Default: 5s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<String>,
-    /// How many checks have to fail until an upstream is taken for unhealthy. Default: 2.
+    /// Number of consecutive failed checks after which an address is unhealthy. Default: 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unhealthy_threshold: Option<i64>,
-    /// How many checks have to pass until an upstream is taken for healthy again. Default: 1.
+    /// Number of consecutive passed checks after which an address is healthy again. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthy_threshold: Option<i64>,
-    /// What is asked.
+    /// Request to send; exactly one field must be set.
     pub health_check: HealthChecker,
 }
 
-/// What is asked: one of these is set.
+/// Request to send; exactly one field must be set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub struct HealthChecker {
-    /// An HTTP request.
+    /// HTTP request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpHealthCheck>,
-    /// The gRPC health service; needs `grpc: true` on the Mapping.
+    /// Request to the gRPC health service. Requires `grpc: true` on the Mapping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc: Option<GrpcHealthCheck>,
 }
 
-/// A check by HTTP.
+/// HTTP health check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HttpHealthCheck {
-    /// Path that is asked for.
+    /// Path of the request.
     pub path: String,
-    /// Host header. Default: the name of the cluster.
+    /// Host header of the request. Default: name of the Envoy cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// Headers added to the check.
+    /// Headers to add to the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub add_request_headers: BTreeMap<String, AddedHeader>,
-    /// Headers removed from the check.
+    /// Headers to remove from the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_request_headers: Vec<String>,
-    /// Status codes that pass. Default: 200.
+    /// Expected status codes. Default: 200.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expected_statuses: Vec<StatusRange>,
 }
 
-/// Status codes from `min` to `max`, both included.
+/// Range of status codes, from `min` to `max` inclusive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusRange {
-    /// First code.
+    /// Lowest status code.
     #[schemars(range(min = 100, max = 599))]
     pub min: i64,
-    /// Last code.
+    /// Highest status code.
     #[schemars(range(min = 100, max = 599))]
     pub max: i64,
 }
 
-/// A check by gRPC.
+/// gRPC health check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GrpcHealthCheck {
-    /// Name of the service that is asked about.
+    /// Name of the gRPC service to check.
     pub upstream_name: String,
-    /// Value of `:authority`. Default: the name of the cluster.
+    /// Value of `:authority`. Default: name of the Envoy cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,
 }

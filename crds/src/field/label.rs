@@ -1,81 +1,81 @@
-//! Labels of requests, by which a rate limit service counts them.
+//! Labels of requests for rate limiting.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One part of a request's description: exactly one of these is set.
+/// Label of a request; exactly one field must be set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub struct LabelSpecifier {
-    /// The cluster that the request came from.
+    /// Envoy cluster that the request comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_cluster: Option<SourceCluster>,
-    /// The cluster that the request goes to.
+    /// Envoy cluster that the request goes to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_cluster: Option<DestinationCluster>,
-    /// The address of the client.
+    /// IP address of the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote_address: Option<RemoteAddress>,
-    /// The value of a header.
+    /// Value of a request header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_headers: Option<RequestHeaders>,
-    /// A fixed value.
+    /// Fixed value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generic_key: Option<GenericKey>,
 }
 
-/// The cluster that the request came from.
+/// Envoy cluster that the request comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceCluster {
-    /// Always `source_cluster`.
+    /// Key of the label; must be `source_cluster`.
     #[schemars(extend("enum" = ["source_cluster"]))]
     pub key: String,
 }
 
-/// The cluster that the request goes to.
+/// Envoy cluster that the request goes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DestinationCluster {
-    /// Always `destination_cluster`.
+    /// Key of the label; must be `destination_cluster`.
     #[schemars(extend("enum" = ["destination_cluster"]))]
     pub key: String,
 }
 
-/// The address of the client.
+/// IP address of the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RemoteAddress {
-    /// Always `remote_address`.
+    /// Key of the label; must be `remote_address`.
     #[schemars(extend("enum" = ["remote_address"]))]
     pub key: String,
 }
 
-/// The value of a header.
+/// Value of a request header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestHeaders {
-    /// Name of this part of the description.
+    /// Key of the label.
     pub key: String,
     /// Name of the header.
     pub header_name: String,
-    /// Whether a request without the header is described without this part, or not at all.
+    /// Whether to omit only this label when the request does not have the header; otherwise the whole group is omitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub omit_if_not_present: Option<bool>,
 }
 
-/// A fixed value.
+/// Fixed value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GenericKey {
-    /// Name of this part of the description. Default: `generic_key`.
+    /// Key of the label. Default: `generic_key`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The value.
+    /// Value of the label.
     pub value: String,
-    /// How version v2 spelled it; kept for conversion only.
+    /// The label as version v2 writes it. For conversion only.
     #[serde(rename = "v2Shorthand", skip_serializing_if = "Option::is_none")]
     pub v2_shorthand: Option<bool>,
 }
 
-/// A name for a list of parts: exactly one.
+/// Labels by the name of their group; must have exactly one entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]

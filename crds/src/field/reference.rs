@@ -6,29 +6,29 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// An object in the namespace of the one that refers to it.
+/// Reference to an object in the same namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct LocalRef {
-    /// Name of the object; empty: none.
+    /// Name of the object; empty for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = ""))]
     pub name: Option<String>,
 }
 
-/// A Secret.
+/// Reference to a Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct SecretRef {
-    /// Name of the Secret, taken literally.
+    /// Name of the Secret. A dot is a part of the name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Namespace of the Secret. Default: that of the object that refers to it.
+    /// Namespace of the Secret. Default: the namespace of this object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
 
-/// A label selector; wraps Kubernetes' own, whose derived schema says less.
+/// Label selector. Wraps Kubernetes' own for a complete schema.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Selector(pub LabelSelector);
@@ -50,18 +50,18 @@ impl JsonSchema for Selector {
                 "matchLabels": {
                     "type": "object",
                     "additionalProperties": {"type": "string"},
-                    "description": "Labels that an object must have, with these values."
+                    "description": "Labels that objects must have, with these values."
                 },
                 "matchExpressions": {
                     "type": "array",
                     "x-kubernetes-list-type": "atomic",
-                    "description": "Further conditions on labels, all of which must hold.",
+                    "description": "Further requirements for labels; all of them must hold.",
                     "items": {
                         "type": "object",
                         "required": ["key", "operator"],
                         "properties": {
                             "key": {"type": "string", "description": "Name of the label."},
-                            "operator": {"type": "string", "description": "In, NotIn, Exists or DoesNotExist."},
+                            "operator": {"type": "string", "description": "Operator: In, NotIn, Exists or DoesNotExist."},
                             "values": {
                                 "type": "array",
                                 "x-kubernetes-list-type": "atomic",

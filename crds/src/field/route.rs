@@ -1,4 +1,4 @@
-//! Parts of what a Mapping says about its routes and upstreams.
+//! Settings of routes and upstreams.
 
 use std::collections::BTreeMap;
 
@@ -7,55 +7,55 @@ use serde::{Deserialize, Serialize};
 
 use super::undescribed;
 
-/// A pattern and what replaces it.
+/// Regular expression with its replacement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RegexMap {
     /// Regular expression (RE2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
-    /// Replacement; `\1` to `\9` stand for groups of the pattern.
+    /// Replacement; `\1` to `\9` refer to capture groups of the pattern.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub substitution: Option<String>,
 }
 
-/// Limits of what an upstream is given at a time.
+/// Limits of connections and requests to an upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CircuitBreaker {
-    /// Which requests are meant: those of routes with this priority. Default: `default`.
+    /// Priority of the requests that these limits apply to. Default: `default`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<BreakerPriority>,
-    /// Connections open at a time. Default: 1024.
+    /// Maximum number of connections. Default: 1024.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<i64>,
-    /// Requests waiting for a connection. Default: 1024.
+    /// Maximum number of requests that wait for a connection. Default: 1024.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_pending_requests: Option<i64>,
-    /// Requests under way at a time. Default: 1024.
+    /// Maximum number of concurrent requests. Default: 1024.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_requests: Option<i64>,
-    /// Retries under way at a time. Default: 3.
+    /// Maximum number of concurrent retries. Default: 3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_retries: Option<i64>,
 }
 
-/// Priority of a route.
+/// Priority of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline, transform = undescribed)]
 pub enum BreakerPriority {
-    /// Ordinary routes.
+    /// Requests of Mappings without a priority.
     Default,
-    /// Routes with `priority: high`.
+    /// Requests of Mappings with `priority: high`.
     High,
 }
 
 /// TCP keepalive of connections to upstreams.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Keepalive {
-    /// Probes without an answer until a connection is taken for dead.
+    /// Number of unanswered probes after which a connection is closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probes: Option<i64>,
-    /// Seconds without traffic until the first probe.
+    /// Seconds of idle time before the first probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_time: Option<i64>,
     /// Seconds between probes.
@@ -66,25 +66,25 @@ pub struct Keepalive {
 /// Cross-origin resource sharing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cors {
-    /// Origins that are allowed; `*` for any.
+    /// Allowed origins; `*` for any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<String>,
-    /// Methods that are allowed.
+    /// Allowed methods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
-    /// Request headers that are allowed.
+    /// Allowed request headers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<String>,
-    /// Response headers that scripts may read.
+    /// Response headers exposed to scripts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exposed_headers: Vec<String>,
-    /// Whether credentials may be sent along.
+    /// Whether credentials are allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<bool>,
-    /// Seconds for which a browser may keep the answer.
+    /// Seconds for which browsers can cache the result of a preflight request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<String>,
-    /// How version v2 spelled the origins; kept for conversion only.
+    /// Whether version v2 writes the origins as one text with commas. For conversion only.
     #[serde(
         rename = "v2CommaSeparatedOrigins",
         skip_serializing_if = "Option::is_none"
@@ -92,151 +92,151 @@ pub struct Cors {
     pub v2_comma_separated_origins: Option<bool>,
 }
 
-/// When a request is tried again.
+/// Policy for retrying failed requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RetryPolicy {
-    /// On which failure. `5xx`: status 500 to 599, or no answer; `gateway-error`: 502, 503 or 504; `connect-failure`: no
-    /// connection; `retriable-4xx`: 409; `refused-stream`: the upstream refused the stream; `retriable-status-codes`: those
-    /// that a request header lists.
+    /// Failure to retry on. `5xx`: status 500 to 599, or no response; `gateway-error`: status 502, 503 or 504;
+    /// `connect-failure`: connection failed; `retriable-4xx`: status 409; `refused-stream`: the upstream reset the stream
+    /// with REFUSED_STREAM; `retriable-status-codes`: status codes in the request header `x-envoy-retriable-status-codes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_on: Option<RetryOn>,
-    /// How often at most. Default: 1.
+    /// Maximum number of retries. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_retries: Option<i64>,
-    /// Time for each try, such as `2s`. Default: the time for the whole.
+    /// Timeout of each try, such as `2s`. Default: the timeout of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_try_timeout: Option<String>,
 }
 
-/// A failure on which a request is tried again.
+/// Failure to retry on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline, transform = undescribed)]
 pub enum RetryOn {
-    /// Status 500 to 599, or no answer.
+    /// Status 500 to 599, or no response.
     #[serde(rename = "5xx")]
     FiveHundreds,
     /// Status 502, 503 or 504.
     GatewayError,
-    /// No connection.
+    /// Connection failed.
     ConnectFailure,
     /// Status 409.
     #[serde(rename = "retriable-4xx")]
     RetriableFourHundreds,
-    /// The upstream refused the stream.
+    /// The upstream reset the stream with REFUSED_STREAM.
     RefusedStream,
-    /// Status codes that a request header lists.
+    /// Status codes in the request header `x-envoy-retriable-status-codes`.
     RetriableStatusCodes,
 }
 
-/// How one of several upstream addresses is chosen.
+/// Load balancing between the addresses of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoadBalancer {
-    /// `round_robin`: each in turn; `least_request`: the one of two with fewer requests under way; `ring_hash` and `maglev`: by
-    /// a hash of what the other fields name.
+    /// Load balancing policy. `round_robin`: each address in turn; `least_request`: of two random addresses, the one with
+    /// fewer active requests; `ring_hash` and `maglev`: by a hash of `cookie`, `header` or `source_ip`.
     pub policy: LoadBalancerPolicy,
-    /// For hashing policies: a cookie that keeps a client with its upstream.
+    /// Cookie to hash, with `ring_hash` and `maglev`; gives a client the same address each time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie: Option<HashCookie>,
-    /// For hashing policies: the header whose value is hashed.
+    /// Name of the request header to hash, with `ring_hash` and `maglev`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub header: Option<String>,
-    /// For hashing policies: the client's address is hashed.
+    /// Whether to hash the IP address of the client, with `ring_hash` and `maglev`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_ip: Option<bool>,
 }
 
-/// Rule by which an address is chosen.
+/// Load balancing policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline, transform = undescribed)]
 pub enum LoadBalancerPolicy {
-    /// Each in turn.
+    /// Each address in turn.
     RoundRobin,
-    /// By a hash, on a ring.
+    /// By a hash, with consistent hashing on a ring.
     RingHash,
-    /// By a hash, in a table.
+    /// By a hash, with the Maglev algorithm.
     Maglev,
-    /// The one of two with fewer requests under way.
+    /// Of two random addresses, the one with fewer active requests.
     LeastRequest,
 }
 
-/// A cookie that keeps a client with its upstream.
+/// Cookie that gives a client the same address each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HashCookie {
     /// Name of the cookie.
     pub name: String,
-    /// Path of a cookie that is set by the gateway.
+    /// Path of a cookie that Envoy sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// How long a cookie that is set by the gateway lives, such as `60s`; without it none is set.
+    /// Lifetime of the cookie that Envoy sets, such as `60s`. Default: Envoy does not set a cookie.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
 }
 
-/// Where the documentation of a service is found; without effect on traffic.
+/// Location of a service's documentation. No effect on traffic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Docs {
-    /// Path of the service's OpenAPI document.
+    /// Path of the OpenAPI document on the service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Address of the document, when it is elsewhere.
+    /// URL of the OpenAPI document, if it is not on the service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Name shown to people.
+    /// Display name of the service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
-    /// Whether the service is left out.
+    /// Whether to omit the service from the documentation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ignored: Option<bool>,
-    /// Milliseconds to wait for the document.
+    /// Timeout for fetching the document in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<i64>,
 }
 
-/// What is answered instead of an error.
+/// Response that replaces an error response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorResponseOverride {
-    /// Status code that is meant.
+    /// Status code of the responses to replace.
     #[schemars(range(min = 400, max = 599))]
     pub on_status_code: i64,
-    /// The answer.
+    /// Body of the response.
     pub body: ErrorResponseBody,
 }
 
-/// Body of an answer that replaces an error.
+/// Body of a response that replaces an error response.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorResponseBody {
-    /// Text; may hold Envoy's `%…%` operators.
+    /// Text; can contain Envoy's `%…%` operators.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_format: Option<String>,
-    /// JSON object; values may hold Envoy's `%…%` operators.
+    /// JSON object; values can contain Envoy's `%…%` operators.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub json_format: BTreeMap<String, String>,
-    /// A file with the text.
+    /// Not supported: use `text_format`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_format_source: Option<TextFormatSource>,
-    /// Content type of the answer.
+    /// Content type of the response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
 }
 
-/// A file with the text of an answer.
+/// File with the text of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TextFormatSource {
-    /// Path of the file, where Envoy runs.
+    /// Not supported: use `text_format`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filename: Option<String>,
 }
 
-/// How version v2 spelled TLS; kept for conversion only.
+/// TLS as version v2 writes it. For conversion only.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct V2ExplicitTls {
-    /// The value of `tls`.
+    /// Value of `tls`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["", "null", "bool:true", "bool:false", "string"]))]
     pub tls: Option<String>,
-    /// The scheme of the service.
+    /// Scheme of the service.
     #[serde(rename = "serviceScheme", skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([hH][tT][tT][pP][sS]?://)?$"))]
     pub service_scheme: Option<String>,

@@ -1,4 +1,4 @@
-//! A Host: a host name that is served, its certificate, and which Mappings it takes.
+//! Host: a hostname with its TLS certificate, its Mappings and its policy for insecure requests.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::field::{LocalRef, SecretRef, Selector, conditions, undescribed};
 
-/// A host name that is served, with its certificate and what becomes of insecure requests.
+/// Hostname with its TLS certificate and its policy for insecure requests.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "getambassador.io",
@@ -19,68 +19,65 @@ use crate::field::{LocalRef, SecretRef, Selector, conditions, undescribed};
     category = "nuncio",
     status = "HostStatus",
     derive = "PartialEq",
-    doc = "A host name that is served, with its certificate and what becomes of insecure requests.",
+    doc = "Hostname with its TLS certificate and its policy for insecure requests.",
     printcolumn = r#"{"name":"Hostname","type":"string","jsonPath":".spec.hostname"}"#,
     printcolumn = r#"{"name":"State","type":"string","jsonPath":".status.state"}"#,
     printcolumn = r#"{"name":"Phase Completed","type":"string","jsonPath":".status.phaseCompleted","priority":1}"#,
-    printcolumn = r#"{"name":"Phase Pending","type":"string","jsonPath":".status.phasePending","priority":1}"#,
-    printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.conditions[?(@.type==\"Programmed\")].status"}"#,
-    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.errorReason"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Phase Pending","type":"string","jsonPath":".status.phasePending","priority":1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HostSpec {
-    /// Instances that this is for, by their ids. Default: `default`.
+    /// IDs of the instances this applies to. Default: `default`.
     #[serde(
         rename = "ambassador_id",
         default,
         skip_serializing_if = "Vec::is_empty"
     )]
     pub ambassador_id: Vec<String>,
-    /// The host name, or a glob with `*` as its first or last character; may carry `:port`. Default: `*`.
+    /// Hostname, or a glob with `*` as its first or last character; may include `:port`. Default: `*`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// Deprecated: use `mappingSelector`, which wins.
+    /// Deprecated: use `mappingSelector`, which takes precedence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
-    /// Which Mappings are taken, by their labels. Without it, those whose hostname fits; with it, those that also have the labels, and
-    /// those without a hostname that have them.
+    /// Labels that Mappings must have to attach to this Host; their hostname, if set, must match as well. Default: attach
+    /// all Mappings whose hostname matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mapping_selector: Option<Selector>,
-    /// Where certificates were asked for in Emissary 1; certificates are not asked for here any more.
+    /// No effect: ACME settings of Emissary 1. Certificates are not requested; set `tlsSecret`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acme_provider: Option<AcmeProvider>,
-    /// The Secret with the certificate. TLS is served only with one.
+    /// Secret with the TLS certificate. Required to terminate TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_secret: Option<SecretRef>,
-    /// A TLSContext with further TLS settings. Not together with `tls`.
+    /// TLSContext with further TLS settings. Mutually exclusive with `tls`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_context: Option<LocalRef>,
-    /// Further TLS settings.
+    /// Further TLS settings. Mutually exclusive with `tlsContext`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<HostTls>,
-    /// What becomes of requests, by how they came.
+    /// Policy for requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_policy: Option<RequestPolicy>,
-    /// Without effect; a feature of Emissary 1.
+    /// No effect: a feature of Emissary 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preview_url: Option<PreviewUrl>,
 }
 
-/// Where certificates were asked for in Emissary 1.
+/// ACME settings of Emissary 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AcmeProvider {
-    /// Address of the authority; `none` for none.
+    /// URL of the certificate authority; `none` to disable ACME.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,
-    /// Address of the account's owner.
+    /// Email address of the account's owner.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// Secret with the account's key.
+    /// Secret with the private key of the account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub private_key_secret: Option<LocalRef>,
-    /// Registration of the account.
+    /// Registration of the account, as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registration: Option<String>,
 }
@@ -88,176 +85,177 @@ pub struct AcmeProvider {
 /// TLS settings of a Host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostTls {
-    /// Path of a certificate chain, where Envoy runs.
+    /// Not supported: use `tlsSecret`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_chain_file: Option<String>,
-    /// Path of a private key, where Envoy runs.
+    /// Not supported: use `tlsSecret`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub private_key_file: Option<String>,
-    /// Secret with the certificates (in `tls.crt`) that client certificates are verified against.
+    /// Secret with the CA certificates (`tls.crt` or `ca.crt`) for verifying client certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_secret: Option<String>,
-    /// Path of such certificates, where Envoy runs.
+    /// Not supported: use `ca_secret`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cacert_chain_file: Option<String>,
-    /// Secret with a list of revoked certificates (in `crl.pem`).
+    /// Secret with certificate revocation lists (`crl.pem` or `user.key`). Requires `ca_secret`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crl_secret: Option<String>,
-    /// Protocols offered by ALPN, separated by commas, such as `h2,http/1.1`. Default: none, so that clients use HTTP/1.1.
+    /// ALPN protocols, separated by commas, such as `h2,http/1.1`. Default: none, so clients use HTTP/1.1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpn_protocols: Option<String>,
-    /// Whether clients must have a certificate. Default: false.
+    /// Whether clients must present a certificate. Requires `ca_secret`. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_required: Option<bool>,
-    /// Oldest version of TLS that is accepted: `v1.0`, `v1.1`, `v1.2` or `v1.3`. Default: v1.2.
+    /// Minimum TLS version: `v1.0`, `v1.1`, `v1.2` or `v1.3`. Default: `v1.2`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_tls_version: Option<String>,
-    /// Newest version of TLS that is accepted. Default: v1.3.
+    /// Maximum TLS version: `v1.0`, `v1.1`, `v1.2` or `v1.3`. Default: `v1.3`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tls_version: Option<String>,
-    /// Cipher suites for TLS 1.2 and before, by the names that BoringSSL has for them.
+    /// Cipher suites for TLS 1.2 and earlier, by their BoringSSL names. Default: Envoy's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cipher_suites: Vec<String>,
-    /// Curves for the key exchange, by the names that BoringSSL has for them.
+    /// Elliptic curves for the key exchange, by their BoringSSL names. Default: Envoy's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ecdh_curves: Vec<String>,
-    /// Without effect: use `requestPolicy` and a Listener on that port.
+    /// No effect: use `requestPolicy` and a Listener on that port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect_cleartext_from: Option<i64>,
-    /// Server name sent to upstreams; without effect on a Host.
+    /// No effect: set `sni` of the TLSContext that a Mapping's `tls` names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
 }
 
-/// What becomes of requests, by how they came.
+/// Policy for requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestPolicy {
-    /// Insecure requests.
+    /// Policy for insecure requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub insecure: Option<InsecureRequestPolicy>,
 }
 
-/// What becomes of insecure requests.
+/// Policy for insecure requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InsecureRequestPolicy {
-    /// `Redirect` sends them to https, `Reject` has no route for them (404), `Route` routes them like secure ones.
-    /// Default: `Redirect`.
+    /// Action for insecure requests. `Redirect`: redirect to https; `Reject`: answer 404; `Route`: route like secure
+    /// requests. Default: `Redirect`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<InsecureAction>,
-    /// Without effect: use a Listener on that port.
+    /// No effect: use a Listener on that port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub additional_port: Option<i64>,
 }
 
-/// What is done with an insecure request.
+/// Action for an insecure request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline, transform = undescribed)]
 pub enum InsecureAction {
-    /// It is redirected to https.
+    /// Redirect to https.
     Redirect,
-    /// There is no route for it.
+    /// Answer 404.
     Reject,
-    /// It is routed like a secure one.
+    /// Route like a secure request.
     Route,
 }
 
-/// A feature of Emissary 1.
+/// No effect: a feature of Emissary 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PreviewUrl {
-    /// Without effect.
+    /// No effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Without effect.
+    /// No effect.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<PreviewUrlType>,
 }
 
-/// A feature of Emissary 1.
+/// No effect: a feature of Emissary 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline, transform = undescribed)]
 pub enum PreviewUrlType {
-    /// Without effect.
+    /// No effect.
     Path,
 }
 
-/// What has become of a Host.
+/// Status of a Host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostStatus {
-    /// Where the certificate comes from: `Other` is a Secret that somebody fills, `None` says that there is none.
+    /// Source of the certificate. `Other`: the Secret in `tlsSecret`; `None`: no certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_certificate_source: Option<TlsCertificateSource>,
-    /// `Initial`: not looked at yet; `Pending`: on its way to the Envoys; `Ready`: served; `Error`: see `errorReason`.
+    /// State. `Initial`: not processed yet; `Pending`: not acknowledged by all Envoys yet; `Ready`: served by all Envoys;
+    /// `Error`: see `errorReason`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<HostState>,
-    /// Last phase of asking for a certificate that is done.
+    /// Last completed phase of the ACME request. Not set by Nuncio.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase_completed: Option<HostPhase>,
-    /// Phase of asking for a certificate that is under way.
+    /// Current phase of the ACME request. Not set by Nuncio.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase_pending: Option<HostPhase>,
-    /// What is wrong, when `state` is `Error`.
+    /// Description of the error when `state` is `Error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_reason: Option<String>,
-    /// Since when it is wrong.
+    /// Time of the first occurrence of the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub error_timestamp: Option<String>,
-    /// Time until the next try.
+    /// Time until the next ACME request. Not set by Nuncio.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_backoff: Option<String>,
-    /// Accepted, ResolvedRefs and Programmed.
+    /// Conditions `Accepted`, `ResolvedRefs` and `Programmed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 }
 
-/// Where a certificate comes from.
+/// Source of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline, transform = undescribed)]
 pub enum TlsCertificateSource {
-    /// Not known yet.
+    /// Not determined yet.
     Unknown,
-    /// There is none.
+    /// No certificate.
     None,
-    /// A Secret that somebody fills.
+    /// A Secret that is not managed by Nuncio.
     Other,
-    /// It was asked for.
+    /// Requested with ACME.
     #[serde(rename = "ACME")]
     Acme,
 }
 
-/// State of a Host in one word.
+/// State of a Host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline, transform = undescribed)]
 pub enum HostState {
-    /// Not looked at yet.
+    /// Not processed yet.
     Initial,
-    /// On its way to the Envoys.
+    /// Not acknowledged by all Envoys yet.
     Pending,
-    /// Served.
+    /// Served by all Envoys.
     Ready,
-    /// Something is wrong: see `errorReason`.
+    /// Invalid or rejected: see `errorReason`.
     Error,
 }
 
-/// A phase of asking for a certificate.
+/// Phase of an ACME request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline, transform = undescribed)]
 pub enum HostPhase {
-    /// None.
+    /// No ACME request.
     #[serde(rename = "NA")]
     NotApplicable,
-    /// Defaults were filled in.
+    /// Defaults are set.
     DefaultsFilled,
-    /// The account has a key.
+    /// The account has a private key.
     #[serde(rename = "ACMEUserPrivateKeyCreated")]
     AcmeUserPrivateKeyCreated,
     /// The account is registered.
     #[serde(rename = "ACMEUserRegistered")]
     AcmeUserRegistered,
-    /// The name is being verified.
+    /// The hostname is being verified.
     #[serde(rename = "ACMECertificateChallenge")]
     AcmeCertificateChallenge,
 }

@@ -1,4 +1,4 @@
-//! A Listener: a port, what is spoken on it, and which Hosts it serves.
+//! Listener: a port with its protocols and the Hosts it serves.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::field::{Selector, conditions, undescribed};
 
-/// A port that the gateway listens on, what is spoken there, and which Hosts are served.
+/// Port that Envoy listens on, with its protocols and the Hosts it serves.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "getambassador.io",
@@ -20,55 +20,54 @@ use crate::field::{Selector, conditions, undescribed};
     shortname = "lsn",
     status = "ListenerStatus",
     derive = "PartialEq",
-    doc = "A port that the gateway listens on, what is spoken there, and which Hosts are served.",
+    doc = "Port that Envoy listens on, with its protocols and the Hosts it serves.",
     printcolumn = r#"{"name":"Port","type":"string","jsonPath":".spec.port"}"#,
     printcolumn = r#"{"name":"Protocol","type":"string","jsonPath":".spec.protocol"}"#,
     printcolumn = r#"{"name":"Stack","type":"string","jsonPath":".spec.protocolStack"}"#,
     printcolumn = r#"{"name":"StatsPrefix","type":"string","jsonPath":".spec.statsPrefix","priority":1}"#,
     printcolumn = r#"{"name":"Security","type":"string","jsonPath":".spec.securityModel"}"#,
-    printcolumn = r#"{"name":"L7Depth","type":"string","jsonPath":".spec.l7Depth","priority":1}"#,
-    printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.conditions[?(@.type==\"Programmed\")].status"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"L7Depth","type":"string","jsonPath":".spec.l7Depth","priority":1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerSpec {
-    /// Instances that this is for, by their ids. Default: `default`.
+    /// IDs of the instances this applies to. Default: `default`.
     #[serde(
         rename = "ambassador_id",
         default,
         skip_serializing_if = "Vec::is_empty"
     )]
     pub ambassador_id: Vec<String>,
-    /// Port that Envoys listen on.
+    /// Port that Envoy listens on.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// What is spoken, as a name for an ordinary stack. Either this or `protocolStack` is set; the latter wins.
+    /// Common protocol stack by name. Set this or `protocolStack`, which takes precedence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
-    /// What is spoken, layer by layer, outermost first, such as `[PROXY, TLS, HTTP, TCP]`.
+    /// Protocols from the outermost to the innermost, such as `[PROXY, TLS, HTTP, TCP]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub protocol_stack: Vec<Layer>,
-    /// How requests are told to be secure. `XFP`: by `x-forwarded-proto`, which is set from the connection unless a trusted
-    /// proxy is in front; `SECURE`: all are; `INSECURE`: none is.
+    /// Requests to treat as secure. `XFP`: those with `x-forwarded-proto: https`, which Envoy sets from the connection
+    /// unless `l7Depth` trusts a proxy; `SECURE`: all; `INSECURE`: none.
     pub security_model: SecurityModel,
-    /// First part of the names of its statistics. Default: `ingress_http` or `ingress_https`.
+    /// Prefix of statistics. Default: `ingress_http` or `ingress_https`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stats_prefix: Option<String>,
-    /// How many trusted HTTP proxies stand in front. Above 0, their `x-forwarded-for` and `x-forwarded-proto` are believed. Default: 0.
+    /// Number of trusted HTTP proxies in front of Envoy. If greater than 0, `x-forwarded-for` and `x-forwarded-proto` of
+    /// requests are trusted. Default: 0.
     #[serde(rename = "l7Depth", skip_serializing_if = "Option::is_none")]
     pub l7_depth: Option<i32>,
-    /// HTTP/2 streams that a client connection may have open at a time. Default: 100.
+    /// Maximum number of concurrent HTTP/2 streams per client connection. Default: 100.
     #[serde(
         rename = "http2MaxConcurrentStreams",
         skip_serializing_if = "Option::is_none"
     )]
     #[schemars(range(min = 1))]
     pub http2_max_concurrent_streams: Option<i64>,
-    /// Which Hosts are served.
+    /// Hosts that this Listener serves.
     pub host_binding: HostBinding,
 }
 
-/// A name for an ordinary stack of protocols.
+/// Name of a common protocol stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[schemars(inline, transform = undescribed)]
@@ -77,26 +76,26 @@ pub enum Protocol {
     Http,
     /// HTTP over TLS.
     Https,
-    /// HTTP behind a PROXY protocol header.
+    /// HTTP after a PROXY protocol header.
     Httpproxy,
-    /// HTTP over TLS behind a PROXY protocol header.
+    /// HTTP over TLS after a PROXY protocol header.
     Httpsproxy,
-    /// Bytes, for TCPMappings.
+    /// TCP, for TCPMappings.
     Tcp,
-    /// Bytes over TLS, for TCPMappings.
+    /// TLS, for TCPMappings.
     Tls,
-    /// Carries nothing by itself; for HTTP/3 write a `protocolStack`.
+    /// Not supported alone; for HTTP/3 set `protocolStack: [TLS, HTTP, UDP]`.
     Udp,
 }
 
-/// A layer of a stack of protocols.
+/// Layer of a protocol stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[schemars(inline, transform = undescribed)]
 pub enum Layer {
     /// HTTP
     Http,
-    /// A PROXY protocol header, version 1 or 2.
+    /// PROXY protocol header, version 1 or 2.
     Proxy,
     /// TLS
     Tls,
@@ -106,59 +105,61 @@ pub enum Layer {
     Udp,
 }
 
-/// How requests are told to be secure.
+/// Requests to treat as secure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[schemars(inline, transform = undescribed)]
 pub enum SecurityModel {
-    /// By `x-forwarded-proto`, which is set from the connection unless a trusted proxy is in front.
+    /// Those with `x-forwarded-proto: https`, which Envoy sets from the connection unless `l7Depth` trusts a proxy.
     Xfp,
-    /// All are secure.
+    /// All requests.
     Secure,
-    /// None is secure.
+    /// No requests.
     Insecure,
 }
 
-/// Which Hosts a Listener serves. At least one of the two is set; both must hold.
+/// Hosts that a Listener serves. At least one of the two fields must be set; a Host must match both.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HostBinding {
-    /// By their namespace. Default: that of the Listener.
+    /// Namespaces of the Hosts. Default: the namespace of the Listener.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<NamespaceBinding>,
-    /// By their labels.
+    /// Labels that the Hosts must have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
 }
 
-/// Namespaces of Hosts.
+/// Namespaces of the Hosts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NamespaceBinding {
-    /// `SELF`: that of the Listener; `ALL`: all; `SELECTOR`: those that `selector` selects.
+    /// Namespaces to include. `SELF`: the namespace of the Listener; `ALL`: all namespaces; `SELECTOR`: namespaces that
+    /// match `selector`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<NamespaceFrom>,
-    /// With `SELECTOR`: labels of the namespaces. Emissary has no such field, and takes `SELECTOR` for `SELF`.
+    /// Labels that the namespaces must have, with `from: SELECTOR`. Emissary does not have this field and handles `SELECTOR`
+    /// like `SELF`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
 }
 
-/// Which namespaces Hosts are taken from.
+/// Namespaces to include.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[schemars(inline, transform = undescribed)]
 pub enum NamespaceFrom {
-    /// That of the Listener.
+    /// The namespace of the Listener.
     #[serde(rename = "SELF")]
     Own,
-    /// All.
+    /// All namespaces.
     All,
-    /// Those with certain labels.
+    /// Namespaces that match a selector.
     Selector,
 }
 
-/// What has become of a Listener.
+/// Status of a Listener.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ListenerStatus {
-    /// Accepted, ResolvedRefs and Programmed.
+    /// Conditions `Accepted`, `ResolvedRefs` and `Programmed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,

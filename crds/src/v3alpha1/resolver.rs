@@ -1,10 +1,10 @@
-//! Resolvers: names for a way to find the addresses of a service.
+//! Resolvers: how to find the addresses of a service.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The address of a Kubernetes Service.
+/// Resolver that routes to the cluster IP of a Kubernetes Service.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "getambassador.io",
@@ -15,15 +15,15 @@ use serde::{Deserialize, Serialize};
     category = "ambassador-crds",
     category = "nuncio",
     derive = "PartialEq",
-    doc = "A name for: requests go to the address of a Kubernetes Service."
+    doc = "Resolver that routes to the cluster IP of a Kubernetes Service."
 )]
 pub struct KubernetesServiceResolverSpec {
-    /// Instances that this is for, by their ids. Default: `default`.
+    /// IDs of the instances this applies to. Default: `default`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ambassador_id: Vec<String>,
 }
 
-/// The addresses of the pods of a Kubernetes Service.
+/// Resolver that routes to the endpoints of a Kubernetes Service.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "getambassador.io",
@@ -34,10 +34,10 @@ pub struct KubernetesServiceResolverSpec {
     category = "ambassador-crds",
     category = "nuncio",
     derive = "PartialEq",
-    doc = "A name for: requests go to the pods of a Kubernetes Service."
+    doc = "Resolver that routes to the endpoints of a Kubernetes Service."
 )]
 pub struct KubernetesEndpointResolverSpec {
-    /// Instances that this is for, by their ids. Default: `default`.
+    /// IDs of the instances this applies to. Default: `default`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ambassador_id: Vec<String>,
 }

@@ -8,22 +8,14 @@ use serde_json::Value;
 
 use crate::workspace::root;
 
-/// Kinds that are written at random.
-pub(super) const KINDS: [Kind; 5] = [
-    Kind::Listener,
-    Kind::Host,
-    Kind::TlsContext,
-    Kind::Mapping,
-    Kind::TcpMapping,
-];
-
-/// Schema of the `spec` of each kind.
+/// Schema of the `spec` of each kind that is written at random: all that can be invalid, which are those with a status.
 pub(super) struct Schemas(BTreeMap<Kind, Value>);
 
 impl Schemas {
     pub(super) fn load() -> Result<Self> {
-        let schemas = KINDS.map(|kind| load(kind).map(|schema| (kind, schema)));
-        Ok(Self(schemas.into_iter().collect::<Result<_>>()?))
+        let kinds = Kind::ALL.into_iter().filter(|kind| kind.has_status());
+        let schemas = kinds.map(|kind| load(kind).map(|schema| (kind, schema)));
+        Ok(Self(schemas.collect::<Result<_>>()?))
     }
 
     pub(super) fn of(&self, kind: Kind) -> &Value {

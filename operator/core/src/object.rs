@@ -2,142 +2,11 @@
 
 use std::{cmp::Ordering, fmt, sync::Arc};
 
+use nuncio_crds::kind::Scope;
+
 use crate::reconcile::Name;
 
-/// A kind of object that configures the gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// `getambassador.io` KubernetesServiceResolver
-    KubernetesServiceResolver,
-    /// `getambassador.io` KubernetesEndpointResolver
-    KubernetesEndpointResolver,
-    /// `getambassador.io` TLSContext
-    TlsContext,
-    /// `getambassador.io` Listener
-    Listener,
-    /// `getambassador.io` Host
-    Host,
-    /// `getambassador.io` Mapping
-    Mapping,
-    /// `getambassador.io` TCPMapping
-    TcpMapping,
-    /// core Service
-    Service,
-    /// `discovery.k8s.io` EndpointSlice
-    EndpointSlice,
-    /// core Secret
-    Secret,
-    /// core Namespace, for its labels
-    Namespace,
-    /// A place in a file that holds no object we can name: text that is no YAML, or a kind we do not know.
-    /// Exists so that such input has a report of its own; the name is `FILE#DOCUMENT`.
-    Document,
-}
-
-impl Kind {
-    /// Every kind that is watched in a cluster.
-    pub const WATCHED: [Self; 11] = [
-        Self::Namespace,
-        Self::Service,
-        Self::EndpointSlice,
-        Self::Secret,
-        Self::KubernetesServiceResolver,
-        Self::KubernetesEndpointResolver,
-        Self::TlsContext,
-        Self::Listener,
-        Self::Host,
-        Self::Mapping,
-        Self::TcpMapping,
-    ];
-
-    /// As `kind:` spells it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::KubernetesServiceResolver => "KubernetesServiceResolver",
-            Self::KubernetesEndpointResolver => "KubernetesEndpointResolver",
-            Self::TlsContext => "TLSContext",
-            Self::Listener => "Listener",
-            Self::Host => "Host",
-            Self::Mapping => "Mapping",
-            Self::TcpMapping => "TCPMapping",
-            Self::Service => "Service",
-            Self::EndpointSlice => "EndpointSlice",
-            Self::Secret => "Secret",
-            Self::Namespace => "Namespace",
-            Self::Document => "Document",
-        }
-    }
-
-    /// API group, empty for the core group.
-    #[must_use]
-    pub const fn group(self) -> &'static str {
-        match self {
-            Self::KubernetesServiceResolver
-            | Self::KubernetesEndpointResolver
-            | Self::TlsContext
-            | Self::Listener
-            | Self::Host
-            | Self::Mapping
-            | Self::TcpMapping => nuncio_crds::GROUP,
-            Self::EndpointSlice => "discovery.k8s.io",
-            Self::Service | Self::Secret | Self::Namespace | Self::Document => "",
-        }
-    }
-
-    /// The API version that we read and write.
-    #[must_use]
-    pub const fn version(self) -> &'static str {
-        match self {
-            Self::KubernetesServiceResolver
-            | Self::KubernetesEndpointResolver
-            | Self::TlsContext
-            | Self::Listener
-            | Self::Host
-            | Self::Mapping
-            | Self::TcpMapping => "v3alpha1",
-            Self::Service
-            | Self::EndpointSlice
-            | Self::Secret
-            | Self::Namespace
-            | Self::Document => "v1",
-        }
-    }
-
-    /// Resource name in API paths.
-    #[must_use]
-    pub const fn plural(self) -> &'static str {
-        match self {
-            Self::KubernetesServiceResolver => "kubernetesserviceresolvers",
-            Self::KubernetesEndpointResolver => "kubernetesendpointresolvers",
-            Self::TlsContext => "tlscontexts",
-            Self::Listener => "listeners",
-            Self::Host => "hosts",
-            Self::Mapping => "mappings",
-            Self::TcpMapping => "tcpmappings",
-            Self::Service => "services",
-            Self::EndpointSlice => "endpointslices",
-            Self::Secret => "secrets",
-            Self::Namespace => "namespaces",
-            Self::Document => "",
-        }
-    }
-
-    /// Whether we own its status.
-    #[must_use]
-    pub const fn has_status(self) -> bool {
-        matches!(
-            self,
-            Self::TlsContext | Self::Listener | Self::Host | Self::Mapping | Self::TcpMapping
-        )
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+pub use nuncio_crds::Kind;
 
 /// Identity of one object. Cheap to clone.
 ///
@@ -150,7 +19,7 @@ pub struct ObjectRef {
     pub kind: Kind,
     /// `metadata.name`
     pub name: Arc<str>,
-    /// `metadata.namespace`
+    /// `metadata.namespace`; empty for kinds that have none.
     pub namespace: Arc<str>,
 }
 
@@ -205,10 +74,11 @@ fn cmp_keys(name: &str, namespace: &str, other_name: &str, other_namespace: &str
 
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.kind == Kind::Document {
-            return f.write_str(&self.name);
+        match self.kind.info().scope {
+            Scope::Namespaced => write!(f, "{} {}/{}", self.kind, self.namespace, self.name),
+            Scope::Cluster => write!(f, "{} {}", self.kind, self.name),
+            Scope::File => f.write_str(&self.name),
         }
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
     }
 }
 
@@ -225,7 +95,29 @@ impl Name {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::{reconcile::reconcile, settings::Settings};
+
+    #[test]
+    fn objects_are_named_by_what_identifies_them() {
+        let name = |kind| ObjectRef::new(kind, "ns", "x").to_string();
+        assert_eq!(name(Kind::TlsContext), "TLSContext ns/x");
+        assert_eq!(name(Kind::Namespace), "Namespace x");
+        assert_eq!(name(Kind::Document), "x");
+    }
+
+    /// A watch names what was deleted by the metadata that the apiserver sends, which has no namespace here.
+    #[test]
+    fn a_namespace_is_deleted_by_its_name_alone() {
+        let found = reconcile(
+            Kind::Namespace,
+            json!({"metadata": {"name": "x"}}),
+            &Settings::default(),
+        );
+        assert_eq!(found.object, ObjectRef::new(Kind::Namespace, "", "x"));
+    }
 
     #[test]
     fn objects_are_in_the_order_of_their_keys() {

@@ -1,6 +1,7 @@
 //! From one object to what it adds to the gateway: one reconciler per kind, pure, looking at nothing but the object.
 //! What is wrong becomes a problem with its field path, never an error: no object can stop another.
 
+use nuncio_crds::kind::Scope;
 use serde_json::Value;
 
 use crate::{
@@ -43,11 +44,14 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
     let object = ObjectRef {
         kind,
         name: metadata.name.as_str().into(),
-        namespace: metadata
-            .namespace
-            .as_deref()
-            .unwrap_or(&settings.ambassador_namespace)
-            .into(),
+        namespace: match kind.info().scope {
+            Scope::Namespaced => metadata
+                .namespace
+                .as_deref()
+                .unwrap_or(&settings.ambassador_namespace)
+                .into(),
+            Scope::Cluster | Scope::File => "".into(),
+        },
     };
     let (fragment, problems) = match kind {
         Kind::KubernetesServiceResolver => resolver::service(value),

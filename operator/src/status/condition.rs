@@ -11,6 +11,7 @@
 //!   Host's `state` (`Ready`, `Pending`, `Error`), `errorReason`, `errorTimestamp`, `tlsCertificateSource`.
 
 use jiff::Timestamp;
+use nuncio_crds::kind::Status;
 use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -71,19 +72,10 @@ pub(crate) fn status(kind: Kind, facts: Facts<'_>, now: Timestamp) -> Value {
         })
         .collect();
     let mut status = Map::new();
-    match kind {
-        Kind::Mapping => mapping(&mut status, facts),
-        Kind::Host => host(&mut status, facts, is_programmed, now),
-        Kind::KubernetesServiceResolver
-        | Kind::KubernetesEndpointResolver
-        | Kind::TlsContext
-        | Kind::Listener
-        | Kind::TcpMapping
-        | Kind::Service
-        | Kind::EndpointSlice
-        | Kind::Secret
-        | Kind::Namespace
-        | Kind::Document => {}
+    match kind.info().status {
+        Status::Mapping => mapping(&mut status, facts),
+        Status::Host => host(&mut status, facts, is_programmed, now),
+        Status::Conditions | Status::None => {}
     }
     status.insert("conditions".to_owned(), Value::Array(conditions));
     Value::Object(status)

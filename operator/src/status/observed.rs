@@ -110,27 +110,8 @@ fn digest(status: &Value) -> u64 {
 
 /// The part of a status that is ours: known fields, and our conditions, always in the same order.
 fn owned(kind: Kind, status: &Value) -> Value {
-    let fields: &[&str] = match kind {
-        Kind::Mapping => &["state", "reason"],
-        Kind::Host => &[
-            "state",
-            "errorReason",
-            "errorTimestamp",
-            "tlsCertificateSource",
-        ],
-        Kind::KubernetesServiceResolver
-        | Kind::KubernetesEndpointResolver
-        | Kind::TlsContext
-        | Kind::Listener
-        | Kind::TcpMapping
-        | Kind::Service
-        | Kind::EndpointSlice
-        | Kind::Secret
-        | Kind::Namespace
-        | Kind::Document => &[],
-    };
     let mut kept = Map::new();
-    for field in fields {
+    for field in kind.info().status.fields() {
         if let Some(value) = status.get(*field) {
             kept.insert((*field).to_owned(), value.clone());
         }

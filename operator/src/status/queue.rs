@@ -115,7 +115,7 @@ struct Entry {
 pub(crate) struct Queue {
     entries: BTreeMap<ObjectRef, Entry>,
     /// Objects with a report by the snapshot it came with, to find those that an acknowledgement is about.
-    by_sequence: BTreeSet<(u64, ObjectRef)>,
+    by_sequence: BTreeMap<u64, BTreeSet<ObjectRef>>,
     rejected: BTreeSet<ObjectRef>,
     /// To be looked at now, newest first.
     due: BTreeSet<(Reverse<u64>, ObjectRef)>,
@@ -135,7 +135,7 @@ impl Default for Queue {
     fn default() -> Self {
         Self {
             entries: BTreeMap::new(),
-            by_sequence: BTreeSet::new(),
+            by_sequence: BTreeMap::new(),
             rejected: BTreeSet::new(),
             due: BTreeSet::new(),
             later: BTreeSet::new(),
@@ -163,9 +163,9 @@ impl Queue {
             .entries
             .entry(object.clone())
             .or_insert_with(Entry::new);
-        self.by_sequence.remove(&(entry.sequence, object.clone()));
-        // `due` is ordered by the sequence, which is about to change
-        let place = entry.place;
+        let (place, before) = (entry.place, entry.sequence);
+        // `due` and `by_sequence` are ordered by the sequence, which is about to change
+        self.leave_sequence(before, object);
         self.leave(object, place);
         let entry = self.entries.get_mut(object).expect("it was inserted above");
         let before = std::mem::replace(&mut entry.report, report);
@@ -178,7 +178,10 @@ impl Queue {
         if !matches!(place, Place::InFlight(_)) {
             entry.place = Place::Idle;
         }
-        self.by_sequence.insert((sequence, object.clone()));
+        self.by_sequence
+            .entry(sequence)
+            .or_default()
+            .insert(object.clone());
         if self.acknowledged.total() > 0
             && self.acknowledged.having(sequence) == self.acknowledged.total()
         {
@@ -226,7 +229,7 @@ impl Queue {
     /// The object is gone.
     pub(crate) fn forget(&mut self, object: &ObjectRef) {
         if let Some(entry) = self.entries.remove(object) {
-            self.by_sequence.remove(&(entry.sequence, object.clone()));
+            self.leave_sequence(entry.sequence, object);
             self.due.remove(&(Reverse(entry.sequence), object.clone()));
             self.leave(object, entry.place);
         }
@@ -257,12 +260,12 @@ impl Queue {
             .acknowledged
             .differences(&before)
             .flat_map(|(after, up_to)| {
-                let from = (after.saturating_add(1), lowest());
                 self.by_sequence
-                    .range(from..)
-                    .take_while(move |(sequence, _)| *sequence <= up_to)
+                    .range(after.saturating_add(1)..)
+                    .take_while(move |(sequence, _)| **sequence <= up_to)
             })
-            .map(|(_sequence, object)| object.clone())
+            .flat_map(|(_sequence, objects)| objects)
+            .cloned()
             .collect();
         for object in concerned {
             let sequence = self.entries.get(&object).map_or(0, |entry| entry.sequence);
@@ -492,6 +495,16 @@ impl Queue {
         self.later.insert((at, object.clone()));
     }
 
+    /// Takes the object out of those that came with a snapshot.
+    fn leave_sequence(&mut self, sequence: u64, object: &ObjectRef) {
+        if let Some(objects) = self.by_sequence.get_mut(&sequence) {
+            objects.remove(object);
+            if objects.is_empty() {
+                self.by_sequence.remove(&sequence);
+            }
+        }
+    }
+
     /// Takes the object out of where it stood.
     fn leave(&mut self, object: &ObjectRef, place: Place) {
         match place {
@@ -527,11 +540,6 @@ impl Entry {
 /// What an object says after this write, if it came out as it was meant.
 fn observed_of(write: &Write) -> Observed {
     Observed::of(write.object.kind, &json!({ "status": write.status }))
-}
-
-/// No object comes before this one.
-fn lowest() -> ObjectRef {
-    ObjectRef::new(Kind::Listener, "", "")
 }
 
 #[cfg(test)]

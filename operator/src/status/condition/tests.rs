@@ -46,6 +46,10 @@ fn status_of(kind: Kind, report: &Report, acked: &[u64], observed: &Observed) ->
     status(kind, facts, Timestamp::from_second(NOW).unwrap())
 }
 
+fn kinds_with_status() -> impl Iterator<Item = Kind> {
+    Kind::ALL.into_iter().filter(|kind| kind.has_status())
+}
+
 /// `True/Invalid/message` of a condition.
 fn condition(status: &Value, slot: usize) -> String {
     let condition = &status["conditions"][slot];
@@ -241,7 +245,7 @@ fn a_condition_that_did_not_turn_keeps_its_time_and_one_that_did_gets_a_new_one(
 
 #[test]
 fn a_status_that_was_written_is_recognised_when_it_comes_back() {
-    for kind in [Kind::Listener, Kind::Host, Kind::Mapping] {
+    for kind in kinds_with_status() {
         let report = with(problem(
             Severity::Error,
             ConditionType::Accepted,
@@ -255,6 +259,38 @@ fn a_status_that_was_written_is_recognised_when_it_comes_back() {
             observed,
             "{kind}"
         );
+    }
+}
+
+/// `kubectl get` shows the reason of the first condition whose reason is not its type.
+#[test]
+fn the_reason_of_a_condition_is_its_type_when_there_is_nothing_to_report() {
+    let column = |status: &Value| {
+        let conditions = status["conditions"].as_array().unwrap();
+        let matters = conditions
+            .iter()
+            .find(|condition| condition["reason"] != condition["type"]);
+        matters.map(|condition| condition["reason"].as_str().unwrap().to_owned())
+    };
+    let warned = with(problem(
+        Severity::Warning,
+        ConditionType::Accepted,
+        "is odd",
+    ));
+    for kind in kinds_with_status() {
+        let status = |report: &Report, acked: &[u64]| {
+            column(&status_of(kind, report, acked, &Observed::default()))
+        };
+        assert_eq!(status(&served(), &[5]), None, "{kind}");
+        assert_eq!(status(&served(), &[4]).as_deref(), Some("Pending"));
+        assert_eq!(status(&warned, &[4]).as_deref(), Some("Invalid"));
+        assert_eq!(
+            status(&Report::default(), &[5]).as_deref(),
+            Some("NotServed")
+        );
+    }
+    for reason in Reason::ALL {
+        assert!(!CONDITION_TYPES.contains(&reason.as_str()), "{reason}");
     }
 }
 

@@ -124,6 +124,26 @@ fn an_edit_that_an_envoy_does_not_take_is_written_as_pending_and_again_when_it_d
 }
 
 #[test]
+fn an_acknowledgement_reaches_every_kind_that_came_with_its_snapshot() {
+    let kinds = || Kind::ALL.into_iter().filter(|kind| kind.has_status());
+    let mut world = World::new(1);
+    for kind in kinds() {
+        world.record(2, &ObjectRef::new(kind, "", ""), served());
+    }
+    world.pass(SETTLE);
+    assert_eq!(world.writes.len(), kinds().count());
+    world.writes.clear();
+    world.acknowledge(&[2]);
+    world.pass(SETTLE);
+    let mut programmed: Vec<Kind> = (0..world.writes.len())
+        .filter(|index| world.programmed(*index) == "True/1/1 Envoys")
+        .map(|index| world.writes[index].object.kind)
+        .collect();
+    programmed.sort();
+    assert_eq!(programmed, kinds().collect::<Vec<_>>());
+}
+
+#[test]
 fn an_acknowledgement_that_comes_before_the_report_counts() {
     let mut world = World::new(1);
     world.acknowledge(&[2]);

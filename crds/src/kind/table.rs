@@ -1,0 +1,174 @@
+//! The rows.
+
+use super::{KindInfo, Schema, Scope, Status, Version};
+use crate::{GROUP, v3alpha1};
+
+const V1: &[Version] = &[Version {
+    name: "v1",
+    is_stored: true,
+}];
+
+const V3ALPHA1: &[Version] = &[Version {
+    name: "v3alpha1",
+    is_stored: true,
+}];
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident { $($field:ident: $value:expr,)* })*) => {
+        /// A kind of object that configures the gateway. The order has no meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        /// The table: a row for each kind, in the order of [`Kind`].
+        pub const KINDS: &[KindInfo] = &[$(KindInfo { kind: Kind::$kind, $($field: $value,)* },)*];
+    };
+}
+
+kinds! {
+    /// Resolver: the cluster IP of a Kubernetes Service.
+    KubernetesServiceResolver {
+        name: "KubernetesServiceResolver",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "kubernetesserviceresolvers",
+        scope: Scope::Namespaced,
+        status: Status::None,
+        optional: true,
+        schema: Schema::of::<v3alpha1::KubernetesServiceResolver>(),
+    }
+
+    /// Resolver: the endpoints of a Kubernetes Service.
+    KubernetesEndpointResolver {
+        name: "KubernetesEndpointResolver",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "kubernetesendpointresolvers",
+        scope: Scope::Namespaced,
+        status: Status::None,
+        optional: true,
+        schema: Schema::of::<v3alpha1::KubernetesEndpointResolver>(),
+    }
+
+    /// TLS settings for Hosts, Mappings and TCPMappings.
+    TlsContext {
+        name: "TLSContext",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "tlscontexts",
+        scope: Scope::Namespaced,
+        status: Status::Conditions,
+        optional: true,
+        schema: Schema::of::<v3alpha1::TLSContext>(),
+    }
+
+    /// A port that Envoys listen on.
+    Listener {
+        name: "Listener",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "listeners",
+        scope: Scope::Namespaced,
+        status: Status::Conditions,
+        optional: true,
+        schema: Schema::of::<v3alpha1::Listener>(),
+    }
+
+    /// A hostname with its certificate.
+    Host {
+        name: "Host",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "hosts",
+        scope: Scope::Namespaced,
+        status: Status::Host,
+        optional: true,
+        schema: Schema::of::<v3alpha1::Host>(),
+    }
+
+    /// A route for HTTP requests.
+    Mapping {
+        name: "Mapping",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "mappings",
+        scope: Scope::Namespaced,
+        status: Status::Mapping,
+        optional: true,
+        schema: Schema::of::<v3alpha1::Mapping>(),
+    }
+
+    /// A route for TCP connections.
+    TcpMapping {
+        name: "TCPMapping",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "tcpmappings",
+        scope: Scope::Namespaced,
+        status: Status::Conditions,
+        optional: true,
+        schema: Schema::of::<v3alpha1::TCPMapping>(),
+    }
+
+    /// A Service of Kubernetes.
+    Service {
+        name: "Service",
+        group: "",
+        versions: V1,
+        plural: "services",
+        scope: Scope::Namespaced,
+        status: Status::None,
+        optional: false,
+        schema: None,
+    }
+
+    /// Endpoints of a Service.
+    EndpointSlice {
+        name: "EndpointSlice",
+        group: "discovery.k8s.io",
+        versions: V1,
+        plural: "endpointslices",
+        scope: Scope::Namespaced,
+        status: Status::None,
+        optional: false,
+        schema: None,
+    }
+
+    /// A Secret, for certificates.
+    Secret {
+        name: "Secret",
+        group: "",
+        versions: V1,
+        plural: "secrets",
+        scope: Scope::Namespaced,
+        status: Status::None,
+        optional: false,
+        schema: None,
+    }
+
+    /// A Namespace, for its labels.
+    Namespace {
+        name: "Namespace",
+        group: "",
+        versions: V1,
+        plural: "namespaces",
+        scope: Scope::Cluster,
+        status: Status::None,
+        optional: false,
+        schema: None,
+    }
+
+    /// A document in a file that holds no object of a known kind. It exists so that such input has a report of its own;
+    /// its name is `FILE#DOCUMENT`.
+    Document {
+        name: "Document",
+        group: "",
+        versions: &[],
+        plural: "",
+        scope: Scope::File,
+        status: Status::None,
+        optional: true,
+        schema: None,
+    }
+}

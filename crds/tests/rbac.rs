@@ -1,0 +1,83 @@
+//! `config/rbac` lets the operator do what the table of kinds asks for, and nothing else.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test, though clippy does not see that of functions beside it"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use nuncio_crds::{Kind, kind::Status};
+use serde_json::{Value, json};
+
+/// Verbs by group and resource.
+type Permissions = BTreeMap<(String, String), BTreeSet<String>>;
+
+#[test]
+fn the_operator_reads_every_watched_kind_and_writes_every_status() {
+    let mut expected = Permissions::new();
+    let mut allow = |group: &str, resource: String, verbs: &[&str]| {
+        let verbs = verbs.iter().map(|&verb| verb.to_owned()).collect();
+        expected.insert((group.to_owned(), resource), verbs);
+    };
+    for kind in Kind::WATCHED {
+        let info = kind.info();
+        // all Secrets are watched by their metadata; only those that something refers to are fetched
+        let verbs: &[_] = match kind {
+            Kind::Secret => &["get", "list", "watch"],
+            _ => &["list", "watch"],
+        };
+        allow(info.group, info.plural.to_owned(), verbs);
+        if info.status != Status::None {
+            // server-side apply is a patch
+            allow(info.group, format!("{}/status", info.plural), &["patch"]);
+        }
+    }
+    let role = role("cluster_role.yaml", "ClusterRole");
+    assert_eq!(permissions(&role["rules"]), expected);
+}
+
+#[test]
+fn in_its_own_namespace_the_operator_also_writes_leases() {
+    let role = role("role.yaml", "Role");
+    let rules = json!([{
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "verbs": ["create", "delete", "get", "list", "patch", "update", "watch"],
+    }]);
+    assert_eq!(role["rules"], rules);
+}
+
+/// The one document of this kind in a file.
+fn role(file: &str, kind: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../config/rbac")
+        .join(file);
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&fs::read_to_string(path).unwrap()).unwrap();
+    let mut found = documents.into_iter().filter(|found| found["kind"] == kind);
+    let role = found.next().unwrap();
+    assert!(found.next().is_none(), "{file} has another {kind}");
+    role
+}
+
+fn permissions(rules: &Value) -> Permissions {
+    let texts = |rule: &Value, field: &str| -> Vec<String> {
+        serde_json::from_value(rule[field].clone()).unwrap()
+    };
+    let mut permissions = Permissions::new();
+    for rule in rules.as_array().unwrap() {
+        let fields: Vec<&String> = rule.as_object().unwrap().keys().collect();
+        assert_eq!(fields, ["apiGroups", "resources", "verbs"], "{rule}");
+        for group in texts(rule, "apiGroups") {
+            for resource in texts(rule, "resources") {
+                let verbs = permissions.entry((group.clone(), resource)).or_default();
+                verbs.extend(texts(rule, "verbs"));
+            }
+        }
+    }
+    permissions
+}

@@ -23,7 +23,7 @@ manifests: ## Write the CustomResourceDefinitions from crds/src
 	cargo run --quiet --package nuncio-crds --bin crdgen -- $(CRDS)
 
 .PHONY: tools
-tools: ## Fetch and build what the tests need: Envoy, kubectl, etcd, kube-apiserver, kube-controller-manager
+tools: ## Fetch and build what the tests need: Envoy, kubectl, etcd, kube-apiserver, kube-controller-manager, cargo-deny
 	e2e/tools/install
 
 .PHONY: lint
@@ -33,12 +33,17 @@ lint: ## Check format, lints, generated files and the direction of dependencies
 	cargo run --quiet --package nuncio-crds --bin crdgen -- --check $(CRDS)
 	@e2e/tools/check-dependencies
 
+.PHONY: deny
+deny: ## Check licences, sources and duplicate versions of dependencies (deny.toml)
+	e2e/tools/install deny
+	$(TOOLS)/cargo-deny check licenses bans sources
+
 .PHONY: golden
 golden: ## Store what the golden inputs come to now; then read the diff
 	UPDATE_GOLDEN=1 cargo test --quiet --package nuncio --test golden
 
 .PHONY: test
-test: tools lint ## Run everything: lints, unit, golden, property, and end-to-end tests
+test: tools lint deny ## Run everything: lints, unit, golden, property, and end-to-end tests
 	cargo build --package nuncio
 	cargo test --workspace --exclude nuncio-e2e
 	cargo test --package nuncio-e2e --tests

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use nuncio_xds::{
     bootstrap::{Bootstrap, Target},
     fleet::Protocol,
@@ -30,8 +31,12 @@ use tracing::{info, warn};
 
 /// How long an Envoy may take to end.
 const GRACE: Duration = Duration::from_secs(1);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Pauses before restarts; jitter at most doubles one.
+const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(200))
+    .with_max_delay(Duration::from_secs(5))
+    .without_max_times()
+    .with_jitter();
 /// An Envoy that has run for so long is not caught in a loop.
 const SETTLED: Duration = Duration::from_secs(30);
 
@@ -64,7 +69,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let bootstrap = folder.path().join("bootstrap.json");
     std::fs::write(&bootstrap, self::bootstrap(&settings).to_json().to_string())
         .context("cannot write Envoy's bootstrap")?;
-    let mut pause = SHORTEST_PAUSE;
+    let mut pauses = BACKOFF.build();
     loop {
         let started = tokio::time::Instant::now();
         let mut envoy = start(&settings, &bootstrap)
@@ -81,13 +86,12 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
             }
         }
         if started.elapsed() > SETTLED {
-            pause = SHORTEST_PAUSE;
+            pauses = BACKOFF.build();
         }
         tokio::select! {
-            () = sleep(pause) => {}
+            () = sleep(pauses.next().unwrap_or(SETTLED)) => {}
             () = stop.cancelled() => return Ok(()),
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

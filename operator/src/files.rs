@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs, io, mem,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -20,6 +21,7 @@ use notify::{
 };
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
+use walkdir::WalkDir;
 
 use self::document::documents;
 use nuncio_core::{
@@ -169,6 +171,8 @@ struct Files<'a> {
     files: BTreeMap<PathBuf, File>,
     /// Files that were read in the last scan and do not parse.
     suspicious: BTreeSet<PathBuf>,
+    /// Paths that could not be read in the last scan, to log each once.
+    unreadable: BTreeSet<PathBuf>,
     /// Whether any file was read or has gone since the receiver was last told.
     differs: bool,
     /// What the receiver has.
@@ -182,6 +186,7 @@ impl<'a> Files<'a> {
             settings,
             files: BTreeMap::new(),
             suspicious: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             differs: false,
             sent: BTreeMap::new(),
         }
@@ -189,8 +194,13 @@ impl<'a> Files<'a> {
 
     /// Reads the files that are new or differ; says whether one of them does not parse.
     fn scan(&mut self) -> io::Result<bool> {
-        let mut found = BTreeMap::new();
-        walk(&self.directory, &mut found)?;
+        let (found, unreadable) = walk(&self.directory)?;
+        for (path, error) in &unreadable {
+            if !self.unreadable.contains(path) {
+                warn!(path = %path.display(), %error, "cannot read path; skipped");
+            }
+        }
+        self.unreadable = unreadable.into_keys().collect();
         let before = self.files.len();
         self.files.retain(|path, _| found.contains_key(path));
         self.differs |= self.files.len() != before;
@@ -347,59 +357,44 @@ fn is_settled((_inode, seconds, nanoseconds, _size): &Stamp) -> bool {
         .is_ok_and(|age| age > CLOCK_TICK)
 }
 
-/// Manifests below a directory. What begins with a dot is left out: editors keep their own files there, and mounted
-/// ConfigMaps their old ones.
-fn walk(directory: &Path, found: &mut BTreeMap<PathBuf, Stamp>) -> io::Result<()> {
-    walk_below(directory, &mut Vec::new(), found)
-}
-
-/// `above` are the directories that this one is in: a link to one of them leads nowhere new.
-fn walk_below(
-    directory: &Path,
-    above: &mut Vec<(u64, u64)>,
-    found: &mut BTreeMap<PathBuf, Stamp>,
-) -> io::Result<()> {
-    let metadata = fs::metadata(directory)?;
-    let identity = (metadata.dev(), metadata.ino());
-    if above.contains(&identity) {
-        return Ok(());
-    }
-    above.push(identity);
-    let result = walk_in(directory, above, found);
-    above.pop();
-    result
-}
-
-fn walk_in(
-    directory: &Path,
-    above: &mut Vec<(u64, u64)>,
-    found: &mut BTreeMap<PathBuf, Stamp>,
-) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') {
-            continue;
-        }
-        // what vanishes between the listing and the look is gone
-        let Ok(metadata) = fs::metadata(&path) else {
-            continue;
-        };
-        if metadata.is_dir() {
-            let below = walk_below(&path, above, found);
-            if let Err(error) = below
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                warn!(directory = %path.display(), %error, "a directory cannot be read");
+/// Manifests below a directory, and what could not be read. Names that begin with a dot are skipped: editors keep their
+/// own files there, and mounted ConfigMaps their previous versions.
+fn walk(directory: &Path) -> io::Result<(BTreeMap<PathBuf, Stamp>, BTreeMap<PathBuf, io::Error>)> {
+    // a file in its place, which WalkDir would accept, is an error too
+    fs::read_dir(directory)?;
+    let (mut found, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
+    let entries = WalkDir::new(directory)
+        .min_depth(1)
+        .follow_links(true)
+        .into_iter()
+        .filter_entry(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            // a link to a directory above leads nowhere new
+            Err(error) if error.loop_ancestor().is_some() => continue,
+            Err(error) => {
+                let path = error.path().unwrap_or(directory).to_owned();
+                let error = io::Error::from(error);
+                // deleted between listing and reading, or a link to nothing
+                if error.kind() != io::ErrorKind::NotFound {
+                    unreadable.insert(path, error);
+                }
+                continue;
             }
-        } else if matches!(
-            path.extension().and_then(|extension| extension.to_str()),
+        };
+        let is_manifest = matches!(
+            entry.path().extension().and_then(OsStr::to_str),
             Some("yaml" | "yml" | "json")
-        ) {
-            found.insert(path, stamp(&metadata));
+        );
+        if is_manifest
+            && !entry.file_type().is_dir()
+            && let Ok(metadata) = entry.metadata()
+        {
+            found.insert(entry.into_path(), stamp(&metadata));
         }
     }
-    Ok(())
+    Ok((found, unreadable))
 }
 
 #[cfg(test)]

@@ -12,13 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use backon::ExponentialBuilder;
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::{
     Api, Client,
     api::DynamicObject,
     runtime::{
         WatchStreamExt as _,
-        utils::Backoff,
         watcher::{self, Event},
     },
 };
@@ -75,30 +75,16 @@ fn config(settings: &Settings) -> watcher::Config {
     config
 }
 
-/// Pauses between tries: short at first, so that a restart of the apiserver is over soon, never long.
-struct Pause(Duration);
+/// Pauses between retries. The first is short, because a restart of the apiserver takes seconds; jitter, which at most
+/// doubles a pause, keeps replicas from retrying together.
+const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(100))
+    .with_max_delay(Duration::from_millis(2500))
+    .without_max_times()
+    .with_jitter();
 
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-fn backoff() -> Pause {
-    Pause(SHORTEST_PAUSE)
-}
-
-impl Iterator for Pause {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let pause = self.0;
-        self.0 = (pause * 2).min(LONGEST_PAUSE);
-        Some(pause)
-    }
-}
-
-impl Backoff for Pause {
-    fn reset(&mut self) {
-        self.0 = SHORTEST_PAUSE;
-    }
+fn backoff() -> watcher::ExponentialBackoff {
+    BACKOFF.into()
 }
 
 /// Watches one kind until the receiver of changes is gone.
@@ -360,12 +346,14 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_and_begin_anew() {
-        let mut pause = backoff();
-        let pauses: Vec<Duration> = pause.by_ref().take(8).collect();
-        assert_eq!(pauses[..2], [SHORTEST_PAUSE, SHORTEST_PAUSE * 2]);
-        assert_eq!(pauses[7], LONGEST_PAUSE);
-        pause.reset();
-        assert_eq!(pause.next(), Some(SHORTEST_PAUSE));
+    fn pauses_grow_to_five_seconds_at_most_and_never_end() {
+        let pauses: Vec<Duration> = backoff().take(100).collect();
+        assert_eq!(pauses.len(), 100);
+        assert!(pauses[0] <= Duration::from_millis(200), "{pauses:?}");
+        assert!(pauses[99] >= Duration::from_millis(2500), "{pauses:?}");
+        assert!(
+            pauses.iter().all(|pause| *pause <= Duration::from_secs(5)),
+            "{pauses:?}"
+        );
     }
 }

@@ -232,3 +232,37 @@ async fn a_look_wakes_nobody_and_an_edit_does() {
     write(&directory, "deep/a.yaml", mapping("m", "/a/"));
     assert!(timeout(RESCAN, waker.recv()).await.is_ok(), "not woken");
 }
+
+#[test]
+fn what_cannot_be_read_hides_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory, "a.yaml", mapping("m", "/a/"));
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(to, directory.path().join(name)).unwrap();
+    };
+    link("round.yaml", "round.yaml");
+    link("nothing.yaml", "dangling.yaml");
+    fs::create_dir(directory.path().join("directory.yaml")).unwrap();
+    let settings = Settings::default();
+    let mut files = Files::new(directory.path(), &settings);
+    files.scan().unwrap();
+    assert_eq!(names(&files.everything()), ["Mapping default/m"]);
+    let unreadable: Vec<_> = files.unreadable.iter().collect();
+    assert_eq!(unreadable, [&directory.path().join("round.yaml")]);
+}
+
+#[test]
+fn a_file_in_place_of_the_directory_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory, "a.yaml", mapping("m", "/a/"));
+    assert!(load(&directory.path().join("a.yaml"), &Settings::default()).is_err());
+    assert!(load(&directory.path().join("b"), &Settings::default()).is_err());
+}
+
+#[test]
+fn a_directory_whose_own_name_begins_with_a_dot_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory, ".manifests/a.yaml", mapping("m", "/a/"));
+    let changes = load(&directory.path().join(".manifests"), &Settings::default()).unwrap();
+    assert_eq!(names(&changes), ["Mapping default/m"]);
+}

@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -47,11 +48,15 @@ const RATE: (u32, u32) = (50, 100);
 /// The same for writes that change nothing but the number of Envoys.
 const COUNT_RATE: (u32, u32) = (5, 5);
 
-/// First pause after a failed write; doubles up to [`RETRY_LIMIT`].
-const RETRY: Duration = Duration::from_millis(500);
+/// Pauses after failed writes; jitter at most doubles one.
+const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(500))
+    .with_max_delay(LONGEST_PAUSE)
+    .without_max_times()
+    .with_jitter();
 
-/// Longest pause after failed writes.
-const RETRY_LIMIT: Duration = Duration::from_secs(60);
+/// Longest pause after a failed write, before jitter.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What to do now.
 #[derive(Debug, PartialEq)]
@@ -105,7 +110,7 @@ struct Entry {
     rejected: Option<String>,
     observed: Observed,
     place: Place,
-    failures: u32,
+    failures: usize,
     /// A status that was written and did not come out as it was meant, as digests of both: not worth another try.
     futile: Option<(u64, u64)>,
 }
@@ -359,10 +364,9 @@ impl Queue {
                 entry.futile = Some((observed_of(write).essence, entry.observed.essence));
             }
             Outcome::Failed => {
-                let pause = RETRY
-                    .saturating_mul(1 << entry.failures.min(16))
-                    .min(RETRY_LIMIT);
-                entry.failures += 1;
+                // only the count is kept: most objects never fail
+                let pause = BACKOFF.build().nth(entry.failures).unwrap_or(LONGEST_PAUSE);
+                entry.failures = entry.failures.saturating_add(1);
                 self.look_later(&write.object, now + pause);
                 return;
             }

@@ -89,7 +89,7 @@ impl Metrics {
             leader: Gauge::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("nuncio_build", "Version of Nuncio", build);
+        registry.register("build", "Version of Nuncio", build);
         registry.register_collector(Box::new(Process));
         registry.register_with_unit(
             "build_duration",
@@ -201,7 +201,7 @@ impl Default for Metrics {
     }
 }
 
-/// CPU time and memory of this process, under the usual names of Prometheus clients.
+/// CPU time and memory of this process, named as in Prometheus clients, after the prefix.
 #[derive(Debug)]
 struct Process;
 
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_text_has_the_names_that_dashboards_expect() {
-        let mut registry = Registry::default();
+        let mut registry = Registry::with_prefix("nuncio");
         let metrics = Metrics::new(&mut registry);
         metrics.publishes.inc();
         metrics
@@ -271,11 +271,11 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
-            "publishes_total 1",
-            "watch_errors_total{kind=\"Mapping\"} 1",
-            "# TYPE build_duration_seconds histogram",
-            "# TYPE process_cpu_seconds counter",
-            "nuncio_build_info{version=",
+            "nuncio_publishes_total 1",
+            "nuncio_watch_errors_total{kind=\"Mapping\"} 1",
+            "# TYPE nuncio_build_duration_seconds histogram",
+            "# TYPE nuncio_process_cpu_seconds counter",
+            "\nnuncio_build_info{version=",
         ] {
             assert!(text.contains(line), "{line:?} is missing in:\n{text}");
         }

@@ -177,6 +177,7 @@ pub async fn start(
     let xds = bind(servers.xds_address, "--xds-address").await?;
     let xds_address = xds.local_addr()?;
     let health = bind(servers.health_address, "--health-address").await?;
+    let health_address = health.local_addr()?;
     let outputs = Outputs {
         writer,
         fleet: fleet.clone(),
@@ -224,7 +225,7 @@ pub async fn start(
             .await
             .map_err(Into::into)
     });
-    info!(xds = %xds_address, health = %servers.health_address, "control plane started");
+    info!(xds = %xds_address, health = %health_address, "control plane started");
     Ok(ControlPlane {
         changes,
         book,

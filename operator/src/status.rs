@@ -142,7 +142,8 @@ fn log(reports: &[(ObjectRef, Arc<Report>)]) {
     let with_problems = || reports.iter().filter(|(_, report)| !report.is_clean());
     for (object, report) in with_problems().take(LOGGED) {
         for problem in &report.problems {
-            let (path, problem, severity) = (&problem.path, &problem.message, problem.severity);
+            let path = (!problem.path.is_empty()).then_some(problem.path.as_str());
+            let (severity, problem) = (problem.severity, problem.message.as_str());
             match severity {
                 Severity::Error => warn!(%object, path, problem, "object not served"),
                 Severity::Warning => warn!(%object, path, problem, "object has a problem"),

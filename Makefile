@@ -1,15 +1,15 @@
-# What people and CI run. `make` lists it.
+# Targets for people and CI; `make` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 TOOLS := .tools/bin
 CRDS := config/crd/bases
 
 .PHONY: help
-help: ## List what can be made
+help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Run a gateway with two backends on this machine; needs no cluster
+demo: ## Run a gateway with two backends on this machine, without a cluster
 	e2e/tools/install envoy
 	cargo build --package nuncio
 	target/debug/nuncio demo --envoy $(TOOLS)/envoy
@@ -19,11 +19,11 @@ build: ## Build the binary for production
 	cargo build --release --package nuncio
 
 .PHONY: manifests
-manifests: ## Write the CustomResourceDefinitions from crds/src
+manifests: ## Generate the CustomResourceDefinitions in config/crd from crds/src
 	cargo run --quiet --package nuncio-crds --bin crdgen -- $(CRDS)
 
 .PHONY: tools
-tools: ## Fetch and build what the tests need: Envoy, kubectl, etcd, kube-apiserver, kube-controller-manager
+tools: ## Install the tools of the tests in .tools: Envoy, kubectl, etcd, kube-apiserver, kube-controller-manager, cargo-deny
 	e2e/tools/install
 
 .PHONY: lint
@@ -33,26 +33,31 @@ lint: ## Check format, lints, generated files and the direction of dependencies
 	cargo run --quiet --package nuncio-crds --bin crdgen -- --check $(CRDS)
 	@e2e/tools/check-dependencies
 
+.PHONY: deny
+deny: ## Check licences, sources and duplicate versions of dependencies (deny.toml)
+	e2e/tools/install deny
+	$(TOOLS)/cargo-deny check licenses bans sources
+
 .PHONY: golden
-golden: ## Store what the golden inputs come to now; then read the diff
+golden: ## Update the outputs of golden cases; review the diff like code
 	UPDATE_GOLDEN=1 cargo test --quiet --package nuncio --test golden
 
 .PHONY: test
-test: tools lint ## Run everything: lints, unit, golden, property, and end-to-end tests
+test: tools lint deny ## Run all checks: lints, dependencies, unit, golden, property and end-to-end tests
 	cargo build --package nuncio
 	cargo test --workspace --exclude nuncio-e2e
 	cargo test --package nuncio-e2e --tests
 
 .PHONY: bench
-bench: tools ## Measure changes and requests at 100, 1,000 and 10,000 Mappings and Hosts; a part with BENCH="--part routes"
+bench: tools ## Measure changes and requests with up to 10,000 Mappings and Hosts; one part only: BENCH="--part routes"
 	cargo build --release --package nuncio --package nuncio-e2e
 	target/release/nuncio-bench $(BENCH)
 
 .PHONY: fuzz
-fuzz: tools ## Write objects at random and look for what panics, is left unserved without a word, or is refused by Envoy
+fuzz: tools ## Send random manifests through the control plane and a real Envoy; longer: FUZZ="--seconds 600"
 	cargo build --release --package nuncio-e2e --bin nuncio-fuzz
 	target/release/nuncio-fuzz $(FUZZ)
 
 .PHONY: clean
-clean: ## Remove what was built; tools stay
+clean: ## Remove build outputs, but not .tools
 	cargo clean

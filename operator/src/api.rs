@@ -1,9 +1,9 @@
-//! How kinds are addressed in the Kubernetes API.
+//! The resources of the Kubernetes API that kinds stand for.
 
 use kube::api::ApiResource;
 use nuncio_core::object::Kind;
 
-/// How the API spells a kind.
+/// The API resource of a kind.
 #[must_use]
 pub fn api_resource(kind: Kind) -> ApiResource {
     let (group, version) = (kind.group(), kind.version());

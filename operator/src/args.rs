@@ -7,186 +7,223 @@ use nuncio_xds::bootstrap::Target;
 
 use crate::{render_command::Format, telemetry::LogFormat};
 
-/// A Kubernetes-native API gateway: a control plane for Envoy that speaks the resources of Emissary-ingress.
+/// Kubernetes-native API gateway: a control plane for Envoy that serves Emissary-ingress resources
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Try it:
-  nuncio demo --envoy ./envoy            a gateway with two backends, without a cluster
-  nuncio render manifests/               what Envoy would be told, and what is wrong with the manifests
-  nuncio serve manifests/ --envoy ./envoy
-  nuncio operator                        in a cluster, or with KUBECONFIG"
+    arg_required_else_help = true,
+    after_help = "Examples:
+  nuncio demo --envoy ./envoy              Try a gateway with two backends on this machine
+  nuncio render manifests/                 Check manifests and print the configuration for Envoy
+  nuncio serve manifests/ --envoy ./envoy  Serve manifests without a cluster
+  nuncio operator                          Serve a cluster
+
+RUST_LOG sets what is logged [default: info], such as RUST_LOG=nuncio=debug."
 )]
 pub struct Arguments {
-    /// What to do.
+    /// What to run.
     #[command(subcommand)]
     pub command: Command,
-    /// How log lines are written; which ones is up to RUST_LOG, such as `RUST_LOG=nuncio=debug`
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    /// Format of log lines, on standard error
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t = LogFormat::Text,
+        help_heading = "Logging"
+    )]
     pub log_format: LogFormat,
 }
 
-/// What to do.
+/// What to run.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Configures Envoys from the resources of a cluster, and writes back what is served
+    /// Configure Envoys from the resources of a cluster and write back their status
     #[command(
-        after_help = "The cluster is that of KUBECONFIG, or the one that this runs in. Environment: AMBASSADOR_ID, \
-AMBASSADOR_NAMESPACE, AMBASSADOR_SINGLE_NAMESPACE, AMBASSADOR_LABEL_SELECTOR, AMBASSADOR_FIELD_SELECTOR, \
-AMBASSADOR_ENVOY_BIND_ADDRESS, AMBASSADOR_ISTIO_SECRET_DIR, DISABLE_STRICT_LABEL_SELECTORS, POD_NAME.
+        after_help = "The cluster is that of the kubeconfig, or the one that the process runs in.
 
-Example:
-  KUBECONFIG=~/.kube/config nuncio operator --context staging"
+Environment:
+  KUBECONFIG                      Path of the kubeconfig
+  POD_NAME                        Identity in leader election [default: host name and process ID]
+  AMBASSADOR_ID                   Serve the objects with this ambassador_id [default: default]
+  AMBASSADOR_NAMESPACE            Namespace of the gateway; its Leases are there [default: default]
+  AMBASSADOR_SINGLE_NAMESPACE     Watch AMBASSADOR_NAMESPACE only, if set to any value
+  AMBASSADOR_LABEL_SELECTOR       Watch the objects that match this label selector only
+  AMBASSADOR_FIELD_SELECTOR       Watch the objects that match this field selector only
+  AMBASSADOR_ENVOY_BIND_ADDRESS   IP address that Envoy's listeners bind to [default: 0.0.0.0]
+  AMBASSADOR_ISTIO_SECRET_DIR     Directory of Istio's key.pem and cert-chain.pem, read as Secret istio-certs
+  DISABLE_STRICT_LABEL_SELECTORS  If true, a selector matches when one of its labels does
+
+Examples:
+  nuncio operator --context staging
+  nuncio operator --xds-address 0.0.0.0:8003 --xds-tls-cert tls.crt --xds-tls-key tls.key --xds-tls-client-ca ca.crt"
     )]
     Operator {
-        /// Context of the kubeconfig
+        /// Context of the kubeconfig [default: its current context]
         #[arg(long)]
         context: Option<String>,
-        /// Ports and certificates.
+        /// Addresses and certificates.
         #[command(flatten)]
         servers: Servers,
     },
-    /// Configures Envoys from the manifests in a directory, and follows edits
-    #[command(after_help = "Example:
+    /// Configure Envoys from the manifests in a directory and follow edits
+    #[command(
+        after_help = "Problems of objects are logged. The directory may also hold Services, EndpointSlices, Secrets and Namespaces.
+
+Environment (see `nuncio operator --help`):
+  AMBASSADOR_ID, AMBASSADOR_NAMESPACE, AMBASSADOR_SINGLE_NAMESPACE, AMBASSADOR_ENVOY_BIND_ADDRESS,
+  AMBASSADOR_ISTIO_SECRET_DIR, DISABLE_STRICT_LABEL_SELECTORS
+
+Example:
   nuncio serve manifests/ --envoy ./envoy
-  curl localhost:8080/")]
+  curl localhost:8080/"
+    )]
     Serve {
-        /// Directory with *.yaml, *.yml and *.json files
+        /// Directory of *.yaml, *.yml and *.json files
         directory: PathBuf,
-        /// Ports and certificates.
+        /// Addresses and certificates.
         #[command(flatten)]
         servers: Servers,
-        /// An Envoy to run beside it.
+        /// An Envoy to run as a child process.
         #[command(flatten)]
         envoy: EnvoyArguments,
     },
-    /// Prints what Envoy would be told by the manifests in a directory, and a report for each object
-    #[command(
-        after_help = "The exit status is 1 when an object is not served as it is written, so that it can stand in CI.
+    /// Print the Envoy configuration of the manifests in a directory, and a report for each object
+    #[command(after_help = "Exit status:
+  0  every object is served as written
+  1  an object has a problem, or the directory cannot be read
 
-Example:
-  nuncio render manifests/ -o json | jq .reports"
-    )]
+Examples:
+  nuncio render manifests/ --output json | jq .reports
+  nuncio render manifests/ >/dev/null || echo 'manifests have problems'")]
     Render {
-        /// Directory with *.yaml, *.yml and *.json files
+        /// Directory of *.yaml, *.yml and *.json files
         directory: PathBuf,
-        /// How it is written
+        /// Output format
         #[arg(short, long, value_enum, default_value_t = Format::Yaml)]
         output: Format,
     },
-    /// Prints a bootstrap with which an Envoy finds the control plane
+    /// Print a bootstrap configuration for an Envoy that connects to the control plane
     #[command(after_help = "Example:
   nuncio bootstrap --xds nuncio.example:8003 > bootstrap.yaml
   envoy --config-path bootstrap.yaml")]
     Bootstrap(BootstrapArguments),
-    /// Runs a gateway with two backends on this machine, to try things out
-    #[command(after_help = "Example:
+    /// Run a gateway with two backends on this machine
+    #[command(
+        after_help = "The gateway listens on port 8080 of the loopback interface.
+
+Example:
   nuncio demo --envoy ./envoy
-  curl localhost:8080/hello/")]
+  curl localhost:8080/hello/"
+    )]
     Demo {
-        /// The Envoy to run
-        #[arg(long)]
+        /// Path of the Envoy program
+        #[arg(long, value_name = "FILE")]
         envoy: PathBuf,
-        /// Directory with manifests to use in place of those built in
-        #[arg(long)]
+        /// Directory of manifests to serve instead of the built-in ones
+        #[arg(long, value_name = "DIRECTORY")]
         dir: Option<PathBuf>,
     },
-    /// Becomes another program that ends with the process that has started this one
+    /// Run a program that exits with its parent (internal)
     #[command(hide = true)]
     Attached {
-        /// Process id of that process
+        /// Process ID of the parent
         parent: i32,
-        /// What to become
+        /// Path of the program
         program: PathBuf,
-        /// Its arguments
+        /// Arguments of the program
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
 }
 
-/// Ports and certificates.
+/// Addresses and certificates of the servers.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Servers")]
 pub struct Servers {
-    /// Where Envoys connect. Beyond loopback, with --xds-tls-… or --xds-insecure only
-    #[arg(long, default_value = "127.0.0.1:8003")]
+    /// Address of the xDS server for Envoys; beyond loopback it needs --xds-tls-cert or --xds-insecure
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8003")]
     pub xds_address: SocketAddr,
-    /// Where health and metrics are served
-    #[arg(long, default_value = "127.0.0.1:8877")]
+    /// Address of the server for health checks and metrics
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8877")]
     pub health_address: SocketAddr,
-    /// Certificate chain of the server that Envoys connect to (PEM)
-    #[arg(long, requires_all = ["xds_tls_key", "xds_tls_client_ca"])]
+    /// Certificate chain of the xDS server (PEM file); needs --xds-tls-key and --xds-tls-client-ca
+    #[arg(long, value_name = "FILE", requires_all = ["xds_tls_key", "xds_tls_client_ca"])]
     pub xds_tls_cert: Option<PathBuf>,
-    /// Its private key (PEM)
-    #[arg(long, requires = "xds_tls_cert")]
+    /// Private key of the xDS server (PEM file)
+    #[arg(long, value_name = "FILE", requires = "xds_tls_cert")]
     pub xds_tls_key: Option<PathBuf>,
-    /// Certificates that those of Envoys are verified against (PEM)
-    #[arg(long, requires = "xds_tls_cert")]
+    /// Certificate authorities that verify the client certificates of Envoys (PEM file)
+    #[arg(long, value_name = "FILE", requires = "xds_tls_cert")]
     pub xds_tls_client_ca: Option<PathBuf>,
-    /// Serve Envoys beyond loopback without TLS: whoever can connect gets every certificate with its key
+    /// Serve xDS beyond loopback without TLS; every client that connects gets all private keys
     #[arg(long)]
     pub xds_insecure: bool,
 }
 
 /// An Envoy to run.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Envoy")]
 pub struct EnvoyArguments {
-    /// Envoy to run beside the control plane
-    #[arg(long)]
+    /// Path of an Envoy program to run as a child process
+    #[arg(long, value_name = "FILE")]
     pub envoy: Option<PathBuf>,
-    /// Where its admin interface listens
-    #[arg(long, default_value = "127.0.0.1:8001")]
+    /// Address of Envoy's admin interface
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8001")]
     pub envoy_admin_address: SocketAddr,
-    /// Number of its worker threads [default: as many as cores]
-    #[arg(long)]
+    /// Number of Envoy's worker threads [default: number of cores]
+    #[arg(long, value_name = "NUMBER")]
     pub envoy_concurrency: Option<u32>,
-    /// Seconds for which connections of what is gone are drained, and for which Envoy keeps what an update of a
-    /// listener replaces: with thousands of Hosts that is much memory [default: Envoy's 600]
+    /// Seconds for which Envoy drains connections of a removed or replaced listener; it keeps the old listener in memory
+    /// until then [default: 600]
     #[arg(long, env = "AMBASSADOR_DRAIN_TIME", value_name = "SECONDS")]
     pub envoy_drain_time: Option<u32>,
 }
 
-/// What is different between Envoys.
+/// What differs between Envoys.
 #[derive(Clone, Debug, Args)]
 pub struct BootstrapArguments {
-    /// Where the control plane is
+    /// Address of the control plane's xDS server
     #[arg(long, value_name = "HOST:PORT")]
     pub xds: Target,
-    /// Name of this Envoy, unique in its fleet [default: POD_NAME, or the host name]
-    #[arg(long, env = "POD_NAME", hide_env = true)]
+    /// Name of this Envoy, unique among the Envoys of the control plane [default: POD_NAME, or the host name]
+    #[arg(long, value_name = "NAME", env = "POD_NAME", hide_env = true)]
     pub node_id: Option<String>,
-    /// Name of the fleet
-    #[arg(long, default_value = "nuncio")]
+    /// Name of the group of Envoys that this one belongs to (node.cluster)
+    #[arg(long, value_name = "NAME", default_value = "nuncio")]
     pub cluster: String,
-    /// Where Envoy's admin interface listens
-    #[arg(long, default_value = "127.0.0.1:8001")]
+    /// Address of Envoy's admin interface
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8001")]
     pub admin_address: SocketAddr,
-    /// Where /ready and /stats/prometheus are served
-    #[arg(long)]
+    /// Address of a listener for /ready and /stats/prometheus [default: none]
+    #[arg(long, value_name = "IP:PORT")]
     pub ready_address: Option<SocketAddr>,
     /// Variant of the xDS protocol
     #[arg(long, value_enum, default_value_t = ProtocolArgument::Delta)]
     pub protocol: ProtocolArgument,
-    /// How it is written
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = Format::Yaml)]
     pub output: Format,
-    /// Certificates that the control plane's is verified against (PEM, where Envoy runs)
-    #[arg(long, requires_all = ["xds_cert", "xds_key"])]
+    /// Certificate authorities that verify the xDS server (path of a PEM file on Envoy's machine); needs --xds-cert and
+    /// --xds-key
+    #[arg(long, value_name = "FILE", requires_all = ["xds_cert", "xds_key"])]
     pub xds_ca: Option<PathBuf>,
-    /// Envoy's certificate chain (PEM, where Envoy runs)
-    #[arg(long, requires = "xds_ca")]
+    /// Client certificate chain of Envoy (path of a PEM file on Envoy's machine)
+    #[arg(long, value_name = "FILE", requires = "xds_ca")]
     pub xds_cert: Option<PathBuf>,
-    /// Envoy's private key (PEM, where Envoy runs)
-    #[arg(long, requires = "xds_ca")]
+    /// Private key of Envoy (path of a PEM file on Envoy's machine)
+    #[arg(long, value_name = "FILE", requires = "xds_ca")]
     pub xds_key: Option<PathBuf>,
-    /// Bytes of memory that Envoy should stay below
-    #[arg(long)]
+    /// Heap limit in bytes: Envoy frees memory from 90 % of it on, and rejects requests from 98 % on [default: none]
+    #[arg(long, value_name = "BYTES")]
     pub max_heap_bytes: Option<u64>,
 }
 
 /// Variant of the xDS protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProtocolArgument {
-    /// Incremental
+    /// Incremental xDS
     Delta,
     /// State of the world
     Sotw,
@@ -199,12 +236,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_contradicts_itself_nowhere() {
+    fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn arguments_of_an_attached_program_are_left_to_it() {
+    fn arguments_of_an_attached_program_are_passed_on() {
         let line = [
             "nuncio",
             "attached",
@@ -227,7 +264,7 @@ mod tests {
         let line = ["nuncio", "operator", "--xds-tls-key", "a"];
         assert!(
             Arguments::try_parse_from(line).is_err(),
-            "a key without a certificate is ignored"
+            "a key without a certificate"
         );
     }
 }

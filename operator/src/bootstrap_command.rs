@@ -1,4 +1,4 @@
-//! `nuncio bootstrap`: a bootstrap for an Envoy that is started by somebody else.
+//! `nuncio bootstrap`: a bootstrap configuration for an Envoy that Nuncio does not start itself.
 
 use nuncio_xds::{
     bootstrap::{Bootstrap, TlsFiles},
@@ -14,7 +14,7 @@ use crate::{
 /// The bootstrap as text.
 ///
 /// # Errors
-/// A value that YAML cannot hold, which would be a defect of ours.
+/// A value that YAML cannot represent, which would be a bug.
 pub fn text(arguments: &BootstrapArguments) -> anyhow::Result<String> {
     let tls = match (&arguments.xds_ca, &arguments.xds_cert, &arguments.xds_key) {
         (Some(ca), Some(certificate), Some(key)) => Some(TlsFiles {

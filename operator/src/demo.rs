@@ -1,4 +1,4 @@
-//! `nuncio demo`: a gateway with two backends on this machine, to try things out without a cluster.
+//! `nuncio demo`: a gateway with two backends on this machine, without a cluster.
 
 use std::{
     io::{Write as _, stdout},
@@ -16,7 +16,7 @@ use crate::{
 };
 use nuncio_core::settings::Settings;
 
-/// The manifests that are built in.
+/// The built-in manifests.
 const SAMPLES: [(&str, &str); 3] = [
     (
         "listener.yaml",
@@ -43,7 +43,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     anyhow::ensure!(
         envoy.is_file(),
-        "there is no Envoy at {}; `make demo` gets one",
+        "no Envoy found at {} (`make demo` installs one)",
         envoy.display()
     );
     let settings = Settings {
@@ -63,9 +63,9 @@ pub async fn run(
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut tasks = Tasks::new();
     for (name, port) in BACKENDS {
-        let listener = TcpListener::bind(loopback(port)).await.with_context(|| {
-            format!("the backend {name} cannot listen on port {port}; something else does")
-        })?;
+        let listener = TcpListener::bind(loopback(port))
+            .await
+            .with_context(|| format!("backend {name} cannot listen on port {port}"))?;
         let stop = tasks.stop.clone();
         tasks.start("backend", async move {
             echo::serve(listener, name, stop.cancelled_owned())
@@ -97,20 +97,20 @@ fn introduction(directory: &Path) -> String {
         "
 The gateway listens on port 8080. In another terminal, try:
 
-  curl http://localhost:8080/hello/world       the prefix is cut off: the backend sees /world
+  curl http://localhost:8080/hello/world       the prefix is removed: the backend receives /world
   curl http://localhost:8080/quote/            one in five requests goes to the other backend
   curl http://localhost:8080/keep/this/path    the path is kept
-  curl -i http://localhost:8080/nothing        nobody is there: 404
+  curl -i http://localhost:8080/nothing        no Mapping matches: 404
 
-Edit the manifests and try again; changes are served at once:
+Edit the manifests and try again; changes take effect at once:
 
   {}
 
-What Envoy is told, and what is wrong with the manifests:
+Print the configuration of Envoy, and the problems of the manifests:
 
   nuncio render {}
 
-Ctrl-C stops it all.
+Press Ctrl-C to stop.
 
 ",
         directory.display(),

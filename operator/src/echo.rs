@@ -1,5 +1,5 @@
-//! A backend for the demo: an HTTP server that answers every request with JSON that says which backend it is and what
-//! reached it, so that routing, rewrites and added headers can be seen with nothing but curl.
+//! A backend for the demo: an HTTP server that answers every request with JSON, the name of the backend and the request
+//! as it arrived, so that routing, rewrites and added headers can be seen with curl.
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
@@ -18,7 +18,7 @@ struct Echo<'a> {
     backend: &'a str,
     method: &'a str,
     path: &'a str,
-    /// Values of a header that came more than once are joined by commas.
+    /// Values of a repeated header are joined by commas.
     headers: BTreeMap<&'a str, String>,
 }
 
@@ -57,7 +57,7 @@ async fn echo(State(name): State<Arc<str>>, request: Request) -> Response {
         path: uri.path_and_query().map_or("/", |path| path.as_str()),
         headers,
     };
-    let mut body = serde_json::to_string_pretty(&echo).expect("text under text keys is JSON");
+    let mut body = serde_json::to_string_pretty(&echo).expect("strings are valid JSON");
     body.push('\n');
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn says_who_answers_and_what_arrived() {
+    async fn the_response_names_the_backend_and_the_request() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(listener, "quote", std::future::pending()));

@@ -1,8 +1,8 @@
-//! An Envoy as a child process: its bootstrap is written to a private folder, its log goes through ours, it is started
-//! again when it dies, and it does not outlive us.
+//! An Envoy as a child process: its bootstrap is written to a private directory, its log lines are logged here, it is
+//! restarted when it exits, and it exits with this process.
 //!
-//! Not even when we are killed: the kernel can end a process with its parent, but the process has to ask for it
-//! itself. So the child is first ourselves ([`attached`]), which asks and then becomes the Envoy.
+//! That holds even when this process is killed: the kernel can kill a process when its parent exits, but the process
+//! itself must request it. So the child is first this program ([`attached`]), which does that and then executes Envoy.
 
 use std::{
     convert::Infallible,
@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use nuncio_xds::{
     bootstrap::{Bootstrap, Target},
     fleet::Protocol,
@@ -28,25 +29,29 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How long an Envoy may take to end.
+/// How long an Envoy may take to exit.
 const GRACE: Duration = Duration::from_secs(1);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// An Envoy that has run for so long is not caught in a loop.
+/// Pauses before restarts; jitter at most doubles one.
+const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(200))
+    .with_max_delay(Duration::from_secs(5))
+    .without_max_times()
+    .with_jitter();
+/// An Envoy that ran for this long does not crash at startup: the next restart is quick again.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// Which Envoy to run.
+/// The Envoy to run.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The program.
     pub program: PathBuf,
-    /// Where our ADS server listens.
+    /// Address of the xDS server.
     pub xds: SocketAddr,
-    /// Where its admin interface listens.
+    /// Address of its admin interface.
     pub admin: SocketAddr,
-    /// Number of worker threads; none: as many as cores.
+    /// Number of worker threads; `None`: the number of cores.
     pub concurrency: Option<u32>,
-    /// Seconds in which connections are drained; none: Envoy's default.
+    /// Seconds for which connections are drained; `None`: Envoy's default.
     pub drain_time: Option<u32>,
 }
 
@@ -57,37 +62,37 @@ pub struct Settings {
 pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     anyhow::ensure!(
         settings.program.is_file(),
-        "there is no Envoy at {}",
+        "no Envoy found at {}",
         settings.program.display()
     );
-    let folder = tempfile::tempdir().context("cannot make a folder for Envoy's bootstrap")?;
-    let bootstrap = folder.path().join("bootstrap.json");
+    let directory =
+        tempfile::tempdir().context("cannot create a directory for Envoy's bootstrap")?;
+    let bootstrap = directory.path().join("bootstrap.json");
     std::fs::write(&bootstrap, self::bootstrap(&settings).to_json().to_string())
         .context("cannot write Envoy's bootstrap")?;
-    let mut pause = SHORTEST_PAUSE;
+    let mut pauses = BACKOFF.build();
     loop {
         let started = tokio::time::Instant::now();
         let mut envoy = start(&settings, &bootstrap)
             .with_context(|| format!("cannot start Envoy {}", settings.program.display()))?;
-        info!(pid = envoy.id(), admin = %settings.admin, "Envoy is started");
+        info!(pid = envoy.id(), admin = %settings.admin, "Envoy started");
         tokio::select! {
             status = envoy.wait() => {
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                warn!(status, "Envoy has ended; it is started again");
+                warn!(status, "Envoy exited; restarting");
             }
             () = stop.cancelled() => {
-                end(envoy).await;
+                stop_envoy(envoy).await;
                 return Ok(());
             }
         }
         if started.elapsed() > SETTLED {
-            pause = SHORTEST_PAUSE;
+            pauses = BACKOFF.build();
         }
         tokio::select! {
-            () = sleep(pause) => {}
+            () = sleep(pauses.next().unwrap_or(SETTLED)) => {}
             () = stop.cancelled() => return Ok(()),
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -107,7 +112,7 @@ fn bootstrap(settings: &Settings) -> Bootstrap {
     }
 }
 
-/// Name of this machine, or of the pod.
+/// Host name of this machine or pod.
 #[must_use]
 pub fn hostname() -> String {
     let uname = rustix::system::uname();
@@ -115,7 +120,7 @@ pub fn hostname() -> String {
 }
 
 fn start(settings: &Settings, bootstrap: &Path) -> anyhow::Result<Child> {
-    // the program that we are, even if its file has been replaced since
+    // this program, even if its file was replaced meanwhile
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("nuncio")
@@ -128,7 +133,7 @@ fn start(settings: &Settings, bootstrap: &Path) -> anyhow::Result<Child> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // a signal from the terminal is for us; Envoy is ended in its turn
+        // a signal from the terminal stops this process, which then stops Envoy
         .process_group(0)
         .kill_on_drop(true);
     if let Some(concurrency) = settings.concurrency {
@@ -147,23 +152,23 @@ fn start(settings: &Settings, bootstrap: &Path) -> anyhow::Result<Child> {
     Ok(envoy)
 }
 
-/// Becomes another program that is killed when `parent`, which has started us, ends in whatever way. Comes back only
-/// with an error.
+/// Executes a program that is killed when `parent`, the process that started this one, exits for any reason. Returns
+/// only on errors.
 ///
 /// # Errors
-/// A parent that has ended already, a program that cannot be started.
+/// A parent that has already exited, a program that cannot be started.
 pub fn attached(parent: i32, program: &Path, arguments: &[OsString]) -> anyhow::Result<Infallible> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    // if it has ended before that we have another parent by now
+    // if the parent exited before that, this process has another one by now
     anyhow::ensure!(
         rustix::process::getppid() == Pid::from_raw(parent),
-        "process {parent}, which has started this one, has ended"
+        "parent process {parent} has exited"
     );
     let error = std::process::Command::new(program).args(arguments).exec();
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
-/// Takes the lines of its log into ours.
+/// Logs the lines of Envoy's log.
 async fn forward(output: impl AsyncRead + Unpin) {
     let mut lines = BufReader::new(output).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -171,8 +176,8 @@ async fn forward(output: impl AsyncRead + Unpin) {
     }
 }
 
-/// Ends an Envoy: politely, then for certain.
-async fn end(mut envoy: Child) {
+/// Stops an Envoy with SIGTERM, and with SIGKILL if it does not exit in time.
+async fn stop_envoy(mut envoy: Child) {
     if let Some(pid) = envoy
         .id()
         .and_then(|pid| i32::try_from(pid).ok())

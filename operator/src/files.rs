@@ -1,12 +1,13 @@
-//! Manifests in a directory as a source: the same objects that a cluster has, from `*.yaml`, `*.yml` and `*.json` files,
-//! read once ([`load`]) or followed as they are edited ([`follow`]).
+//! Manifests in a directory as a source: the objects that a cluster would have, from `*.yaml`, `*.yml` and `*.json`
+//! files, read once ([`load`]) or watched for edits ([`follow`]).
 //!
-//! Nothing in a file can keep another file, or another document of the same file, from being read. What is no object
-//! that we know becomes a [`Kind::Document`] with a report of its own. Files are taken in the order of their paths; of an
-//! object that is there twice the first counts.
+//! Nothing in a file keeps another file, or another document of the same file, from being read. A document that is not
+//! a known object becomes a [`Kind::Document`] with a report of its own. Files are read in the order of their paths; of
+//! two definitions of one object the first is used.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs, io, mem,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -20,6 +21,7 @@ use notify::{
 };
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
+use walkdir::WalkDir;
 
 use self::document::documents;
 use nuncio_core::{
@@ -31,19 +33,19 @@ use nuncio_core::{
 
 mod document;
 
-/// Size of a file that is still read.
+/// Largest file that is read.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-/// Edits are looked for at least this often, for file systems that tell nobody.
+/// The directory is scanned at least this often, for file systems without change events.
 const RESCAN: Duration = Duration::from_secs(5);
-/// While events keep coming they are taken together, each for so long after the one before …
+/// Events that follow each other within this time are handled together …
 const GATHER: Duration = Duration::from_millis(5);
 /// … but not for longer than this.
 const GATHER_LIMIT: Duration = Duration::from_millis(50);
-/// A file that was changed less than this before it was read may have been changed since without a trace in its
-/// times, which are as coarse as the kernel's clock tick.
+/// Modification times are as coarse as the kernel's clock tick: a file that was modified less than this before it was
+/// read may have been modified again since, with the same time.
 const CLOCK_TICK: Duration = Duration::from_millis(20);
 /// A file that does not parse right after an edit may be half written: it is read again after this time.
-const SECOND_LOOK: Duration = Duration::from_millis(40);
+const REREAD_AFTER: Duration = Duration::from_millis(40);
 
 /// Everything in a directory, as one complete list per kind.
 ///
@@ -60,8 +62,7 @@ pub fn load(directory: &Path, settings: &Settings) -> anyhow::Result<Vec<Change>
 /// Sends everything in a directory, and then what changes, until the receiver is gone.
 ///
 /// # Errors
-/// A directory that cannot be read or watched at the start. Later on it may be away for a while: what was read last
-/// stays.
+/// A directory that cannot be read or watched at the start. If it is missing later, what was read last is kept.
 pub async fn follow(
     directory: &Path,
     settings: &Settings,
@@ -77,8 +78,8 @@ pub async fn follow(
     if changes.send(files.everything()).await.is_err() {
         return Ok(());
     }
-    info!(directory = %directory.display(), files = files.files.len(), "manifests are read and followed");
-    let mut away = false;
+    info!(directory = %directory.display(), files = files.files.len(), "watching manifests");
+    let mut is_missing = false;
     loop {
         if timeout(RESCAN, waker.recv()).await.is_ok() {
             let gather = async { while timeout(GATHER, waker.recv()).await.is_ok() {} };
@@ -87,24 +88,24 @@ pub async fn follow(
         match files.scan() {
             Ok(suspicious) => {
                 if suspicious {
-                    tokio::time::sleep(SECOND_LOOK).await;
+                    tokio::time::sleep(REREAD_AFTER).await;
                     files.read_again();
                 }
-                away = false;
+                is_missing = false;
             }
             Err(error) => {
-                if !away {
-                    warn!(directory = %directory.display(), %error, "the directory cannot be read; what was read last is served on");
+                if !is_missing {
+                    warn!(directory = %directory.display(), %error, "cannot read directory; keeping what was read last");
                 }
-                away = true;
+                is_missing = true;
                 continue;
             }
         }
         if watch.is_stale() {
             match Watch::start(directory, events.clone()) {
-                Ok(anew) => watch = anew,
+                Ok(new) => watch = new,
                 Err(error) => {
-                    warn!(directory = %directory.display(), %error, "the directory cannot be watched; edits are found within {RESCAN:?}")
+                    warn!(directory = %directory.display(), %error, "cannot watch directory; edits are found within {RESCAN:?}")
                 }
             }
         }
@@ -115,7 +116,7 @@ pub async fn follow(
     }
 }
 
-/// Wakes us when something below a directory changes.
+/// Sends an event when something below a directory changes.
 struct Watch {
     directory: PathBuf,
     inode: u64,
@@ -125,11 +126,11 @@ struct Watch {
 impl Watch {
     fn start(directory: &Path, events: mpsc::Sender<()>) -> anyhow::Result<Self> {
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // our own look at the directory is an event too
+            // reading the directory is an event too
             if event.is_ok_and(|event| !is_a_change(event.kind)) {
                 return;
             }
-            // full means that somebody is being woken already
+            // full: an event is waiting already
             let _ = events.try_send(());
         })?;
         watcher.watch(directory, RecursiveMode::Recursive)?;
@@ -146,18 +147,18 @@ impl Watch {
     }
 }
 
-/// Whether files may differ after an event of this kind.
+/// Whether files may differ after this event.
 fn is_a_change(kind: EventKind) -> bool {
     let is_written = kind == EventKind::Access(AccessKind::Close(AccessMode::Write));
     is_written || !matches!(kind, EventKind::Access(_))
 }
 
-/// What tells one state of a file from another without reading it.
+/// What identifies one state of a file without reading it: inode, modification time, size.
 type Stamp = (u64, i64, i64, u64);
 
 #[derive(Debug)]
 struct File {
-    /// `None` when the file has to be read again whatever its stamp is.
+    /// `None` when the file must be read again even if its stamp is equal.
     stamp: Option<Stamp>,
     objects: Vec<Reconciled>,
 }
@@ -169,9 +170,11 @@ struct Files<'a> {
     files: BTreeMap<PathBuf, File>,
     /// Files that were read in the last scan and do not parse.
     suspicious: BTreeSet<PathBuf>,
-    /// Whether any file was read or has gone since the receiver was last told.
+    /// Paths that could not be read in the last scan, to log each once.
+    unreadable: BTreeSet<PathBuf>,
+    /// Whether any file was read or removed since the last changes were sent.
     differs: bool,
-    /// What the receiver has.
+    /// The objects that were sent.
     sent: BTreeMap<ObjectRef, Reconciled>,
 }
 
@@ -182,15 +185,21 @@ impl<'a> Files<'a> {
             settings,
             files: BTreeMap::new(),
             suspicious: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             differs: false,
             sent: BTreeMap::new(),
         }
     }
 
-    /// Reads the files that are new or differ; says whether one of them does not parse.
+    /// Reads the files that are new or differ; true if one of them does not parse.
     fn scan(&mut self) -> io::Result<bool> {
-        let mut found = BTreeMap::new();
-        walk(&self.directory, &mut found)?;
+        let (found, unreadable) = walk(&self.directory)?;
+        for (path, error) in &unreadable {
+            if !self.unreadable.contains(path) {
+                warn!(path = %path.display(), %error, "cannot read path; skipped");
+            }
+        }
+        self.unreadable = unreadable.into_keys().collect();
         let before = self.files.len();
         self.files.retain(|path, _| found.contains_key(path));
         self.differs |= self.files.len() != before;
@@ -223,15 +232,14 @@ impl<'a> Files<'a> {
             .to_string();
         let text = if stamp.3 > MAX_FILE_BYTES {
             Err(format!(
-                "the file is larger than {} MiB",
+                "file is larger than {} MiB; ignored",
                 MAX_FILE_BYTES >> 20
             ))
         } else {
             fs::read(&path)
-                .map_err(|error| format!("the file cannot be read: {error}"))
+                .map_err(|error| format!("cannot read file: {error}"))
                 .and_then(|bytes| {
-                    String::from_utf8(bytes)
-                        .map_err(|error| format!("the file is not UTF-8: {error}"))
+                    String::from_utf8(bytes).map_err(|error| format!("file is not UTF-8: {error}"))
                 })
         };
         let objects = match text {
@@ -253,7 +261,7 @@ impl<'a> Files<'a> {
         self.differs = true;
     }
 
-    /// Every object once, those that are there twice with a report.
+    /// Every object once; a further definition becomes a report.
     fn objects(&self) -> BTreeMap<ObjectRef, Reconciled> {
         let mut objects: BTreeMap<ObjectRef, Reconciled> = BTreeMap::new();
         let mut places: BTreeMap<ObjectRef, &Path> = BTreeMap::new();
@@ -268,7 +276,7 @@ impl<'a> Files<'a> {
                     };
                     let name = format!("{}#{}", place(path), found.object);
                     let message = format!(
-                        "{} is in {} already; that one counts, this one is ignored",
+                        "duplicate {}: using the one in {}, this one is ignored",
                         found.object,
                         place(first)
                     );
@@ -296,7 +304,7 @@ impl<'a> Files<'a> {
             .collect()
     }
 
-    /// What the receiver does not have yet.
+    /// What differs from the objects that were sent.
     fn differences(&mut self) -> Vec<Change> {
         if !mem::take(&mut self.differs) {
             return Vec::new();
@@ -317,7 +325,7 @@ impl<'a> Files<'a> {
     }
 }
 
-/// A report on something in a file that is no object we know.
+/// A report about something in a file that is not a known object.
 fn not_an_object(name: &str, reason: Reason, message: &str) -> Reconciled {
     Reconciled {
         object: ObjectRef::new(Kind::Document, "", name),
@@ -336,70 +344,55 @@ fn stamp(metadata: &fs::Metadata) -> Stamp {
     )
 }
 
-/// Whether the last change of a file is so long ago that another one would show.
+/// Whether a file was modified so long ago that another modification would have another time.
 fn is_settled((_inode, seconds, nanoseconds, _size): &Stamp) -> bool {
     let changed = UNIX_EPOCH
         + Duration::from_secs(u64::try_from(*seconds).unwrap_or_default())
         + Duration::from_nanos(u64::try_from(*nanoseconds).unwrap_or_default());
-    // a time that is ahead of ours says nothing
+    // a time in the future proves nothing
     SystemTime::now()
         .duration_since(changed)
         .is_ok_and(|age| age > CLOCK_TICK)
 }
 
-/// Manifests below a directory. What begins with a dot is left out: editors keep their own files there, and mounted
-/// ConfigMaps their old ones.
-fn walk(directory: &Path, found: &mut BTreeMap<PathBuf, Stamp>) -> io::Result<()> {
-    walk_below(directory, &mut Vec::new(), found)
-}
-
-/// `above` are the directories that this one is in: a link to one of them leads nowhere new.
-fn walk_below(
-    directory: &Path,
-    above: &mut Vec<(u64, u64)>,
-    found: &mut BTreeMap<PathBuf, Stamp>,
-) -> io::Result<()> {
-    let metadata = fs::metadata(directory)?;
-    let identity = (metadata.dev(), metadata.ino());
-    if above.contains(&identity) {
-        return Ok(());
-    }
-    above.push(identity);
-    let result = walk_in(directory, above, found);
-    above.pop();
-    result
-}
-
-fn walk_in(
-    directory: &Path,
-    above: &mut Vec<(u64, u64)>,
-    found: &mut BTreeMap<PathBuf, Stamp>,
-) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') {
-            continue;
-        }
-        // what vanishes between the listing and the look is gone
-        let Ok(metadata) = fs::metadata(&path) else {
-            continue;
-        };
-        if metadata.is_dir() {
-            let below = walk_below(&path, above, found);
-            if let Err(error) = below
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                warn!(directory = %path.display(), %error, "a directory cannot be read");
+/// Manifests below a directory, and what could not be read. Names that begin with a dot are skipped: editors keep their
+/// own files there, and mounted ConfigMaps their previous versions.
+fn walk(directory: &Path) -> io::Result<(BTreeMap<PathBuf, Stamp>, BTreeMap<PathBuf, io::Error>)> {
+    // a file in its place, which WalkDir would accept, is an error too
+    fs::read_dir(directory)?;
+    let (mut found, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
+    let entries = WalkDir::new(directory)
+        .min_depth(1)
+        .follow_links(true)
+        .into_iter()
+        .filter_entry(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            // a link to a directory above leads nowhere new
+            Err(error) if error.loop_ancestor().is_some() => continue,
+            Err(error) => {
+                let path = error.path().unwrap_or(directory).to_owned();
+                let error = io::Error::from(error);
+                // deleted between listing and reading, or a link to nothing
+                if error.kind() != io::ErrorKind::NotFound {
+                    unreadable.insert(path, error);
+                }
+                continue;
             }
-        } else if matches!(
-            path.extension().and_then(|extension| extension.to_str()),
+        };
+        let is_manifest = matches!(
+            entry.path().extension().and_then(OsStr::to_str),
             Some("yaml" | "yml" | "json")
-        ) {
-            found.insert(path, stamp(&metadata));
+        );
+        if is_manifest
+            && !entry.file_type().is_dir()
+            && let Ok(metadata) = entry.metadata()
+        {
+            found.insert(entry.into_path(), stamp(&metadata));
         }
     }
-    Ok(())
+    Ok((found, unreadable))
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
-//! The health server: `/ambassador/v0/check_alive` and `/ambassador/v0/check_ready` (Emissary's paths, so that probes
-//! can be carried over) and `/metrics`.
+//! The health server: `/ambassador/v0/check_alive` and `/ambassador/v0/check_ready` (Emissary's paths, so that existing
+//! probes work) and `/metrics`.
 //!
-//! Alive means that the process answers. Ready means that the view is complete and the first snapshot is built: an
-//! Envoy that asks earlier would wait, or would be told less than it already serves. While it is not ready the answer
-//! says what is waited for, since that is what somebody who looks at a failing probe wants to know.
+//! Alive means that the process responds. Ready means that every source has been read and the first snapshot is built:
+//! before that, an Envoy that connects would wait. A response that is not ready lists what is still missing.
 
 use std::{
     collections::BTreeMap,
@@ -24,17 +23,17 @@ use tokio_util::sync::CancellationToken;
 
 use nuncio_core::object::Kind;
 
-/// What each source still waits for. Cheap to clone; all clones are one.
+/// What each source still waits for. Cheap to clone; clones share their content.
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Arc<Mutex<BTreeMap<Kind, String>>>);
 
 impl Progress {
-    /// `kind` is not complete; `reason` says why, in a few words.
+    /// Marks `kind` as incomplete, for this reason.
     pub fn waiting(&self, kind: Kind, reason: impl Into<String>) {
         self.lock().insert(kind, reason.into());
     }
 
-    /// `kind` is complete.
+    /// Marks `kind` as complete.
     pub fn complete(&self, kind: Kind) {
         self.lock().remove(&kind);
     }
@@ -43,11 +42,11 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is waited for, one line a kind.
+    /// What is missing, one line for each kind.
     fn describe(&self) -> String {
         let waiting = self.lock();
         if waiting.is_empty() {
-            return "the first snapshot is being built\n".to_owned();
+            return "building the first snapshot\n".to_owned();
         }
         waiting
             .iter()
@@ -56,20 +55,20 @@ impl Progress {
     }
 }
 
-/// What the health server reports.
+/// What the health server responds with.
 #[derive(Clone, Debug)]
 pub struct Health {
     /// Becomes true after the first snapshot, and false when the process stops.
     pub ready: watch::Receiver<bool>,
-    /// What is waited for until then.
+    /// What is missing until then.
     pub progress: Progress,
-    /// What `/metrics` shows.
+    /// The metrics of `/metrics`.
     pub registries: Arc<[Registry; 2]>,
     /// Cancelled when the process stops.
     pub stopping: CancellationToken,
 }
 
-/// Answers on `listener` until `shutdown` completes.
+/// Serves `listener` until `shutdown` completes.
 ///
 /// # Errors
 /// The socket failed.
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_of_not_ready_says_what_is_waited_for() {
+    async fn a_response_that_is_not_ready_lists_what_is_missing() {
         let (address, _ready, progress) = start().await;
         progress.waiting(Kind::Mapping, "forbidden");
         progress.waiting(Kind::Host, "listing");

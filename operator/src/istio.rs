@@ -1,6 +1,6 @@
-//! Istio's certificates from a directory (`AMBASSADOR_ISTIO_SECRET_DIR`): its agent writes `key.pem` and
-//! `cert-chain.pem` there and rewrites them long before they expire. Together they are the Secret `istio-certs` in the
-//! gateway's own namespace, for TLSContexts to name.
+//! Istio certificates from a directory (`AMBASSADOR_ISTIO_SECRET_DIR`): Istio's agent writes `key.pem` and
+//! `cert-chain.pem` there and renews them before they expire. They become the Secret `istio-certs` in the gateway's own
+//! namespace, which TLSContexts can refer to.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,9 +20,9 @@ use nuncio_core::{
 
 /// Name of the Secret.
 const NAME: &str = "istio-certs";
-/// How often the files are looked at.
+/// How often the files are read.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Files that were written further apart do not belong together: the other is still to come.
+/// Files that were written further apart are not a pair: the other one is about to be written.
 const TOGETHER: Duration = Duration::from_secs(5);
 
 /// What was read, with the times of both files.
@@ -36,24 +36,24 @@ struct Pair {
 /// Follows the files until the receiver of changes is gone.
 pub async fn follow(directory: PathBuf, settings: Settings, changes: mpsc::Sender<Vec<Change>>) {
     let object = ObjectRef::new(Kind::Secret, &settings.ambassador_namespace, NAME);
-    let mut known: Option<Pair> = None;
+    let mut current: Option<Pair> = None;
     loop {
         let change = match read(&directory).await {
-            Found::Pair(pair) if known.as_ref() != Some(&pair) => {
-                info!(%object, directory = %directory.display(), "certificates are read");
+            Found::Pair(pair) if current.as_ref() != Some(&pair) => {
+                info!(%object, directory = %directory.display(), "Istio certificate loaded");
                 let secret = json!({
                     "metadata": {"name": NAME, "namespace": settings.ambassador_namespace},
                     "type": "kubernetes.io/tls",
                     "stringData": {"tls.crt": pair.chain, "tls.key": pair.key},
                 });
-                known = Some(pair);
+                current = Some(pair);
                 Some(Change::Apply(
                     Source::Istio,
                     reconcile(Kind::Secret, secret, &settings).into(),
                 ))
             }
-            Found::Nothing if known.take().is_some() => {
-                warn!(%object, directory = %directory.display(), "certificates are gone");
+            Found::Nothing if current.take().is_some() => {
+                warn!(%object, directory = %directory.display(), "Istio certificate removed");
                 Some(Change::Delete(Source::Istio, object.clone()))
             }
             Found::Pair(_) | Found::Half | Found::Nothing => None,
@@ -71,9 +71,9 @@ pub async fn follow(directory: PathBuf, settings: Settings, changes: mpsc::Sende
 enum Found {
     /// Both files.
     Pair(Pair),
-    /// One of them is newer: the other is being written, or cannot be read.
+    /// One file is much newer than the other, or cannot be read.
     Half,
-    /// One of them is missing.
+    /// A file is missing.
     Nothing,
 }
 
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_pair_is_followed_as_it_is_rewritten() {
+    async fn a_rewritten_pair_is_loaded() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let made = |name: &str| {

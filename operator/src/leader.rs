@@ -1,7 +1,7 @@
-//! Which replica writes status: the holder of a Lease.
+//! Leader election: the replica that holds a Lease writes status.
 //!
-//! As in client-go, nobody's clock but our own counts: a Lease is over when we have not seen it change for its whole
-//! duration. A leader that cannot renew steps down before another may step up.
+//! As in client-go, only the local clock counts: a Lease has expired when this replica has not seen it change for its
+//! whole duration. A leader that cannot renew its Lease steps down before another replica may take it.
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,8 @@ use tracing::{debug, info, warn};
 
 const NAME: &str = "nuncio-leader";
 
-/// The Lease of an instance. Instances with ids of their own share a namespace and not a Lease: each writes the status of
-/// its own objects.
+/// Name of the Lease of an instance. Instances with different ids may share a namespace but not a Lease: each writes the
+/// status of its own objects.
 #[must_use]
 pub fn lease_name(ambassador_id: &str) -> String {
     let is_label = ambassador_id
@@ -31,7 +31,7 @@ pub fn lease_name(ambassador_id: &str) -> String {
     } else if is_label && ambassador_id.len() <= 32 && !ambassador_id.ends_with('-') {
         format!("{NAME}-{ambassador_id}")
     } else {
-        // no name of an object can hold it
+        // not valid in the name of an object
         let hash = xxhash_rust::xxh3::xxh3_64(ambassador_id.as_bytes());
         format!("{NAME}-{hash:016x}")
     }
@@ -39,11 +39,11 @@ pub fn lease_name(ambassador_id: &str) -> String {
 
 const DURATION: Duration = Duration::from_secs(15);
 const RENEW: Duration = Duration::from_secs(5);
-/// A leader gives up when it has not been able to renew for so long.
+/// A leader that could not renew its Lease for this long steps down.
 const DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Campaigns for ever. `leading` is true while this replica holds the Lease.
+/// Takes and renews the Lease until the task is dropped. `leading` is true while this replica holds it.
 pub async fn campaign(
     client: Client,
     namespace: String,
@@ -59,24 +59,28 @@ pub async fn campaign(
     };
     let mut renewed: Option<Instant> = None;
     loop {
-        let asked = Instant::now();
+        let started = Instant::now();
         let mut is_fresh = false;
         match tokio::time::timeout(RETRY, candidate.acquire()).await {
             Ok(Ok(true)) => {
                 is_fresh = true;
                 if renewed.is_none() {
-                    info!(identity = %candidate.identity, "this replica writes status");
+                    info!(identity = %candidate.identity, "became leader");
                 }
-                renewed = Some(asked);
+                renewed = Some(started);
             }
-            Ok(Ok(false)) => renewed = None,
+            Ok(Ok(false)) => {
+                if renewed.take().is_some() {
+                    warn!("lost leadership: another replica took the Lease");
+                }
+            }
             Ok(Err(error)) => {
-                debug!(%error, "the Lease cannot be renewed");
+                debug!(%error, "Lease request failed; retrying");
             }
-            Err(_elapsed) => debug!("the apiserver does not answer"),
+            Err(_elapsed) => debug!("Lease request timed out; retrying"),
         }
         if renewed.is_some_and(|renewed| renewed.elapsed() > DEADLINE) {
-            warn!("the Lease could not be renewed: this replica does not write status any more");
+            warn!("lost leadership: Lease not renewed in time");
             renewed = None;
         }
         leading.send_if_modified(|leading| {
@@ -86,7 +90,7 @@ pub async fn campaign(
     }
 }
 
-/// Gives the Lease up, so that another replica need not wait for its end.
+/// Releases the Lease, so that another replica does not wait until it expires.
 pub async fn resign(client: Client, namespace: &str, name: &str, identity: &str) {
     let api: Api<Lease> = Api::namespaced(client, namespace);
     let Ok(Some(mut lease)) = api.get_opt(name).await else {
@@ -103,7 +107,7 @@ pub async fn resign(client: Client, namespace: &str, name: &str, identity: &str)
     spec.lease_duration_seconds = Some(1);
     spec.renew_time = Some(MicroTime(Timestamp::now()));
     if let Err(error) = api.replace(name, &PostParams::default(), &lease).await {
-        debug!(%error, "the Lease cannot be given up; it will run out");
+        debug!(%error, "Lease not released; it expires by itself");
     }
 }
 
@@ -111,12 +115,12 @@ struct Candidate {
     api: Api<Lease>,
     name: String,
     identity: String,
-    /// The Lease as it was when it last changed, and when we saw that.
+    /// The Lease as it last changed, and when this replica saw that.
     seen: Option<(LeaseSpec, Instant)>,
 }
 
 impl Candidate {
-    /// Takes or renews the Lease if it is ours or over; says whether it is ours now.
+    /// Takes or renews the Lease if this replica holds it or it has expired; true if this replica holds it now.
     async fn acquire(&mut self) -> Result<bool, kube::Error> {
         let Some(lease) = self.api.get_opt(&self.name).await? else {
             let lease = Lease {
@@ -144,7 +148,7 @@ impl Candidate {
             spec: Some(renewed(&self.identity, Some(&spec))),
             ..lease
         };
-        // the resource version in the metadata makes sure that nobody else was faster
+        // the resource version makes the request fail if another replica was faster
         lost_race(
             self.api
                 .replace(&self.name, &PostParams::default(), &lease)
@@ -153,7 +157,7 @@ impl Candidate {
     }
 }
 
-/// Whether a candidate may take, or renew, a Lease that it has seen unchanged for this long.
+/// Whether a candidate may take or renew a Lease that has not changed for this long.
 fn may_take(spec: &LeaseSpec, identity: &str, unchanged: Duration) -> bool {
     let is_held_by_other = spec
         .holder_identity
@@ -166,7 +170,7 @@ fn may_take(spec: &LeaseSpec, identity: &str, unchanged: Duration) -> bool {
     !is_held_by_other || unchanged >= duration
 }
 
-/// The Lease as held by `identity`.
+/// The Lease, taken or renewed by `identity`.
 fn renewed(identity: &str, old: Option<&LeaseSpec>) -> LeaseSpec {
     let now = MicroTime(Timestamp::now());
     let mine = old.filter(|old| old.holder_identity.as_deref() == Some(identity));

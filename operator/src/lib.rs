@@ -1,4 +1,4 @@
-//! The cluster side of Nuncio and its commands, in the order of the pipeline:
+//! The rim of Nuncio, which does the I/O, and its commands; modules are in the order of the pipeline:
 //!
 //! ```text
 //!  apiserver, files                                                             Envoy

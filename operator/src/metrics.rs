@@ -1,5 +1,5 @@
-//! Every metric of the cluster side, registered in one place and named as Prometheus names them. Labels have few
-//! values, never object names. The xDS server registers its own beside them.
+//! Every metric of the operator, registered in one place and named by Prometheus' conventions. Labels have few values
+//! and no object names, except for certificates. The xDS server registers its own metrics.
 
 use std::{fmt, fs};
 
@@ -18,18 +18,18 @@ use prometheus_client::{
 
 use nuncio_core::object::Kind;
 
-/// The metrics of this process. Cheap to clone: clones count into the same numbers.
+/// The metrics of this process. Cheap to clone: clones share their values.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    /// Time from taking a batch of changes to handing the difference to the xDS server.
+    /// Time from receiving a batch of changes to publishing the snapshot.
     pub build_duration: Histogram,
-    /// Snapshots handed to the xDS server.
+    /// Published snapshots.
     pub publishes: Counter,
-    /// Changes of the input that were taken.
+    /// Changes received from sources.
     pub changes: Counter,
-    /// Units that were rendered, whether or not the result differed.
+    /// Rendered units, whether or not the result differed.
     pub units_rendered: Counter,
-    /// xDS resources that differed and were published.
+    /// xDS resources that were added, replaced or removed.
     pub resources_changed: Counter,
     /// Objects that configure the gateway, by kind.
     pub objects: Family<KindLabel, Gauge>,
@@ -37,11 +37,11 @@ pub struct Metrics {
     pub watch_errors: Family<KindLabel, Counter>,
     /// Status writes, by result.
     pub status_writes: Family<ResultLabel, Counter>,
-    /// Objects whose status waits to be written.
+    /// Objects whose status is waiting to be written.
     pub status_pending: Gauge,
-    /// When certificates expire, by Secret.
+    /// Expiry times of certificates, by Secret.
     pub certificates: Family<SecretLabel, Gauge>,
-    /// 1 on the replica that writes status.
+    /// 1 on the leader, the replica that writes status.
     pub leader: Gauge,
 }
 
@@ -60,11 +60,11 @@ impl From<Kind> for KindLabel {
 /// `result` of a request: `ok`, `gone`, `conflict`, `error`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabel {
-    /// What came of it.
+    /// The result.
     pub result: &'static str,
 }
 
-/// Which Secret.
+/// `secret` that a certificate is from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SecretLabel {
     /// As `namespace/name`.
@@ -72,7 +72,7 @@ pub struct SecretLabel {
 }
 
 impl Metrics {
-    /// Registers everything in `registry`.
+    /// Registers all metrics in `registry`.
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
@@ -89,55 +89,63 @@ impl Metrics {
             leader: Gauge::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("nuncio_build", "This build of Nuncio", build);
+        registry.register("build", "Version of Nuncio", build);
         registry.register_collector(Box::new(Process));
         registry.register_with_unit(
             "build_duration",
-            "Time from taking changes to handing the difference to the xDS server",
+            "Time from receiving changes to publishing the snapshot",
             Unit::Seconds,
             metrics.build_duration.clone(),
         );
         registry.register(
             "publishes",
-            "Snapshots published",
+            "Published snapshots",
             metrics.publishes.clone(),
         );
-        registry.register("changes", "Changes of the input", metrics.changes.clone());
+        registry.register(
+            "changes",
+            "Changes received from the apiserver or from files",
+            metrics.changes.clone(),
+        );
         registry.register(
             "units_rendered",
-            "Units rendered",
+            "Rendered units (an xDS resource each), whether or not the result differed",
             metrics.units_rendered.clone(),
         );
         registry.register(
             "resources_changed",
-            "xDS resources that were published because they differed",
+            "xDS resources added, replaced or removed by published snapshots",
             metrics.resources_changed.clone(),
         );
         registry.register_with_unit(
             "certificate_not_after",
-            "When a certificate that is served expires, in seconds since 1970",
+            "Expiry time of a served certificate in seconds since the Unix epoch",
             Unit::Seconds,
             metrics.certificates.clone(),
         );
-        registry.register("objects", "Objects by kind", metrics.objects.clone());
+        registry.register(
+            "objects",
+            "Objects listed, by kind",
+            metrics.objects.clone(),
+        );
         registry.register(
             "watch_errors",
-            "Failed lists and watches by kind",
+            "Failed list and watch requests, by kind",
             metrics.watch_errors.clone(),
         );
         registry.register(
             "status_writes",
-            "Status writes by result",
+            "Status writes, by result",
             metrics.status_writes.clone(),
         );
         registry.register(
             "status_pending",
-            "Objects whose status waits to be written",
+            "Objects whose status is waiting to be written",
             metrics.status_pending.clone(),
         );
         registry.register(
             "leader",
-            "1 on the replica that writes status",
+            "1 on the leader, the replica that writes status; 0 elsewhere",
             metrics.leader.clone(),
         );
         metrics
@@ -145,14 +153,14 @@ impl Metrics {
 }
 
 impl Metrics {
-    /// A snapshot was handed over.
+    /// Counts a published snapshot.
     pub fn published(&self, duration: std::time::Duration, rendered: usize) {
         self.build_duration.observe(duration.as_secs_f64());
         self.publishes.inc();
         self.units_rendered.inc_by(rendered as u64);
     }
 
-    /// A certificate came, changed or went.
+    /// Sets or removes the expiry time of a certificate.
     pub fn certificate(&self, secret: &str, not_after: Option<i64>) {
         let label = SecretLabel {
             secret: secret.to_owned(),
@@ -167,18 +175,18 @@ impl Metrics {
         }
     }
 
-    /// A kind was listed.
+    /// Sets the number of objects of a kind.
     pub fn count_objects(&self, kind: Kind, number: usize) {
         let number = i64::try_from(number).unwrap_or(i64::MAX);
         self.objects.get_or_create(&kind.into()).set(number);
     }
 
-    /// A list or a watch failed.
+    /// Counts a failed list or watch request.
     pub fn count_watch_error(&self, kind: Kind) {
         self.watch_errors.get_or_create(&kind.into()).inc();
     }
 
-    /// A status was written, or not.
+    /// Counts a status write.
     pub fn count_status_write(&self, result: &'static str) {
         self.status_writes
             .get_or_create(&ResultLabel { result })
@@ -186,14 +194,14 @@ impl Metrics {
     }
 }
 
-/// Metrics that count into nothing, for commands without a `/metrics` and for tests.
+/// Metrics that nothing reads, for commands without `/metrics` and for tests.
 impl Default for Metrics {
     fn default() -> Self {
         Self::new(&mut Registry::default())
     }
 }
 
-/// CPU time and memory of this process, under the names that every Prometheus client uses for them.
+/// CPU time and memory of this process, named as in Prometheus clients, after the prefix.
 #[derive(Debug)]
 struct Process;
 
@@ -206,7 +214,7 @@ impl Collector for Process {
             let counter = ConstCounter::new(seconds);
             counter.encode(encoder.encode_descriptor(
                 "process_cpu",
-                "CPU time of this process",
+                "User and system CPU time of this process",
                 Some(&Unit::Seconds),
                 counter.metric_type(),
             )?)?;
@@ -218,7 +226,7 @@ impl Collector for Process {
             let gauge = ConstGauge::new(bytes);
             gauge.encode(encoder.encode_descriptor(
                 "process_resident_memory",
-                "Memory of this process",
+                "Resident memory of this process",
                 Some(&Unit::Bytes),
                 gauge.metric_type(),
             )?)?;
@@ -228,12 +236,9 @@ impl Collector for Process {
 }
 
 /// User and system CPU seconds from the text of `/proc/PID/stat`.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "ticks fit for some million years"
-)]
+#[expect(clippy::cast_precision_loss, reason = "exact for millions of years")]
 fn cpu(stat: &str) -> Option<f64> {
-    // the second field, the program's name in parentheses, may hold anything
+    // the second field is the program's name in parentheses and may contain spaces and parentheses
     let (_name, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
@@ -256,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_text_has_the_names_that_dashboards_expect() {
-        let mut registry = Registry::default();
+        let mut registry = Registry::with_prefix("nuncio");
         let metrics = Metrics::new(&mut registry);
         metrics.publishes.inc();
         metrics
@@ -266,11 +271,11 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
-            "publishes_total 1",
-            "watch_errors_total{kind=\"Mapping\"} 1",
-            "# TYPE build_duration_seconds histogram",
-            "# TYPE process_cpu_seconds counter",
-            "nuncio_build_info{version=",
+            "nuncio_publishes_total 1",
+            "nuncio_watch_errors_total{kind=\"Mapping\"} 1",
+            "# TYPE nuncio_build_duration_seconds histogram",
+            "# TYPE nuncio_process_cpu_seconds counter",
+            "\nnuncio_build_info{version=",
         ] {
             assert!(text.contains(line), "{line:?} is missing in:\n{text}");
         }

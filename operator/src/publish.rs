@@ -1,11 +1,10 @@
-//! The only loop: changes go into the Store, dirty units are rendered, what differs goes to the cache, and what there
-//! is to say goes to the status book.
+//! The publish loop: changes are applied to the Store, dirty units are rendered, what differs goes to the snapshot cache,
+//! and reports go to the status book.
 //!
-//! Nothing waits when nothing is going on: the first change is published at once. While a round is worked on, further
-//! changes gather in the channel and are taken together in the next one; Envoys that are slow skip to the newest
-//! state by themselves.
+//! There is no debounce: a change is published at once. Changes that arrive during a round are applied together in the
+//! next one; slow Envoys skip to the newest snapshot by themselves.
 //!
-//! Nothing is published before every source has told all it has: half a view would take configuration away.
+//! Nothing is published before every source has been listed: a snapshot of a part would remove configuration.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,19 +29,19 @@ use nuncio_core::{
     store::{Outcome, Store, WantedSecrets},
 };
 
-/// Where the loop puts its results.
+/// Where the loop sends its results.
 pub struct Outputs {
-    /// The snapshot that Envoys get.
+    /// The snapshot for Envoys.
     pub writer: Writer,
-    /// Who has it, and who refuses something of it.
+    /// The connected Envoys and what they rejected.
     pub fleet: Fleet,
-    /// What there is to say about objects.
+    /// Reports and statuses of objects.
     pub book: Book,
     /// Becomes true with the first snapshot.
     pub ready: watch::Sender<bool>,
-    /// Which Secrets have to be read.
+    /// The Secrets to fetch.
     pub wanted_secrets: watch::Sender<WantedSecrets>,
-    /// Counters of this loop.
+    /// Metrics of this loop.
     pub metrics: Metrics,
 }
 
@@ -60,7 +59,7 @@ pub async fn run(mut inputs: mpsc::Receiver<Vec<Change>>, outputs: Outputs, sett
                 }
                 publisher.publish();
             }
-            Ok(()) = fleet_changes.changed() => publisher.tell_rejections(),
+            Ok(()) = fleet_changes.changed() => publisher.report_rejections(),
         }
     }
 }
@@ -68,15 +67,15 @@ pub async fn run(mut inputs: mpsc::Receiver<Vec<Change>>, outputs: Outputs, sett
 struct Publisher {
     outputs: Outputs,
     store: Store,
-    /// Kinds that a source has listed completely.
+    /// Kinds that have been listed.
     synced: BTreeSet<Kind>,
     published: bool,
-    /// Snapshot in which a resource was last replaced, for those that several objects share.
+    /// Snapshot in which a unit last changed, for units that several objects share.
     seq_of_unit: BTreeMap<Unit, u64>,
-    /// Snapshot with which an object was last told of.
+    /// Snapshot with which an object's report last changed.
     seq_of_object: BTreeMap<ObjectRef, u64>,
     rejections: Vec<Rejection>,
-    /// As of when the wanted Secrets are told.
+    /// Generation of the wanted Secrets that were sent.
     wanted: Option<(u64, bool)>,
 }
 
@@ -104,45 +103,45 @@ impl Publisher {
     }
 
     fn publish(&mut self) {
-        let missing = |but: Option<Kind>| {
+        let is_missing = |except: Option<Kind>| {
             Kind::WATCHED
                 .into_iter()
-                .any(|kind| Some(kind) != but && !self.synced.contains(&kind))
+                .any(|kind| Some(kind) != except && !self.synced.contains(&kind))
         };
-        if missing(Some(Kind::Secret)) {
+        if is_missing(Some(Kind::Secret)) {
             return;
         }
         let first = !self.published;
-        if missing(None) {
-            // which Secrets are wanted is known only after linking; the link is done again with them
-            let rehearsal = self.store.link();
-            self.want_secrets();
-            self.store.keep(rehearsal);
+        if is_missing(None) {
+            // linking finds the wanted Secrets; what it made dirty is kept until they are there
+            let early = self.store.link();
+            self.send_wanted_secrets();
+            self.store.keep(early);
             return;
         }
         let started = Instant::now();
         let outcome = self.store.link();
-        self.want_secrets();
+        self.send_wanted_secrets();
         if outcome.units.is_empty() && outcome.reports.is_empty() && !first {
             return;
         }
         let update = self.render(&outcome);
         let (upserts, removals) = (update.upserts.len(), update.removals.len());
         let seq = self.outputs.writer.apply(update);
-        self.tell(seq, outcome);
+        self.record(seq, outcome);
         self.outputs
             .metrics
             .published(started.elapsed(), upserts + removals);
         if first {
             self.published = true;
-            info!(resources = upserts, "first snapshot is complete");
+            info!(resources = upserts, "published first snapshot");
             self.outputs.ready.send_replace(true);
         } else {
-            debug!(seq, upserts, removals, "published");
+            debug!(seq, upserts, removals, "published snapshot");
         }
     }
 
-    /// Renders what may differ.
+    /// Renders the dirty units.
     fn render(&self, outcome: &Outcome) -> Update {
         let ir = self.store.ir();
         let mut update = Update::default();
@@ -155,7 +154,7 @@ impl Publisher {
         update
     }
 
-    fn tell(&mut self, seq: u64, outcome: Outcome) {
+    fn record(&mut self, seq: u64, outcome: Outcome) {
         for unit in outcome.units {
             if let Unit::Secret(name) = &unit {
                 let not_after = self.store.certificate_not_after(name);
@@ -174,7 +173,7 @@ impl Publisher {
         self.outputs.book.record(seq, outcome.reports);
     }
 
-    fn want_secrets(&mut self) {
+    fn send_wanted_secrets(&mut self) {
         let generation = Some(self.store.wanted_generation());
         if self.wanted == generation {
             return;
@@ -190,9 +189,9 @@ impl Publisher {
         });
     }
 
-    /// Tells the objects that a refused resource is made of. A table is made of many: those are meant that were told
-    /// of in the snapshot that brought the refused version, and the Host and Listener around them.
-    fn tell_rejections(&mut self) {
+    /// Reports a rejected resource on the objects that it is made of. A route table is made of many Mappings: the
+    /// rejection is reported on those that changed with the rejected version or later, and on the Host and Listener.
+    fn report_rejections(&mut self) {
         let rejections = self.outputs.fleet.state().rejections;
         if rejections == self.rejections {
             return;
@@ -204,10 +203,10 @@ impl Publisher {
             };
             let seq = self.seq_of_unit.get(&unit);
             for object in self.store.owners(&unit) {
-                let concerned = object.kind != Kind::Mapping
+                let is_concerned = object.kind != Kind::Mapping
                     || seq.is_none()
                     || self.seq_of_object.get(&object) >= seq;
-                if concerned {
+                if is_concerned {
                     rejected
                         .entry(object)
                         .or_insert_with(|| rejection.message.to_string());

@@ -1,5 +1,5 @@
-//! `nuncio render DIR`: what Envoy would be told, and what there is to say about each object. For people before they
-//! apply something, and for CI: the exit status says whether every object is in order.
+//! `nuncio render DIR`: the configuration of Envoy and the report of each object. For people before they apply manifests,
+//! and for CI: the exit status is 1 if an object has a problem.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::files;
 use nuncio_core::{change::Change, report::Report, settings::Settings, store::Store};
 
-/// How the result is written.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// YAML, for people
@@ -25,12 +25,12 @@ pub enum Format {
     Json,
 }
 
-/// What Envoy would be told, and what there is to say about each object.
+/// The configuration of Envoy and the report of each object.
 #[derive(Debug, Serialize)]
 pub struct Rendering {
     /// By object, as `Kind namespace/name`.
     pub reports: BTreeMap<String, Report>,
-    /// By type of resource, then by name; keys are left out.
+    /// By type of resource, then by name; private keys are redacted.
     pub resources: BTreeMap<String, BTreeMap<String, Value>>,
 }
 
@@ -38,7 +38,7 @@ impl Rendering {
     /// Renders these objects.
     ///
     /// # Errors
-    /// A resource that cannot be shown as JSON, which would be a defect of ours.
+    /// A resource that cannot be converted to JSON, which would be a bug.
     pub fn of(changes: Vec<Change>, settings: &Settings) -> anyhow::Result<Self> {
         let mut store = Store::new(settings.clone());
         for change in changes {
@@ -48,7 +48,10 @@ impl Rendering {
         let mut resources: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
         for resource in render_all(store.ir()) {
             let json = config_dump::to_json(&resource).with_context(|| {
-                format!("{} {:?} cannot be shown", resource.kind, resource.name)
+                format!(
+                    "cannot convert {} {:?} to JSON",
+                    resource.kind, resource.name
+                )
             })?;
             resources
                 .entry(section(resource.kind).to_owned())
@@ -63,7 +66,7 @@ impl Rendering {
         Ok(Self { reports, resources })
     }
 
-    /// Whether every object is served as it is written.
+    /// Whether every object is served as written.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.reports.values().all(Report::is_clean)
@@ -72,7 +75,7 @@ impl Rendering {
     /// As text.
     ///
     /// # Errors
-    /// A value that the format cannot hold, which would be a defect of ours.
+    /// A value that the format cannot represent, which would be a bug.
     pub fn to_text(&self, format: Format) -> anyhow::Result<String> {
         Ok(match format {
             Format::Json => serde_json::to_string_pretty(self)? + "\n",
@@ -95,7 +98,7 @@ const fn section(kind: ResourceType) -> &'static str {
     }
 }
 
-/// Renders a directory to standard output. Fails with status 1 when an object is not in order.
+/// Renders a directory to standard output. Exits with status 1 if an object has a problem.
 ///
 /// # Errors
 /// A directory that cannot be read.

@@ -1,5 +1,5 @@
-//! Every task of the process is started here. If one ends before its time the process ends, with its error; at a signal
-//! all end in order: readiness goes first, then streams, then what we hold elsewhere.
+//! Every task of the process is started here. If one stops unexpectedly, the process exits with its error. On SIGINT or
+//! SIGTERM they stop in order: readiness first, then streams, then Leases are released.
 
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -42,15 +42,15 @@ use nuncio_core::{
     store::WantedSecrets,
 };
 
-/// Batches of changes that wait for the publish loop; sources pause beyond it.
+/// Batches of changes that wait for the publish loop; a source that sends more waits.
 const CHANGES: usize = 64;
-/// How long tasks may take to end.
+/// How long tasks may take to stop.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The tasks of a process, all of which run until `stop`.
+/// The tasks of a process; all run until `stop`.
 pub struct Tasks {
     set: JoinSet<anyhow::Result<()>>,
-    /// Cancelled when the process ends.
+    /// Cancelled when the process stops.
     pub stop: CancellationToken,
 }
 
@@ -70,7 +70,7 @@ impl Tasks {
         }
     }
 
-    /// Starts a task. `name` is for its error.
+    /// Starts a task. `name` appears in its error.
     pub fn start(
         &mut self,
         name: &'static str,
@@ -83,13 +83,13 @@ impl Tasks {
                 return Ok(());
             }
             match result {
-                Ok(()) => Err(anyhow::anyhow!("{name} has ended before its time")),
+                Ok(()) => Err(anyhow::anyhow!("{name} stopped unexpectedly")),
                 Err(error) => Err(error.context(name)),
             }
         });
     }
 
-    /// Starts a task that has no errors and is dropped at the end.
+    /// Starts a task that cannot fail and is dropped when the process stops.
     pub fn start_endless(
         &mut self,
         name: &'static str,
@@ -105,7 +105,7 @@ impl Tasks {
         });
     }
 
-    /// Waits for a signal or for a task that fails, and ends everything.
+    /// Waits for a signal or for a task that fails, then stops all tasks.
     ///
     /// # Errors
     /// That of the task.
@@ -124,7 +124,7 @@ impl Tasks {
         let all = async {
             while let Some(ended) = self.set.join_next().await {
                 if let Ok(Err(error)) = ended {
-                    error!("{error:#}");
+                    error!(error = format!("{error:#}"), "task failed while stopping");
                 }
             }
         };
@@ -135,23 +135,23 @@ impl Tasks {
     }
 }
 
-/// The parts that every kind of control plane has.
+/// The parts that `operator` and `serve` share.
 pub struct ControlPlane {
     /// Where sources send changes.
     pub changes: mpsc::Sender<Vec<Change>>,
-    /// What there is to say about objects.
+    /// Reports and statuses of objects.
     pub book: Book,
-    /// What is waited for.
+    /// What each source still waits for.
     pub progress: Progress,
-    /// Counters.
+    /// Metrics of this process.
     pub metrics: Metrics,
-    /// Secrets that are referred to.
+    /// Secrets that other objects refer to.
     pub wanted_secrets: watch::Receiver<WantedSecrets>,
-    /// What Envoys are told.
+    /// The configuration of Envoys.
     pub snapshots: SnapshotCache,
-    /// Who is connected.
+    /// The connected Envoys.
     pub fleet: Fleet,
-    /// Where Envoys connect.
+    /// Address of the xDS server.
     pub xds_address: SocketAddr,
 }
 
@@ -178,6 +178,7 @@ pub async fn start(
     let xds = bind(servers.xds_address, "--xds-address").await?;
     let xds_address = xds.local_addr()?;
     let health = bind(servers.health_address, "--health-address").await?;
+    let health_address = health.local_addr()?;
     let outputs = Outputs {
         writer,
         fleet: fleet.clone(),
@@ -192,7 +193,7 @@ pub async fn start(
     );
     if let Some(directory) = settings.istio_secret_dir.clone() {
         tasks.start_endless(
-            "Istio's certificates",
+            "Istio certificates",
             istio::follow(directory, settings.clone(), changes.clone()),
         );
     }
@@ -225,7 +226,7 @@ pub async fn start(
             .await
             .map_err(Into::into)
     });
-    info!(xds = %xds_address, health = %servers.health_address, "control plane is started");
+    info!(xds = %xds_address, health = %health_address, "control plane started");
     Ok(ControlPlane {
         changes,
         book,
@@ -241,10 +242,10 @@ pub async fn start(
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
-        .with_context(|| format!("cannot listen on {address}; choose another with {flag}"))
+        .with_context(|| format!("cannot listen on {address}; set another address with {flag}"))
 }
 
-/// Certificates of the ADS server. Without any it stays on this machine, unless that is asked for.
+/// Certificates of the ADS server. Without them it serves loopback only, unless `--xds-insecure` is set.
 fn xds_tls(servers: &Servers) -> anyhow::Result<Option<ads::Tls>> {
     let read = |path: &Path| {
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
@@ -262,14 +263,14 @@ fn xds_tls(servers: &Servers) -> anyhow::Result<Option<ads::Tls>> {
     }
     anyhow::ensure!(
         servers.xds_address.ip().is_loopback() || servers.xds_insecure,
-        "--xds-address {} can be reached from other machines, and whoever connects gets every certificate with its key: \
-         give --xds-tls-cert, --xds-tls-key and --xds-tls-client-ca, or, on a network that you trust, --xds-insecure",
+        "--xds-address {} is reachable from other machines, and every client that connects gets all private keys: set \
+         --xds-tls-cert, --xds-tls-key and --xds-tls-client-ca, or --xds-insecure on a trusted network",
         servers.xds_address
     );
     Ok(None)
 }
 
-/// The control plane of a cluster.
+/// Runs the control plane of a cluster.
 ///
 /// # Errors
 /// A cluster that cannot be found, or a task that fails.
@@ -301,7 +302,7 @@ pub async fn operator(
                 kube_watch::secret::watch(watching.clone(), plane.wanted_secrets.clone()),
             );
         } else if kind.info().scope == Scope::Cluster && settings.single_namespace.is_some() {
-            // a Role can allow nothing outside of its namespace, and there is no other to choose
+            // a Role cannot grant cluster-scoped kinds, and with one namespace there is nothing to select
             let none = vec![Change::Replace(Source::Api, kind, Vec::new())];
             watching.changes.send(none).await?;
         } else {
@@ -331,11 +332,11 @@ pub async fn operator(
     );
     let replica = Replica::new(client.clone(), &settings, &identity);
     tasks.start_endless(
-        "announcement of Envoys",
+        "replica Lease",
         replica::announce(replica.clone(), plane.fleet.clone()),
     );
     tasks.start_endless(
-        "count of Envoys",
+        "Envoy count",
         replica::follow(
             replica.clone(),
             plane.snapshots,
@@ -344,17 +345,17 @@ pub async fn operator(
         ),
     );
     tasks.start_endless(
-        "status",
+        "status writer",
         status::write(plane.book, client.clone(), plane.metrics),
     );
     let result = tasks.finish().await;
-    let farewell = async {
+    let release = async {
         tokio::join!(
             leader::resign(client, &namespace, &lease, &identity),
             replica.withdraw()
         )
     };
-    let _ = timeout(GRACE, farewell).await;
+    let _ = timeout(GRACE, release).await;
     result
 }
 
@@ -362,7 +363,7 @@ async fn client(context: Option<String>) -> anyhow::Result<Client> {
     let config = match context {
         None => kube::Config::infer()
             .await
-            .context("no cluster is found: set KUBECONFIG, or run in one")?,
+            .context("no cluster found: set KUBECONFIG, or run inside a cluster")?,
         Some(context) => {
             let options = KubeConfigOptions {
                 context: Some(context),
@@ -385,7 +386,7 @@ async fn lead(mut leading: watch::Receiver<bool>, book: Book, metrics: Metrics) 
     }
 }
 
-/// The control plane of a directory, with an Envoy if there is one.
+/// Runs the control plane of a directory, with an Envoy if one is configured.
 ///
 /// # Errors
 /// A directory that cannot be read, or a task that fails.

@@ -1,8 +1,8 @@
-//! Status: what there is to say about objects, written back to them.
+//! Status of objects: reports and the progress of Envoys, written back as conditions.
 //!
-//! The [`Book`] keeps the newest report of each object, who is connected, and what the objects' status says now;
-//! [`write`] writes what differs, on the leader only. Nothing here can hold traffic up: the publish loop leaves its
-//! reports and goes on.
+//! The [`Book`] holds the newest report of each object, what the connected Envoys acknowledged, and the status that each
+//! object has now; [`write`] writes what differs, on the leader only. Nothing here delays traffic: the publish loop never
+//! waits for a write.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -30,7 +30,7 @@ mod writer;
 pub use observed::Observed;
 pub use writer::write;
 
-/// What there is to say about objects. Cheap to clone: clones are the same book.
+/// Reports and statuses of objects. Cheap to clone: clones share their content.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
     inner: Arc<Inner>,
@@ -43,7 +43,7 @@ struct Inner {
 }
 
 impl Book {
-    /// These objects have these reports as of snapshot `seq`; `None`: the object is gone.
+    /// Records the reports of objects as of snapshot `seq`; `None` for a deleted object.
     pub fn record(&self, seq: u64, reports: Vec<(ObjectRef, Option<Arc<Report>>)>) {
         let now = Instant::now();
         let mut differing = Vec::new();
@@ -64,7 +64,7 @@ impl Book {
         log(&differing);
     }
 
-    /// The whole set of objects of which an Envoy refuses something, with its words.
+    /// Replaces the set of objects that an Envoy rejected, with its messages.
     pub fn reject(&self, rejected: Vec<(ObjectRef, String)>) {
         let of_status = rejected
             .into_iter()
@@ -72,12 +72,12 @@ impl Book {
         self.change(|queue| queue.reject(of_status.collect()));
     }
 
-    /// What an object's status says now.
+    /// Records the status that an object has.
     pub fn observe(&self, object: &ObjectRef, observed: Observed) {
         self.change(|queue| queue.observe(object, observed));
     }
 
-    /// What the status of all objects of a kind says now; others of the kind are gone.
+    /// Records the statuses of all objects of a kind; other objects of the kind were deleted.
     pub fn observe_all(&self, kind: Kind, all: Vec<(ObjectRef, Observed)>) {
         self.change(|queue| {
             let mut gone = queue.objects(kind);
@@ -93,17 +93,17 @@ impl Book {
         });
     }
 
-    /// An object is gone.
+    /// Forgets a deleted object.
     pub fn forget(&self, object: &ObjectRef) {
         self.change(|queue| queue.forget(object));
     }
 
-    /// Whether this replica writes.
+    /// Sets whether this replica is the leader, which writes.
     pub fn lead(&self, is_leader: bool) {
         self.change(|queue| queue.lead(is_leader, Instant::now()));
     }
 
-    /// Who is connected, and how far they are.
+    /// Records what the connected Envoys have acknowledged.
     fn acknowledge(&self, acknowledged: Acknowledged) {
         self.change(|queue| queue.acknowledge(acknowledged, Instant::now()));
     }
@@ -134,24 +134,25 @@ impl Book {
     }
 }
 
-/// Objects whose problems are logged at a time.
+/// Objects whose problems are logged for one snapshot.
 const LOGGED: usize = 50;
 
-/// Logs what is wrong with objects: without a cluster there is nowhere else to look.
+/// Logs the problems of objects: without a cluster they are shown nowhere else.
 fn log(reports: &[(ObjectRef, Arc<Report>)]) {
-    let wrong = || reports.iter().filter(|(_, report)| !report.is_clean());
-    for (object, report) in wrong().take(LOGGED) {
+    let with_problems = || reports.iter().filter(|(_, report)| !report.is_clean());
+    for (object, report) in with_problems().take(LOGGED) {
         for problem in &report.problems {
-            let (path, text) = (&problem.path, &problem.message);
-            match problem.severity {
-                Severity::Error => warn!(%object, path, text, "nothing of the object is served"),
-                Severity::Warning => warn!(%object, path, text, "the object has a problem"),
+            let path = (!problem.path.is_empty()).then_some(problem.path.as_str());
+            let (severity, problem) = (problem.severity, problem.message.as_str());
+            match severity {
+                Severity::Error => warn!(%object, path, problem, "object not served"),
+                Severity::Warning => warn!(%object, path, problem, "object has a problem"),
                 Severity::Notice => {}
             }
         }
     }
-    let more = wrong().count().saturating_sub(LOGGED);
+    let more = with_problems().count().saturating_sub(LOGGED);
     if more > 0 {
-        warn!(more, "further objects have problems");
+        warn!(more, "more objects have problems");
     }
 }

@@ -1,20 +1,20 @@
-//! Logs: to standard error, as text for people or one JSON object a line for collectors; `RUST_LOG` says how much.
+//! Logs on standard error, as text for people or as one JSON object a line for collectors. `RUST_LOG` filters them.
 
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// Lines for people
+    /// Text for people
     #[default]
     Text,
     /// One JSON object a line
     Json,
 }
 
-/// Starts logging. `RUST_LOG` is as in `tracing_subscriber::EnvFilter`; without it, `info`.
+/// Starts logging. `RUST_LOG` has the syntax of `tracing_subscriber::EnvFilter`; the default is `info`.
 ///
 /// # Errors
 /// A `RUST_LOG` that cannot be parsed.
@@ -22,7 +22,7 @@ pub fn init(format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
         .from_env()
-        .map_err(|error| anyhow::anyhow!("environment variable RUST_LOG: {error}"))?;
+        .map_err(|error| anyhow::anyhow!("invalid environment variable RUST_LOG: {error}"))?;
     let builder = fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Text => builder

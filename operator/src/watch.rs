@@ -1,24 +1,29 @@
-//! The apiserver as a source: one watch per kind. Objects come untyped, so that one that does not parse is a report
-//! and not the end of the watch, and are reconciled here, so that what is kept is small.
+//! The apiserver as a source: one watch per kind. Objects are read untyped, so that one that does not parse becomes a
+//! report and does not fail the watch, and they are reconciled here, so that little is kept of each.
 //!
-//! A list, the first or one after the watch was lost (410 Gone), is one [`Change::Replace`]: nobody sees half of it.
+//! Configuration kinds use kube-runtime's `watcher` and not its `Controller`, for two reasons. A delete must reach the
+//! Store: `Controller` drops deletes unless the object has a finalizer, and a gateway must not put finalizers on its
+//! users' objects. And a list, the first one or one after the watch expired (410 Gone), must be one
+//! [`Change::Replace`]: nobody sees half of it, and what was deleted meanwhile is removed with the same change.
+//! `Controller` is for kinds of which the operator owns something in the cluster: certificates, CustomResourceDefinitions,
+//! the status of an Ingress.
 //!
-//! An error never takes anything away: what is known stays, and before the first list we are not ready. The one
-//! exception is an optional kind that the cluster does not know. It has no objects, but since that answer would empty the
-//! gateway it has to be given for a while ([`UNKNOWN_FOR`]) before it counts.
+//! An error removes nothing: the objects of the last list stay, and the process is not ready before the first one. The
+//! only exception is an optional kind that the cluster does not have. It has no objects, but because that answer would empty the
+//! gateway, it must be repeated for a while ([`ABSENT_AFTER`]) before it counts.
 
 use std::{
     mem,
     time::{Duration, Instant},
 };
 
+use backon::ExponentialBuilder;
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::{
     Api, Client,
     api::DynamicObject,
     runtime::{
         WatchStreamExt as _,
-        utils::Backoff,
         watcher::{self, Event},
     },
 };
@@ -44,23 +49,23 @@ pub mod secret;
 /// Objects in one answer to a list.
 const PAGE_SIZE: u32 = 500;
 
-/// How long the cluster has to say that it does not know a kind.
-const UNKNOWN_FOR: Duration = Duration::from_secs(2);
+/// How long the apiserver must answer that it does not have a kind before the kind counts as absent.
+const ABSENT_AFTER: Duration = Duration::from_secs(2);
 
-/// What every watch needs.
+/// What all watches share.
 #[derive(Clone)]
 pub struct Context {
     /// Connection to the apiserver.
     pub client: Client,
-    /// Which objects are ours.
+    /// Which objects are watched.
     pub settings: Settings,
     /// Where changes go.
     pub changes: mpsc::Sender<Vec<Change>>,
-    /// Where the present status of objects goes.
+    /// Where the current status of objects goes.
     pub book: Book,
-    /// What is waited for.
+    /// What each source still waits for.
     pub progress: Progress,
-    /// Counters.
+    /// Metrics of watches.
     pub metrics: Metrics,
 }
 
@@ -75,30 +80,16 @@ fn config(settings: &Settings) -> watcher::Config {
     config
 }
 
-/// Pauses between tries: short at first, so that a restart of the apiserver is over soon, never long.
-struct Pause(Duration);
+/// Pauses between retries. The first is short, because a restart of the apiserver takes seconds; jitter, which at most
+/// doubles a pause, keeps replicas from retrying together.
+const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(100))
+    .with_max_delay(Duration::from_millis(2500))
+    .without_max_times()
+    .with_jitter();
 
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-fn backoff() -> Pause {
-    Pause(SHORTEST_PAUSE)
-}
-
-impl Iterator for Pause {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let pause = self.0;
-        self.0 = (pause * 2).min(LONGEST_PAUSE);
-        Some(pause)
-    }
-}
-
-impl Backoff for Pause {
-    fn reset(&mut self) {
-        self.0 = SHORTEST_PAUSE;
-    }
+fn backoff() -> watcher::ExponentialBackoff {
+    BACKOFF.into()
 }
 
 /// Watches one kind until the receiver of changes is gone.
@@ -109,7 +100,7 @@ pub async fn watch(kind: Kind, context: Context) {
         Some(namespace) => Api::namespaced_with(client, namespace, &resource),
         None => Api::all_with(client, &resource),
     };
-    context.progress.waiting(kind, "it has not been listed yet");
+    context.progress.waiting(kind, "not listed yet");
     let start = || {
         watcher::watcher(api.clone(), config(&context.settings))
             .backoff(backoff())
@@ -148,58 +139,60 @@ struct Watch {
     outage: Outage,
 }
 
-/// What is known of a row of failures, to say each thing once.
+/// The current row of failures, so that an outage is logged once and not with every retry.
 #[derive(Debug, Default)]
 struct Outage {
-    /// The last error that was logged; `None` while all is well.
-    said: Option<String>,
-    /// Since when every answer is that the kind is unknown.
+    /// Whether it was logged.
+    is_logged: bool,
+    /// Since when every answer is that the apiserver does not have the kind.
     unknown_since: Option<Instant>,
-    /// Whether that has been taken for an answer.
+    /// Whether the kind counts as absent.
     is_absent: bool,
 }
 
-/// What to do about a failure.
+/// How to handle a failure.
 #[derive(Debug, PartialEq, Eq)]
-enum Advice {
-    /// It has been said already.
-    Quiet,
-    /// Say it.
-    Say,
-    /// Say that the kind is not installed, and that there is none of it.
+enum Reaction {
+    /// Retry; it was logged already.
+    Retry,
+    /// Log it and retry.
+    Log,
+    /// Log that the kind is not installed, and take it for empty.
     Absent,
 }
 
 impl Outage {
-    /// A failure, and whether it is that the kind is unknown.
-    fn failed(&mut self, error: String, is_unknown: bool, now: Instant) -> Advice {
+    /// Handles a failure; `is_unknown` when the apiserver does not have the kind.
+    fn fail(&mut self, is_unknown: bool, now: Instant) -> Reaction {
         if !is_unknown {
             self.unknown_since = None;
             self.is_absent = false;
-            let is_new = self.said.is_none();
-            self.said.get_or_insert(error);
-            return if is_new { Advice::Say } else { Advice::Quiet };
+            return if mem::replace(&mut self.is_logged, true) {
+                Reaction::Retry
+            } else {
+                Reaction::Log
+            };
         }
         let since = *self.unknown_since.get_or_insert(now);
-        if self.is_absent || now.duration_since(since) < UNKNOWN_FOR {
-            return Advice::Quiet;
+        if self.is_absent || now.duration_since(since) < ABSENT_AFTER {
+            return Reaction::Retry;
         }
         self.is_absent = true;
-        self.said = Some(error);
-        Advice::Absent
+        self.is_logged = true;
+        Reaction::Absent
     }
 
-    /// All is well; true when it was not.
-    fn is_over(&mut self) -> bool {
-        mem::take(self).said.is_some()
+    /// Ends the outage; true if one was logged.
+    fn recover(&mut self) -> bool {
+        mem::take(self).is_logged
     }
 }
 
 impl Watch {
     fn event(&mut self, event: Event<DynamicObject>) -> Option<Change> {
-        // `Init` only says that a list is about to be asked for
-        if !matches!(event, Event::Init) && self.outage.is_over() {
-            info!(kind = %self.kind, "the watch works again");
+        // `Init` comes before the list is requested and proves nothing
+        if !matches!(event, Event::Init) && self.outage.recover() {
+            info!(kind = %self.kind, "watch recovered");
         }
         let book = &self.context.book;
         match event {
@@ -264,25 +257,22 @@ impl Watch {
         )
     }
 
-    /// Says once what is wrong. A kind that the cluster does not know has no objects.
+    /// Logs an outage once. A kind that is absent is an empty list.
     fn error(&mut self, error: &watcher::Error) -> Option<Change> {
         let (kind, progress) = (self.kind, &self.context.progress);
         self.context.metrics.count_watch_error(kind);
         let is_absent = kind.info().optional && is_unknown(error);
-        match self
-            .outage
-            .failed(error.to_string(), is_absent, Instant::now())
-        {
-            Advice::Absent => {
-                warn!(%kind, "the cluster does not know this kind, so there is none; install it with `kubectl apply --server-side -k config/crd`");
+        match self.outage.fail(is_absent, Instant::now()) {
+            Reaction::Absent => {
+                warn!(%kind, "kind not installed; continuing without its objects (to install it: kubectl apply --server-side -k config/crd)");
                 progress.complete(kind);
                 self.context.metrics.count_objects(kind, 0);
                 return Some(Change::Replace(Source::Api, kind, Vec::new()));
             }
-            Advice::Say => {
-                warn!(%kind, %error, "the watch has failed and is tried again; what is known stays");
+            Reaction::Log => {
+                warn!(%kind, %error, "watch failed; keeping the last known objects and retrying");
             }
-            Advice::Quiet => {}
+            Reaction::Retry => {}
         }
         if !self.outage.is_absent {
             progress.waiting(kind, error.to_string());
@@ -298,7 +288,7 @@ fn is_unknown(error: &watcher::Error) -> bool {
     }
 }
 
-/// Whether the watch cannot go on from where it was: it has to begin with a list.
+/// Whether the watch has expired and must start again with a list.
 fn is_expired(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
@@ -307,66 +297,49 @@ fn is_expired(error: &watcher::Error) -> bool {
 mod tests {
     use super::*;
 
-    fn advice(outage: &mut Outage, is_unknown: bool, now: Instant) -> Advice {
-        outage.failed("error".to_owned(), is_unknown, now)
+    #[test]
+    fn an_outage_and_its_end_are_logged_once() {
+        let (mut outage, now) = (Outage::default(), Instant::now());
+        assert!(!outage.recover());
+        assert_eq!(outage.fail(false, now), Reaction::Log);
+        assert_eq!(outage.fail(false, now), Reaction::Retry);
+        assert!(outage.recover());
+        assert!(!outage.recover());
+        assert_eq!(outage.fail(false, now), Reaction::Log);
     }
 
     #[test]
-    fn an_outage_is_said_once_and_its_end_too() {
+    fn a_kind_is_absent_only_after_the_apiserver_answered_so_for_a_while() {
         let (mut outage, now) = (Outage::default(), Instant::now());
-        assert!(!outage.is_over());
-        assert_eq!(advice(&mut outage, false, now), Advice::Say);
-        assert_eq!(advice(&mut outage, false, now), Advice::Quiet);
-        assert!(outage.is_over());
-        assert!(!outage.is_over());
-        assert_eq!(advice(&mut outage, false, now), Advice::Say);
-    }
-
-    #[test]
-    fn a_kind_is_absent_only_after_the_cluster_said_so_for_a_while() {
-        let (mut outage, now) = (Outage::default(), Instant::now());
-        assert_eq!(advice(&mut outage, true, now), Advice::Quiet);
-        assert_eq!(
-            advice(&mut outage, true, now + UNKNOWN_FOR / 2),
-            Advice::Quiet
-        );
-        // an apiserver that is starting says both
-        assert_eq!(
-            advice(&mut outage, false, now + UNKNOWN_FOR / 2),
-            Advice::Say
-        );
-        assert_eq!(advice(&mut outage, true, now + UNKNOWN_FOR), Advice::Quiet);
-        assert_eq!(
-            advice(&mut outage, true, now + UNKNOWN_FOR * 2),
-            Advice::Absent
-        );
-        assert_eq!(
-            advice(&mut outage, true, now + UNKNOWN_FOR * 3),
-            Advice::Quiet
-        );
+        assert_eq!(outage.fail(true, now), Reaction::Retry);
+        assert_eq!(outage.fail(true, now + ABSENT_AFTER / 2), Reaction::Retry);
+        // an apiserver that is starting gives both answers
+        assert_eq!(outage.fail(false, now + ABSENT_AFTER / 2), Reaction::Log);
+        assert_eq!(outage.fail(true, now + ABSENT_AFTER), Reaction::Retry);
+        assert_eq!(outage.fail(true, now + ABSENT_AFTER * 2), Reaction::Absent);
+        assert_eq!(outage.fail(true, now + ABSENT_AFTER * 3), Reaction::Retry);
     }
 
     #[test]
     fn an_absent_kind_that_is_installed_and_removed_is_absent_again() {
         let (mut outage, now) = (Outage::default(), Instant::now());
-        advice(&mut outage, true, now);
-        assert_eq!(advice(&mut outage, true, now + UNKNOWN_FOR), Advice::Absent);
-        assert!(outage.is_over());
-        let later = now + UNKNOWN_FOR * 10;
-        assert_eq!(advice(&mut outage, true, later), Advice::Quiet);
-        assert_eq!(
-            advice(&mut outage, true, later + UNKNOWN_FOR),
-            Advice::Absent
-        );
+        outage.fail(true, now);
+        assert_eq!(outage.fail(true, now + ABSENT_AFTER), Reaction::Absent);
+        assert!(outage.recover());
+        let later = now + ABSENT_AFTER * 10;
+        assert_eq!(outage.fail(true, later), Reaction::Retry);
+        assert_eq!(outage.fail(true, later + ABSENT_AFTER), Reaction::Absent);
     }
 
     #[test]
-    fn pauses_grow_and_begin_anew() {
-        let mut pause = backoff();
-        let pauses: Vec<Duration> = pause.by_ref().take(8).collect();
-        assert_eq!(pauses[..2], [SHORTEST_PAUSE, SHORTEST_PAUSE * 2]);
-        assert_eq!(pauses[7], LONGEST_PAUSE);
-        pause.reset();
-        assert_eq!(pause.next(), Some(SHORTEST_PAUSE));
+    fn pauses_grow_to_five_seconds_at_most_and_never_end() {
+        let pauses: Vec<Duration> = backoff().take(100).collect();
+        assert_eq!(pauses.len(), 100);
+        assert!(pauses[0] <= Duration::from_millis(200), "{pauses:?}");
+        assert!(pauses[99] >= Duration::from_millis(2500), "{pauses:?}");
+        assert!(
+            pauses.iter().all(|pause| *pause <= Duration::from_secs(5)),
+            "{pauses:?}"
+        );
     }
 }

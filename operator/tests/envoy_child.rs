@@ -1,4 +1,4 @@
-//! An Envoy that `nuncio serve` runs ends with it, in whatever way that ends.
+//! An Envoy that `nuncio serve` runs exits with it, also when it is killed.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Waits until there is a value.
+/// Polls until there is a value.
 fn eventually<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -24,7 +24,7 @@ fn eventually<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     }
 }
 
-/// A program that stands in for Envoy: it writes down its process id and stays.
+/// A program in place of Envoy: it writes its process ID to a file and keeps running.
 fn program(directory: &Path) -> anyhow::Result<()> {
     let path = directory.join("envoy");
     let pid = directory.join("pid");
@@ -61,8 +61,8 @@ fn pid(directory: &Path) -> Option<u32> {
         .ok()
 }
 
-/// Gone, or dead and waiting for whoever adopted it.
-fn has_ended(pid: u32) -> Option<()> {
+/// Whether a process is gone, or a zombie that its new parent has not reaped.
+fn has_exited(pid: u32) -> Option<()> {
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat.contains(") Z ").then_some(()),
         Err(_) => Some(()),
@@ -75,15 +75,15 @@ fn an_envoy_does_not_outlive_a_killed_parent() -> anyhow::Result<()> {
     program(directory.path())?;
     let mut nuncio = serve(directory.path())?;
     let envoy = eventually("a start", || pid(directory.path()));
-    assert_eq!(has_ended(envoy), None);
+    assert_eq!(has_exited(envoy), None);
     nuncio.kill()?;
     nuncio.wait()?;
-    eventually("the end of the child", || has_ended(envoy));
+    eventually("the exit of the child", || has_exited(envoy));
     Ok(())
 }
 
 #[test]
-fn an_envoy_that_dies_is_started_again_and_ends_with_a_polite_stop() -> anyhow::Result<()> {
+fn an_envoy_that_dies_is_restarted_and_exits_with_nuncio_on_sigterm() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     program(directory.path())?;
     let mut nuncio = serve(directory.path())?;
@@ -95,7 +95,7 @@ fn an_envoy_that_dies_is_started_again_and_ends_with_a_polite_stop() -> anyhow::
     kill(nuncio.id(), "-TERM")?;
     let status = nuncio.wait()?;
     assert!(status.success(), "{status}");
-    eventually("the end of the child", || has_ended(second));
+    eventually("the exit of the child", || has_exited(second));
     Ok(())
 }
 

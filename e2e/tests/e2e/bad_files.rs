@@ -39,11 +39,11 @@ fn cases() -> Vec<Case> {
     const MAPPING: &str = "Mapping default/bad";
     vec![
         case(
-            "no YAML",
+            "invalid YAML",
             "kind: [".to_owned(),
             "bad.yaml#1",
             "",
-            "no YAML",
+            "invalid YAML",
         ),
         case(
             "an unknown kind",

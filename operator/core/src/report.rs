@@ -110,6 +110,24 @@ reasons! {
     WEIGHTS_EXCEED_HUNDRED = "WeightsExceedHundred";
 }
 
+/// Reasons of conditions without a problem, and of `Programmed`.
+impl Reason {
+    /// `Accepted` is true.
+    pub const ACCEPTED: Self = Self("Accepted");
+    /// `ResolvedRefs` is true.
+    pub const RESOLVED_REFS: Self = Self("ResolvedRefs");
+    /// Every connected Envoy serves the object as it is.
+    pub const PROGRAMMED: Self = Self("Programmed");
+    /// Some connected Envoys have not acknowledged the object yet.
+    pub const PENDING: Self = Self("Pending");
+    /// No Envoy is connected.
+    pub const NO_ENVOYS: Self = Self("NoEnvoys");
+    /// The object is not part of the configuration.
+    pub const NOT_SERVED: Self = Self("NotServed");
+    /// An Envoy rejected the object's configuration.
+    pub const REJECTED: Self = Self("Rejected");
+}
+
 impl Reason {
     /// As a condition has it.
     #[must_use]

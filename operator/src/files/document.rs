@@ -10,7 +10,7 @@ use nuncio_core::{
     settings::Settings,
 };
 
-/// The objects in a text. Documents are parsed one by one, so that one that is no YAML hides no other.
+/// The objects in a text. Documents are parsed one by one, so that an invalid one hides no other.
 pub(super) fn documents(file: &str, text: &str, settings: &Settings) -> Vec<Reconciled> {
     split(text)
         .into_iter()
@@ -28,8 +28,8 @@ pub(super) fn documents(file: &str, text: &str, settings: &Settings) -> Vec<Reco
         .collect()
 }
 
-/// One document. The parser's limits are meant for untrusted input of any kind; a list of thousands of objects is none
-/// of what they are to catch.
+/// One document. The parser's default limits protect from hostile input; they are raised for lists of thousands of
+/// objects.
 fn parse(text: &str) -> Result<Value, serde_saphyr::Error> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: 8_000_000, max_events: 32_000_000 },
@@ -39,7 +39,7 @@ fn parse(text: &str) -> Result<Value, serde_saphyr::Error> {
 
 fn objects(place: &str, value: Value, settings: &Settings) -> Vec<Reconciled> {
     if value.is_null() {
-        return Vec::new(); // nothing but comments
+        return Vec::new(); // only comments
     }
     if value["kind"]
         .as_str()
@@ -69,8 +69,8 @@ fn objects(place: &str, value: Value, settings: &Settings) -> Vec<Reconciled> {
     }
 }
 
-/// Documents with the number of their first line. A document ends at a line `---`, wherever the one before it stands:
-/// a broken one cannot swallow those behind it.
+/// Documents with the number of their first line. A line `---` always ends a document: an unclosed quote or bracket
+/// cannot swallow the documents that follow.
 fn split(text: &str) -> Vec<(usize, &str)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut documents = Vec::new();
@@ -89,20 +89,20 @@ fn split(text: &str) -> Vec<(usize, &str)> {
     documents
 }
 
-/// What is wrong with the document that begins in this line of its file.
+/// The error of the document that begins in this line of its file.
 fn not_yaml(first: usize, error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let text = first_line(&text);
-    // the parser counts from the beginning of the document
+    // the parser counts lines from the start of the document
     let Some(location) = error.location() else {
-        return format!("the document that begins in line {first} is no YAML: {text}");
+        return format!("invalid YAML in the document at line {first}: {text}");
     };
     let line = first as u64 + location.line().saturating_sub(1);
     let column = location.column();
     let text = text
         .rsplit_once(" at line ")
         .map_or(text, |(text, _place)| text);
-    format!("line {line}, column {column} is no YAML: {text}")
+    format!("invalid YAML at line {line}, column {column}: {text}")
 }
 
 fn first_line(text: &str) -> &str {
@@ -132,7 +132,7 @@ mod tests {
             "# one\n---\nkind: x\nspec: a: b\n",
         ] {
             assert!(
-                message(text).starts_with("line 4, column "),
+                message(text).starts_with("invalid YAML at line 4, column "),
                 "{}",
                 message(text)
             );
@@ -149,12 +149,16 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_bomb_is_refused() {
+    fn an_alias_bomb_is_rejected() {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let below = format!("*a{},", level - 1).repeat(10);
             text.push_str(&format!("a{level}: &a{level} [{below}]\n"));
         }
-        assert!(message(&text).contains("is no YAML"), "{}", message(&text));
+        assert!(
+            message(&text).contains("invalid YAML"),
+            "{}",
+            message(&text)
+        );
     }
 }

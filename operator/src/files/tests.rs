@@ -58,12 +58,12 @@ fn every_document_of_every_file_is_read() {
     assert_eq!(
         changes.len(),
         Kind::ALL.len(),
-        "one list per kind, be it empty"
+        "one list per kind, even if empty"
     );
 }
 
 #[test]
-fn what_is_no_object_has_a_report_and_hides_nothing() {
+fn a_document_that_is_not_an_object_has_a_report_and_hides_nothing() {
     let directory = tempfile::tempdir().unwrap();
     write(
         &directory,
@@ -96,7 +96,7 @@ fn what_is_no_object_has_a_report_and_hides_nothing() {
 }
 
 #[test]
-fn only_what_differs_is_told_after_an_edit() {
+fn only_what_differs_is_sent_after_an_edit() {
     let directory = tempfile::tempdir().unwrap();
     write(
         &directory,
@@ -160,7 +160,7 @@ async fn edits_are_followed_and_a_vanished_directory_changes_nothing() {
 fn an_edit_that_leaves_size_and_times_as_they_were_is_seen() {
     let directory = tempfile::tempdir().unwrap();
     write(&directory, "a.yaml", mapping("m", "/a/"));
-    // a time ahead of ours is as useless as one of this very moment, and does not depend on how fast this test runs
+    // a time in the future is as useless as the current one, and does not depend on how fast this test runs
     let time = SystemTime::now() + Duration::from_secs(3600);
     let set_time = || {
         let path = directory.path().join("a.yaml");
@@ -179,7 +179,7 @@ fn an_edit_that_leaves_size_and_times_as_they_were_is_seen() {
 }
 
 #[test]
-fn a_link_to_a_directory_above_is_not_followed_round_and_round() {
+fn a_link_to_a_directory_above_is_not_followed_in_circles() {
     let directory = tempfile::tempdir().unwrap();
     write(&directory, "below/a.yaml", mapping("m", "/a/"));
     std::os::unix::fs::symlink(directory.path(), directory.path().join("below/loop")).unwrap();
@@ -213,7 +213,7 @@ fn a_mounted_config_map_is_read_once() {
 }
 
 #[tokio::test]
-async fn a_look_wakes_nobody_and_an_edit_does() {
+async fn reading_is_not_an_event_and_an_edit_is() {
     let directory = tempfile::tempdir().unwrap();
     write(&directory, "deep/a.yaml", LISTENER);
     let (events, mut waker) = mpsc::channel(1);
@@ -227,8 +227,45 @@ async fn a_look_wakes_nobody_and_an_edit_does() {
     let wait = Duration::from_millis(100);
     assert!(
         timeout(wait, waker.recv()).await.is_err(),
-        "woken by a look"
+        "reading sent an event"
     );
     write(&directory, "deep/a.yaml", mapping("m", "/a/"));
-    assert!(timeout(RESCAN, waker.recv()).await.is_ok(), "not woken");
+    assert!(
+        timeout(RESCAN, waker.recv()).await.is_ok(),
+        "the edit sent no event"
+    );
+}
+
+#[test]
+fn what_cannot_be_read_hides_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory, "a.yaml", mapping("m", "/a/"));
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(to, directory.path().join(name)).unwrap();
+    };
+    link("round.yaml", "round.yaml");
+    link("nothing.yaml", "dangling.yaml");
+    fs::create_dir(directory.path().join("directory.yaml")).unwrap();
+    let settings = Settings::default();
+    let mut files = Files::new(directory.path(), &settings);
+    files.scan().unwrap();
+    assert_eq!(names(&files.everything()), ["Mapping default/m"]);
+    let unreadable: Vec<_> = files.unreadable.iter().collect();
+    assert_eq!(unreadable, [&directory.path().join("round.yaml")]);
+}
+
+#[test]
+fn a_file_in_place_of_the_directory_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory, "a.yaml", mapping("m", "/a/"));
+    assert!(load(&directory.path().join("a.yaml"), &Settings::default()).is_err());
+    assert!(load(&directory.path().join("b"), &Settings::default()).is_err());
+}
+
+#[test]
+fn a_directory_whose_own_name_begins_with_a_dot_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory, ".manifests/a.yaml", mapping("m", "/a/"));
+    let changes = load(&directory.path().join(".manifests"), &Settings::default()).unwrap();
+    assert_eq!(names(&changes), ["Mapping default/m"]);
 }

@@ -1,15 +1,15 @@
-//! A token bucket: so many at once, so many a second after that.
+//! A token bucket: a burst at once, then a rate.
 
 use std::time::{Duration, Instant};
 
-/// Tokens that come back with time.
+/// Tokens that are refilled at a constant rate.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
-    /// Time that one token takes.
+    /// Time in which one token is refilled.
     interval: Duration,
-    /// Time that a full bucket is worth.
+    /// Time in which an empty bucket is filled.
     capacity: Duration,
-    /// When the bucket was, or will be, empty.
+    /// The time at which the bucket was, or will be, empty.
     empty_at: Option<Instant>,
 }
 
@@ -24,7 +24,7 @@ impl Bucket {
         }
     }
 
-    /// When the next token is there; not after `now` if it is there already.
+    /// When the next token is available; not after `now` if one is.
     pub(crate) fn available_at(&self, now: Instant) -> Instant {
         self.empty_at
             .map_or(now, |empty_at| empty_at + self.interval)
@@ -35,7 +35,7 @@ impl Bucket {
         if self.available_at(now) > now {
             return false;
         }
-        // a bucket that nobody used for long holds no more than its capacity
+        // a bucket that was not used for long holds no more than its capacity
         let full = now.checked_sub(self.capacity).unwrap_or(now);
         self.empty_at =
             Some(self.empty_at.map_or(full, |empty_at| empty_at.max(full)) + self.interval);

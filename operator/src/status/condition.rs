@@ -1,14 +1,13 @@
-//! One object's report, and how far the Envoys are, become the status that the object should have. Pure: the time is
-//! an argument, and so is the status it has, whose transition times are kept for as long as nothing turned.
+//! From one object's report and the progress of Envoys to the status that the object should have. Pure: the time is an
+//! argument, and so is the current status, whose transition times are kept while a condition's status stays the same.
 //!
-//! - `Accepted` is false when the object itself is wrong. A warning leaves it true, since the object is served, but
-//!   gives it the warning's reason and text, so that it shows wherever conditions are looked at.
-//! - `ResolvedRefs` is false as soon as something that the object refers to is missing or unusable, even if the rest
-//!   of the object is served: whether a reference resolves is a fact, not a judgement.
-//! - `Programmed` is true when every connected Envoy has acknowledged the snapshot that first had the object as it
-//!   is now.
-//! - Emissary's own fields are kept: a Mapping's `state` (`Running` when anything of it is served) and `reason`, a
-//!   Host's `state` (`Ready`, `Pending`, `Error`), `errorReason`, `errorTimestamp`, `tlsCertificateSource`.
+//! - `Accepted` is false when the object itself is invalid. With a warning it is true, because the object is served, but
+//!   has the warning's reason and message, so that it is visible wherever conditions are shown.
+//! - `ResolvedRefs` is false when any object that this one refers to is missing or unusable, even if the rest is served.
+//! - `Programmed` is true when every connected Envoy has acknowledged the snapshot that first contained the object as
+//!   it is now.
+//! - Emissary's own fields are kept: a Mapping's `state` (`Running` if any part of it is served) and `reason`, a Host's
+//!   `state` (`Ready`, `Pending`, `Error`), `errorReason`, `errorTimestamp`, `tlsCertificateSource`.
 
 use jiff::Timestamp;
 use nuncio_crds::kind::Status;
@@ -21,27 +20,28 @@ use super::{
 };
 use nuncio_core::{
     object::Kind,
-    report::{ConditionType, Problem, Report, Severity},
+    report::{ConditionType, Problem, Reason, Report, Severity},
 };
+use nuncio_crds::v3alpha1::{HostState, MappingState, TlsCertificateSource};
 
-/// Longest message of a condition in bytes. The API would take 32 KiB; nobody reads that.
+/// Longest message of a condition in bytes. The API allows 32 KiB, which is more than anybody reads.
 const MESSAGE_LIMIT: usize = 1024;
 
-/// Problems that a message spells out; the rest is counted.
+/// Problems that a message lists; further ones are counted.
 const PROBLEM_LIMIT: usize = 4;
 
-/// Everything that a status depends on.
+/// What a status depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
     /// The report.
     pub(crate) report: &'a Report,
-    /// The snapshot that first had the object as the report describes it.
-    pub(crate) sequence: u64,
-    /// What an Envoy said when it refused a resource that came from the object.
+    /// The snapshot that first contained the object as reported.
+    pub(crate) seq: u64,
+    /// Envoy's message if it rejected a resource that is made of the object.
     pub(crate) rejected: Option<&'a str>,
-    /// What the connected Envoys have.
+    /// What the connected Envoys have acknowledged.
     pub(crate) acknowledged: &'a Acknowledged,
-    /// The status the object has.
+    /// The status that the object has.
     pub(crate) observed: &'a Observed,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn status(kind: Kind, facts: Facts<'_>, now: Timestamp) -> Value {
     let verdicts = [
         accepted(facts.report),
-        resolved_refs(facts.report),
+        resolved_refs(kind, facts.report),
         programmed(facts),
     ];
     let is_programmed = verdicts[2].is_true;
@@ -64,7 +64,7 @@ pub(crate) fn status(kind: Kind, facts: Facts<'_>, now: Timestamp) -> Value {
             json!({
                 "type": CONDITION_TYPES[slot],
                 "status": if verdict.is_true { "True" } else { "False" },
-                "reason": verdict.reason,
+                "reason": verdict.reason.as_str(),
                 "message": shortened(verdict.message),
                 "observedGeneration": facts.report.generation,
                 "lastTransitionTime": time(since),
@@ -84,7 +84,7 @@ pub(crate) fn status(kind: Kind, facts: Facts<'_>, now: Timestamp) -> Value {
 /// A condition without its times.
 struct Verdict {
     is_true: bool,
-    reason: &'static str,
+    reason: Reason,
     message: String,
 }
 
@@ -94,20 +94,28 @@ fn accepted(report: &Report) -> Verdict {
     Verdict {
         is_true,
         reason: match worst {
-            Some(problem) if problem.severity != Severity::Notice => problem.reason.as_str(),
-            _ => "Accepted",
+            Some(problem) if problem.severity != Severity::Notice => problem.reason,
+            _ => Reason::ACCEPTED,
         },
-        message: described(report, ConditionType::Accepted),
+        message: match worst {
+            Some(_) => described(report, ConditionType::Accepted),
+            None => "valid and without conflicts".to_owned(),
+        },
     }
 }
 
-fn resolved_refs(report: &Report) -> Verdict {
+fn resolved_refs(kind: Kind, report: &Report) -> Verdict {
     let worst = report.problem(ConditionType::ResolvedRefs);
     let broken = worst.filter(|problem| problem.severity != Severity::Notice);
+    let message = match (worst, kind) {
+        (Some(_), _) => described(report, ConditionType::ResolvedRefs),
+        (None, Kind::Listener) => "a Listener has no references".to_owned(),
+        (None, _) => "all references are resolved".to_owned(),
+    };
     Verdict {
         is_true: broken.is_none(),
-        reason: broken.map_or("ResolvedRefs", |problem| problem.reason.as_str()),
-        message: described(report, ConditionType::ResolvedRefs),
+        reason: broken.map_or(Reason::RESOLVED_REFS, |problem| problem.reason),
+        message,
     }
 }
 
@@ -118,25 +126,25 @@ fn programmed(facts: Facts<'_>) -> Verdict {
         message,
     };
     if let Some(message) = facts.rejected {
-        let message = format!("Envoy refuses it, what it accepted last is served on: {message}");
-        return not("Rejected", message);
+        let message = format!("Envoy rejected the update and keeps the previous one: {message}");
+        return not(Reason::REJECTED, message);
     }
     if !facts.report.in_service {
         let message = if facts.report.summary.is_empty() {
-            "nothing of it is served".to_owned()
+            "not served".to_owned()
         } else {
-            format!("nothing of it is served: {}", facts.report.summary)
+            format!("not served: {}", facts.report.summary)
         };
-        return not("NotServed", message);
+        return not(Reason::NOT_SERVED, message);
     }
     let total = facts.acknowledged.total();
     if total == 0 {
-        return not("NoEnvoys", "no Envoy is connected".to_owned());
+        return not(Reason::NO_ENVOYS, "no Envoy is connected".to_owned());
     }
-    let having = facts.acknowledged.having(facts.sequence);
+    let having = facts.acknowledged.having(facts.seq);
     let count = format!("{having}/{total} Envoys");
     if having < total {
-        return not("Pending", count);
+        return not(Reason::PENDING, count);
     }
     let message = if facts.report.summary.is_empty() {
         count
@@ -145,21 +153,21 @@ fn programmed(facts: Facts<'_>) -> Verdict {
     };
     Verdict {
         is_true: true,
-        reason: "Programmed",
+        reason: Reason::PROGRAMMED,
         message,
     }
 }
 
 fn mapping(status: &mut Map<String, Value>, facts: Facts<'_>) {
     let state = if facts.report.in_service {
-        "Running"
+        MappingState::Running
     } else {
-        "Inactive"
+        MappingState::Inactive
     };
-    status.insert("state".to_owned(), state.into());
+    status.insert("state".to_owned(), json!(state));
     let worst = facts.report.problems.first();
     let reason = match (facts.rejected, worst) {
-        (Some(message), _) => format!("Envoy refuses it: {message}"),
+        (Some(message), _) => format!("Envoy rejected the update: {message}"),
         (None, Some(problem)) if problem.severity != Severity::Notice => sentence(problem),
         (None, _) if !facts.report.in_service => facts.report.summary.clone(),
         (None, _) => String::new(),
@@ -171,16 +179,16 @@ fn mapping(status: &mut Map<String, Value>, facts: Facts<'_>) {
 
 fn host(status: &mut Map<String, Value>, facts: Facts<'_>, is_programmed: bool, now: Timestamp) {
     let error = match (facts.rejected, facts.report.problems.first()) {
-        (Some(message), _) => Some(format!("Envoy refuses it: {message}")),
+        (Some(message), _) => Some(format!("Envoy rejected the update: {message}")),
         (None, Some(problem)) if problem.severity == Severity::Error => Some(sentence(problem)),
         (None, _) => None,
     };
     let state = match (&error, is_programmed) {
-        (Some(_), _) => "Error",
-        (None, true) => "Ready",
-        (None, false) => "Pending",
+        (Some(_), _) => HostState::Error,
+        (None, true) => HostState::Ready,
+        (None, false) => HostState::Pending,
     };
-    status.insert("state".to_owned(), state.into());
+    status.insert("state".to_owned(), json!(state));
     if let Some(error) = error {
         let error = shortened(error);
         let since = match facts.observed.error_since {
@@ -191,11 +199,11 @@ fn host(status: &mut Map<String, Value>, facts: Facts<'_>, is_programmed: bool, 
         status.insert("errorTimestamp".to_owned(), time(since).into());
     }
     let source = if facts.observed.has_tls_secret {
-        "Other"
+        TlsCertificateSource::Other
     } else {
-        "None"
+        TlsCertificateSource::None
     };
-    status.insert("tlsCertificateSource".to_owned(), source.into());
+    status.insert("tlsCertificateSource".to_owned(), json!(source));
 }
 
 fn has(report: &Report, condition: ConditionType, severity: Severity) -> bool {
@@ -205,7 +213,7 @@ fn has(report: &Report, condition: ConditionType, severity: Severity) -> bool {
         .any(|problem| problem.condition == condition && problem.severity == severity)
 }
 
-/// All problems of a condition as one text: the most severe first, the rest counted.
+/// The problems of a condition as one text: the most severe first, those beyond the limit counted.
 fn described(report: &Report, condition: ConditionType) -> String {
     let problems: Vec<&Problem> = report
         .problems

@@ -1,31 +1,31 @@
-//! How far the Envoys are: for each connected one the sequence number of the newest snapshot that it has acknowledged
-//! in full, whether it is connected to this replica or to another.
+//! Progress of the fleet: for each connected Envoy, of this replica or another, the number of the newest snapshot that
+//! it has acknowledged completely.
 
-/// What the connected Envoys have acknowledged. Compares equal when no condition can differ.
+/// What the connected Envoys have acknowledged. Equal values lead to equal conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Acknowledged {
-    /// Ascending, one for each connected Envoy.
-    snapshots: Vec<u64>,
+    /// One for each connected Envoy, sorted.
+    seqs: Vec<u64>,
 }
 
 impl Acknowledged {
-    /// One number for each connected Envoy, in any order.
-    pub(super) fn new(snapshots: impl IntoIterator<Item = u64>) -> Self {
-        let mut snapshots: Vec<u64> = snapshots.into_iter().collect();
-        snapshots.sort_unstable();
-        Self { snapshots }
+    /// From the numbers of the connected Envoys, in any order.
+    pub(super) fn new(seqs: impl IntoIterator<Item = u64>) -> Self {
+        let mut seqs: Vec<u64> = seqs.into_iter().collect();
+        seqs.sort_unstable();
+        Self { seqs }
     }
 
     /// How many Envoys are connected.
     #[must_use]
     pub(super) const fn total(&self) -> usize {
-        self.snapshots.len()
+        self.seqs.len()
     }
 
-    /// How many of them have acknowledged snapshot `sequence` or a later one.
+    /// How many of them have acknowledged snapshot `seq` or a later one.
     #[must_use]
-    pub(super) fn having(&self, sequence: u64) -> usize {
-        self.snapshots.len() - self.snapshots.partition_point(|acked| *acked < sequence)
+    pub(super) fn having(&self, seq: u64) -> usize {
+        self.seqs.len() - self.seqs.partition_point(|acked| *acked < seq)
     }
 
     /// Whether as many Envoys are connected as before, and none of them is behind where it was.
@@ -33,21 +33,21 @@ impl Acknowledged {
     pub(super) fn is_ahead_of(&self, before: &Self) -> bool {
         self.total() == before.total()
             && self
-                .snapshots
+                .seqs
                 .iter()
-                .zip(&before.snapshots)
+                .zip(&before.seqs)
                 .all(|(now, then)| now >= then)
     }
 
-    /// For which objects the count differs, as ranges of the snapshot that they came with: after the first, up to
-    /// and including the second. Meaningful when the number of Envoys is the same.
+    /// The objects whose count differs, as ranges of their snapshots: after the first number, up to and including the
+    /// second. Only valid when the number of Envoys is the same.
     pub(super) fn differences<'a>(
         &'a self,
         before: &'a Self,
     ) -> impl Iterator<Item = (u64, u64)> + 'a {
-        self.snapshots
+        self.seqs
             .iter()
-            .zip(&before.snapshots)
+            .zip(&before.seqs)
             .filter(|(now, then)| now != then)
             .map(|(now, then)| (*now.min(then), *now.max(then)))
     }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envoy_that_is_stuck_makes_no_difference_for_others() {
+    fn a_stuck_envoy_does_not_change_the_count_of_others() {
         let before = Acknowledged::new([0, 100, 100]);
         let now = Acknowledged::new([101, 0, 101]);
         assert!(now.is_ahead_of(&before));
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn another_number_of_envoys_is_not_ahead_and_neither_is_one_that_starts_anew() {
+    fn another_number_of_envoys_is_not_ahead_and_neither_is_a_restarted_one() {
         let before = Acknowledged::new([7, 7]);
         assert!(!Acknowledged::new([7, 7, 7]).is_ahead_of(&before));
         assert!(!Acknowledged::new([0, 8]).is_ahead_of(&before));

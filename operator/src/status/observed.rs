@@ -1,8 +1,8 @@
-//! What an object's status says now, as the watch saw it, cut down to what the next status depends on: a digest to
-//! see whether it has to be written at all, and since when each condition is as it is.
+//! The status that an object has, as the watch saw it, reduced to what the next status depends on: a digest that shows
+//! whether a write is needed, and the transition time of each condition.
 //!
-//! Only the fields that we own are looked at. What somebody else keeps in the status of an object neither moves us
-//! to write nor is touched by our server-side apply.
+//! Only the fields that Nuncio owns count. What others keep in the status causes no write, and server-side apply leaves
+//! it alone.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use nuncio_core::object::Kind;
 
-/// The condition types, in the order in which they stand in a status.
+/// The condition types, in their order in a status.
 pub(crate) const CONDITION_TYPES: [&str; 3] = ["Accepted", "ResolvedRefs", PROGRAMMED];
 
 const PROGRAMMED: &str = "Programmed";
@@ -25,28 +25,28 @@ const CONDITION_FIELDS: [&str; 6] = [
     "type",
 ];
 
-/// The status an object has, and what else its next status depends on.
+/// The status that an object has, and what else its next status depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Of the fields that we own; equal digests need no write.
+    /// Of the fields that Nuncio owns; equal digests need no write.
     pub(crate) digest: u64,
-    /// The same without times and without `Programmed`'s message: statuses that are equal in this differ in nothing
-    /// but the number of Envoys.
+    /// Digest without times and without `Programmed`'s message: statuses with the same essence differ only in the
+    /// number of Envoys.
     pub(crate) essence: u64,
     /// `observedGeneration` of `Programmed`.
     pub(crate) generation: i64,
-    /// For each of [`CONDITION_TYPES`], whether it is true and since when, in seconds of the epoch.
+    /// For each of [`CONDITION_TYPES`], whether it is true and since when, in seconds since the Unix epoch.
     pub(crate) transitions: [Option<(bool, i64)>; 3],
-    /// `errorTimestamp` of a Host, in seconds of the epoch.
+    /// `errorTimestamp` of a Host, in seconds since the Unix epoch.
     pub(crate) error_since: Option<i64>,
-    /// Digest of the `errorReason` that belongs to it.
+    /// Digest of its `errorReason`.
     pub(crate) error_reason: u64,
-    /// Whether the object, a Host, names a Secret for TLS.
+    /// Whether a Host has a `tlsSecret`.
     pub(crate) has_tls_secret: bool,
 }
 
 impl Observed {
-    /// What is worth keeping of a whole object.
+    /// Reduces an object.
     #[must_use]
     pub fn of(kind: Kind, object: &Value) -> Self {
         let mut status = owned(kind, object.get("status").unwrap_or(&Value::Null));
@@ -94,7 +94,7 @@ impl Observed {
         observed
     }
 
-    /// Whether the status says that Envoys serve the object as it was at `generation`.
+    /// Whether `Programmed` is true for this generation.
     pub(crate) fn is_programmed_at(&self, generation: i64) -> bool {
         self.generation == generation && matches!(self.transitions[2], Some((true, _)))
     }
@@ -108,7 +108,7 @@ fn digest(status: &Value) -> u64 {
     xxh3_64(status.to_string().as_bytes())
 }
 
-/// The part of a status that is ours: known fields, and our conditions, always in the same order.
+/// The part of a status that Nuncio owns: its fields and conditions, always in the same order.
 fn owned(kind: Kind, status: &Value) -> Value {
     let mut kept = Map::new();
     for field in kind.info().status.fields() {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_envoys_and_times_are_no_part_of_the_essence() {
+    fn the_number_of_envoys_and_times_are_not_part_of_the_essence() {
         let status = |message: &str, reason: &str, time: &str| {
             let condition = json!({
                 "type": "Programmed", "status": "True", "reason": reason, "message": message,
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_of_any_shape_is_taken() {
+    fn a_status_of_any_shape_is_accepted() {
         for status in [
             json!(null),
             json!(3),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_with_a_tls_secret_is_told_from_one_without() {
+    fn a_host_with_a_tls_secret_differs_from_one_without() {
         let with = json!({"spec": {"tlsSecret": {"name": "cert"}}});
         let without = json!({"spec": {"tlsSecret": {}}});
         assert!(Observed::of(Kind::Host, &with).has_tls_secret);

@@ -1,16 +1,14 @@
-//! Which status to write next. Reports, what Envoys acknowledge and what objects say come in; writes come out, one at
-//! a time, each computed at the last moment. No I/O and no clock in here: the time is an argument.
+//! Which status to write next. In: reports, acknowledgements of Envoys, and the statuses that objects have. Out: writes,
+//! one at a time, each computed at the last moment. No I/O and no clock: the time is an argument.
 //!
-//! - One entry an object: a newer report takes the place of an older one, nothing queues behind it, and of many
-//!   objects the one that changed last comes first.
-//! - A new report waits for the Envoys' acknowledgement before it is written, but not for long ([`SETTLE`]), so that
-//!   an edit costs one write and not two.
-//! - A status that says what the object says already is no write.
-//! - When Envoys come and go, every object's count changes. That is looked at once the fleet has been the same for a
-//!   while ([`STABLE`]), and where nothing but the count differs the write is slow ([`COUNT_RATE`]): a fleet that
-//!   scales is no reason for ten thousand writes. Until then no object is said to be out of service because an Envoy
-//!   is reconnecting.
-//! - A new leader looks at everything, after the same pause.
+//! - One entry for each object: a newer report replaces an older one, and the object that changed last is written first.
+//! - A new report waits for the Envoys' acknowledgement before it is written, but not for long ([`SETTLE`]), so that an
+//!   edit costs one write and not two.
+//! - A status that the object already has is not written.
+//! - When Envoys connect and disconnect, every object's count changes. Objects are checked once the fleet has been stable
+//!   for a while ([`STABLE`]), and where only the count differs, writes are slow ([`COUNT_RATE`]): scaling a fleet must
+//!   not cause ten thousand writes. Until then no object loses `Programmed` because an Envoy is reconnecting.
+//! - A new leader checks all objects, after the same pause.
 
 use std::{
     cmp::Reverse,
@@ -18,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -32,60 +31,64 @@ use nuncio_core::{
     report::Report,
 };
 
-/// How long a new report waits for acknowledgement before its status is written as it is.
+/// How long a new report waits for acknowledgement before its status is written.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// How long the fleet has to stay the same before it is written that an object is no longer served everywhere.
+/// How long the fleet must be stable before objects lose `Programmed` because of it.
 const STABLE: Duration = Duration::from_secs(5);
 
-/// How long that can be put off when Envoys come and go all the time.
+/// Longest such delay while Envoys keep connecting and disconnecting.
 const STABLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Writes a second, and how many at once.
+/// Writes a second, and the burst.
 const RATE: (u32, u32) = (50, 100);
 
-/// The same for writes that change nothing but the number of Envoys.
+/// The same for writes that only change the number of Envoys.
 const COUNT_RATE: (u32, u32) = (5, 5);
 
-/// First pause after a failed write; doubles up to [`RETRY_LIMIT`].
-const RETRY: Duration = Duration::from_millis(500);
+/// Pauses after failed writes; jitter at most doubles one.
+const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(500))
+    .with_max_delay(LONGEST_PAUSE)
+    .without_max_times()
+    .with_jitter();
 
-/// Longest pause after failed writes.
-const RETRY_LIMIT: Duration = Duration::from_secs(60);
+/// Longest pause after a failed write, before jitter.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What to do now.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Next {
     /// Write this, then call [`Queue::done`].
     Write(Write),
-    /// Nothing before this time, unless something comes in.
+    /// Nothing before this time, unless something changes.
     Wait(Option<Instant>),
 }
 
 /// A status to write.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Write {
-    /// Whose.
+    /// The object.
     pub(crate) object: ObjectRef,
-    /// All of it that is ours.
+    /// The part of its status that Nuncio owns.
     pub(crate) status: Value,
 }
 
-/// What came of a write.
+/// Result of a write.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The object's status is now this.
+    /// The status that the object has now.
     Written(Observed),
-    /// There is no such object, or its kind has no status.
+    /// The object does not exist, or its kind has no status.
     Gone,
-    /// To be tried again later.
+    /// The write failed and is retried.
     Failed,
 }
 
-/// Where an object stands.
+/// Where an object is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// Nothing to do.
+    /// Not queued.
     Idle,
     /// In `later`, until then.
     Later(Instant),
@@ -93,20 +96,20 @@ enum Place {
     Due,
     /// In `counts`.
     Counts,
-    /// Being written; whether something came in meanwhile.
+    /// Being written; true if something changed meanwhile.
     InFlight(bool),
 }
 
 #[derive(Debug)]
 struct Entry {
     report: Option<Report>,
-    /// The snapshot that the report came with.
-    sequence: u64,
+    /// The snapshot of the report.
+    seq: u64,
     rejected: Option<String>,
     observed: Observed,
     place: Place,
-    failures: u32,
-    /// A status that was written and did not come out as it was meant, as digests of both: not worth another try.
+    failures: usize,
+    /// A status that was written and became another one, as the essences of both: not written again.
     futile: Option<(u64, u64)>,
 }
 
@@ -114,17 +117,17 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Queue {
     entries: BTreeMap<ObjectRef, Entry>,
-    /// Objects with a report by the snapshot it came with, to find those that an acknowledgement is about.
-    by_sequence: BTreeMap<u64, BTreeSet<ObjectRef>>,
+    /// Objects by the snapshot of their report, to find those that an acknowledgement concerns.
+    by_seq: BTreeMap<u64, BTreeSet<ObjectRef>>,
     rejected: BTreeSet<ObjectRef>,
-    /// To be looked at now, newest first.
+    /// To be checked now, newest first.
     due: BTreeSet<(Reverse<u64>, ObjectRef)>,
-    /// To be looked at then.
+    /// To be checked at a time.
     later: BTreeSet<(Instant, ObjectRef)>,
-    /// Of these only the number of Envoys differs.
+    /// Objects of which only the number of Envoys differs.
     counts: BTreeSet<ObjectRef>,
     acknowledged: Acknowledged,
-    /// When everything is looked at, and since when that is put off.
+    /// When all objects are checked, and since when that is delayed.
     sweep: Option<(Instant, Instant)>,
     is_leader: bool,
     bucket: Bucket,
@@ -135,7 +138,7 @@ impl Default for Queue {
     fn default() -> Self {
         Self {
             entries: BTreeMap::new(),
-            by_sequence: BTreeMap::new(),
+            by_seq: BTreeMap::new(),
             rejected: BTreeSet::new(),
             due: BTreeSet::new(),
             later: BTreeSet::new(),
@@ -150,11 +153,11 @@ impl Default for Queue {
 }
 
 impl Queue {
-    /// The object has this report as of snapshot `sequence`; `None` when it is gone or not ours.
-    /// Returns the report it had.
+    /// Records the object's report as of snapshot `seq`; `None` when it was deleted or belongs to another instance.
+    /// Returns the previous report.
     pub(crate) fn record(
         &mut self,
-        sequence: u64,
+        seq: u64,
         object: &ObjectRef,
         report: Option<Report>,
         now: Instant,
@@ -163,13 +166,13 @@ impl Queue {
             .entries
             .entry(object.clone())
             .or_insert_with(Entry::new);
-        let (place, before) = (entry.place, entry.sequence);
-        // `due` and `by_sequence` are ordered by the sequence, which is about to change
-        self.leave_sequence(before, object);
+        let (place, before) = (entry.place, entry.seq);
+        // `due` and `by_seq` are ordered by the number that is about to change
+        self.leave_seq(before, object);
         self.leave(object, place);
         let entry = self.entries.get_mut(object).expect("it was inserted above");
         let before = std::mem::replace(&mut entry.report, report);
-        entry.sequence = sequence;
+        entry.seq = seq;
         entry.failures = 0;
         if entry.report.is_none() {
             self.entries.remove(object);
@@ -178,21 +181,18 @@ impl Queue {
         if !matches!(place, Place::InFlight(_)) {
             entry.place = Place::Idle;
         }
-        self.by_sequence
-            .entry(sequence)
-            .or_default()
-            .insert(object.clone());
+        self.by_seq.entry(seq).or_default().insert(object.clone());
         if self.acknowledged.total() > 0
-            && self.acknowledged.having(sequence) == self.acknowledged.total()
+            && self.acknowledged.having(seq) == self.acknowledged.total()
         {
-            self.look_at(object);
+            self.check(object);
         } else {
-            self.look_later(object, now + SETTLE);
+            self.check_later(object, now + SETTLE);
         }
         before
     }
 
-    /// The whole set of objects that an Envoy refuses, with its words.
+    /// Replaces the set of objects that an Envoy rejected, with its messages.
     pub(crate) fn reject(&mut self, rejected: Vec<(ObjectRef, String)>) {
         let mut before = std::mem::take(&mut self.rejected);
         for (object, message) in rejected {
@@ -203,18 +203,18 @@ impl Queue {
             };
             if entry.rejected.as_ref() != Some(&message) {
                 entry.rejected = Some(message);
-                self.look_at(&object);
+                self.check(&object);
             }
         }
         for object in before {
             if let Some(entry) = self.entries.get_mut(&object) {
                 entry.rejected = None;
-                self.look_at(&object);
+                self.check(&object);
             }
         }
     }
 
-    /// What the object says about itself.
+    /// Records the status that the object has.
     pub(crate) fn observe(&mut self, object: &ObjectRef, observed: Observed) {
         let entry = self
             .entries
@@ -222,20 +222,20 @@ impl Queue {
             .or_insert_with(Entry::new);
         if entry.observed != observed {
             entry.observed = observed;
-            self.look_at(object);
+            self.check(object);
         }
     }
 
-    /// The object is gone.
+    /// Forgets a deleted object.
     pub(crate) fn forget(&mut self, object: &ObjectRef) {
         if let Some(entry) = self.entries.remove(object) {
-            self.leave_sequence(entry.sequence, object);
-            self.due.remove(&(Reverse(entry.sequence), object.clone()));
+            self.leave_seq(entry.seq, object);
+            self.due.remove(&(Reverse(entry.seq), object.clone()));
             self.leave(object, entry.place);
         }
     }
 
-    /// Objects of a kind that are known.
+    /// The objects of a kind.
     pub(crate) fn objects(&self, kind: Kind) -> Vec<ObjectRef> {
         self.entries
             .keys()
@@ -244,7 +244,7 @@ impl Queue {
             .collect()
     }
 
-    /// What the connected Envoys have.
+    /// Records what the connected Envoys have acknowledged.
     pub(crate) fn acknowledge(&mut self, acknowledged: Acknowledged, now: Instant) {
         if acknowledged == self.acknowledged {
             return;
@@ -260,22 +260,22 @@ impl Queue {
             .acknowledged
             .differences(&before)
             .flat_map(|(after, up_to)| {
-                self.by_sequence
+                self.by_seq
                     .range(after.saturating_add(1)..)
-                    .take_while(move |(sequence, _)| **sequence <= up_to)
+                    .take_while(move |(seq, _)| **seq <= up_to)
             })
-            .flat_map(|(_sequence, objects)| objects)
+            .flat_map(|(_seq, objects)| objects)
             .cloned()
             .collect();
         for object in concerned {
-            let sequence = self.entries.get(&object).map_or(0, |entry| entry.sequence);
-            if self.acknowledged.having(sequence) == self.acknowledged.total() {
-                self.look_at(&object);
+            let seq = self.entries.get(&object).map_or(0, |entry| entry.seq);
+            if self.acknowledged.having(seq) == self.acknowledged.total() {
+                self.check(&object);
             }
         }
     }
 
-    /// Whether this replica writes. A new leader looks at everything.
+    /// Sets whether this replica is the leader. A new leader checks all objects.
     pub(crate) fn lead(&mut self, is_leader: bool, now: Instant) {
         if is_leader == self.is_leader {
             return;
@@ -287,7 +287,7 @@ impl Queue {
         let waiting: Vec<ObjectRef> = self.entries.keys().cloned().collect();
         for object in waiting {
             if is_leader {
-                self.look_at(&object);
+                self.check(&object);
             } else if let Some(entry) = self.entries.get_mut(&object)
                 && !matches!(entry.place, Place::InFlight(_))
             {
@@ -297,19 +297,19 @@ impl Queue {
         }
     }
 
-    /// How many objects wait.
+    /// Number of objects that are queued.
     pub(crate) fn pending(&self) -> usize {
         self.due.len() + self.later.len() + self.counts.len()
     }
 
-    /// What to do now. `clock` is the time that a status may mention.
+    /// What to do now. `clock` is the time for timestamps in the status.
     pub(crate) fn next(&mut self, now: Instant, clock: Timestamp) -> Next {
         if !self.is_leader {
             return Next::Wait(None);
         }
         self.promote(now);
         while self.bucket.available_at(now) <= now
-            && let Some((_sequence, object)) = self.due.pop_first()
+            && let Some((_seq, object)) = self.due.pop_first()
         {
             let Some(status) = self.evaluate(&object, clock) else {
                 continue;
@@ -332,7 +332,7 @@ impl Queue {
             }
         }
         let due = (!self.due.is_empty()).then(|| self.bucket.available_at(now));
-        // while a sweep is ahead the counts may still change
+        // before a pending sweep the counts may still change
         let counts = (self.sweep.is_none() && !self.counts.is_empty())
             .then(|| self.count_bucket.available_at(now));
         let later = self.later.first().map(|(at, _object)| *at);
@@ -340,19 +340,19 @@ impl Queue {
         Next::Wait([due, counts, later, sweep].into_iter().flatten().min())
     }
 
-    /// What came of a write that [`Queue::next`] gave out.
+    /// Records the result of a write that [`Queue::next`] returned.
     pub(crate) fn done(&mut self, write: &Write, outcome: Outcome, now: Instant) {
         let Some(entry) = self.entries.get_mut(&write.object) else {
             return;
         };
-        let again = entry.place == Place::InFlight(true);
+        let has_changed = entry.place == Place::InFlight(true);
         entry.place = Place::Idle;
         match outcome {
             Outcome::Written(observed) => {
-                let meant = observed_of(write);
+                let desired = observed_of(write);
                 entry.failures = 0;
-                entry.futile = (meant.essence != observed.essence)
-                    .then_some((meant.essence, observed.essence));
+                entry.futile = (desired.essence != observed.essence)
+                    .then_some((desired.essence, observed.essence));
                 entry.observed = Observed {
                     has_tls_secret: entry.observed.has_tls_secret,
                     ..observed
@@ -362,20 +362,19 @@ impl Queue {
                 entry.futile = Some((observed_of(write).essence, entry.observed.essence));
             }
             Outcome::Failed => {
-                let pause = RETRY
-                    .saturating_mul(1 << entry.failures.min(16))
-                    .min(RETRY_LIMIT);
-                entry.failures += 1;
-                self.look_later(&write.object, now + pause);
+                // only the count is kept: most objects never fail
+                let pause = BACKOFF.build().nth(entry.failures).unwrap_or(LONGEST_PAUSE);
+                entry.failures = entry.failures.saturating_add(1);
+                self.check_later(&write.object, now + pause);
                 return;
             }
         }
-        if again {
-            self.look_at(&write.object);
+        if has_changed {
+            self.check(&write.object);
         }
     }
 
-    /// The status that the object should get, unless it has it. Leaves the object idle.
+    /// The status that the object should have, unless it has it. Leaves the object idle.
     fn evaluate(&mut self, object: &ObjectRef, clock: Timestamp) -> Option<Value> {
         let entry = self.entries.get_mut(object)?;
         entry.place = Place::Idle;
@@ -383,7 +382,7 @@ impl Queue {
             object.kind,
             Facts {
                 report: entry.report.as_ref()?,
-                sequence: entry.sequence,
+                seq: entry.seq,
                 rejected: entry.rejected.as_deref(),
                 acknowledged: &self.acknowledged,
                 observed: &entry.observed,
@@ -402,8 +401,8 @@ impl Queue {
             .is_some_and(|entry| entry.observed.essence == desired.essence)
     }
 
-    /// Whether the status takes back that Envoys serve the object while the fleet may still be coming together. The
-    /// sweep that follows looks at it again.
+    /// Whether the status would take `Programmed` away while the fleet is not stable yet. The sweep that follows checks
+    /// the object again.
     fn is_premature(&self, object: &ObjectRef, status: &Value, now: Instant) -> bool {
         let Some(entry) = self.entries.get(object) else {
             return true;
@@ -424,19 +423,19 @@ impl Queue {
         Next::Write(Write { object, status })
     }
 
-    /// Moves what has waited long enough.
+    /// Moves objects whose time has come.
     fn promote(&mut self, now: Instant) {
         while self.later.first().is_some_and(|(at, _object)| *at <= now)
             && let Some((_at, object)) = self.later.pop_first()
         {
             self.place(&object, Place::Idle);
-            self.look_at(&object);
+            self.check(&object);
         }
         if self.sweep.is_some_and(|(at, _since)| at <= now) {
             self.sweep = None;
             let all: Vec<ObjectRef> = self.entries.keys().cloned().collect();
             for object in all {
-                self.look_at(&object);
+                self.check(&object);
             }
         }
     }
@@ -452,8 +451,8 @@ impl Queue {
         }
     }
 
-    /// Looks at an object as soon as there is a token.
-    fn look_at(&mut self, object: &ObjectRef) {
+    /// Queues an object for a check as soon as the bucket allows a write.
+    fn check(&mut self, object: &ObjectRef) {
         if !self.is_leader {
             return;
         }
@@ -468,17 +467,17 @@ impl Queue {
             entry.place = Place::InFlight(true);
             return;
         }
-        // a failed write is repeated in its own time
+        // a failed write is retried at its own time
         if entry.failures > 0 && matches!(place, Place::Later(_)) {
             return;
         }
         entry.place = Place::Due;
-        let sequence = entry.sequence;
+        let seq = entry.seq;
         self.leave(object, place);
-        self.due.insert((Reverse(sequence), object.clone()));
+        self.due.insert((Reverse(seq), object.clone()));
     }
 
-    fn look_later(&mut self, object: &ObjectRef, at: Instant) {
+    fn check_later(&mut self, object: &ObjectRef, at: Instant) {
         if !self.is_leader {
             return;
         }
@@ -495,17 +494,17 @@ impl Queue {
         self.later.insert((at, object.clone()));
     }
 
-    /// Takes the object out of those that came with a snapshot.
-    fn leave_sequence(&mut self, sequence: u64, object: &ObjectRef) {
-        if let Some(objects) = self.by_sequence.get_mut(&sequence) {
+    /// Removes the object from those of a snapshot.
+    fn leave_seq(&mut self, seq: u64, object: &ObjectRef) {
+        if let Some(objects) = self.by_seq.get_mut(&seq) {
             objects.remove(object);
             if objects.is_empty() {
-                self.by_sequence.remove(&sequence);
+                self.by_seq.remove(&seq);
             }
         }
     }
 
-    /// Takes the object out of where it stood.
+    /// Removes the object from its queue.
     fn leave(&mut self, object: &ObjectRef, place: Place) {
         match place {
             Place::Idle | Place::InFlight(_) => {}
@@ -513,8 +512,8 @@ impl Queue {
                 self.later.remove(&(at, object.clone()));
             }
             Place::Due => {
-                let sequence = self.entries.get(object).map_or(0, |entry| entry.sequence);
-                self.due.remove(&(Reverse(sequence), object.clone()));
+                let seq = self.entries.get(object).map_or(0, |entry| entry.seq);
+                self.due.remove(&(Reverse(seq), object.clone()));
             }
             Place::Counts => {
                 self.counts.remove(object);
@@ -527,7 +526,7 @@ impl Entry {
     fn new() -> Self {
         Self {
             report: None,
-            sequence: 0,
+            seq: 0,
             rejected: None,
             observed: Observed::default(),
             place: Place::Idle,
@@ -537,7 +536,7 @@ impl Entry {
     }
 }
 
-/// What an object says after this write, if it came out as it was meant.
+/// The status after this write, if nothing changes it on the way.
 fn observed_of(write: &Write) -> Observed {
     Observed::of(write.object.kind, &json!({ "status": write.status }))
 }

@@ -1,13 +1,13 @@
-//! Envoys of other replicas: each replica serves its own, but the one that writes status counts them all.
+//! Envoys of other replicas: each replica serves its own, but the leader, which writes status, counts all of them.
 //!
-//! Every replica keeps a Lease of its own that says which Envoys are connected to it and the digest of the snapshot
-//! that each of them has acknowledged last ([`announce`]). Equal views have equal digests on every replica, so the
-//! leader finds the number of its own snapshot by the digest ([`follow`]). A digest that it does not know is of a view
-//! that it has not seen yet, or has skipped: the Envoy counts as being where it was. Replicas of another version or
-//! with other settings make other snapshots; their Envoys cannot be compared and are not counted.
+//! Every replica keeps a Lease of its own with the Envoys that are connected to it and the digest of the snapshot that
+//! each of them acknowledged last ([`announce`]). Equal snapshots have equal digests on every replica, so the leader
+//! finds the number of its own snapshot by the digest ([`follow`]). An unknown digest is of a snapshot that the leader
+//! has not built yet or has skipped: the last known number of that Envoy is kept. Replicas of another version or with
+//! other settings build other snapshots; their Envoys cannot be compared and are not counted.
 //!
-//! As for the leader's Lease, nobody's clock but our own counts: a replica is gone when its Lease has not changed for
-//! its whole duration.
+//! As in leader election, only the local clock counts: a replica is gone when its Lease has not changed for its whole
+//! duration.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -45,16 +45,16 @@ const LABEL: (&str, &str) = ("app.kubernetes.io/component", "nuncio-replica");
 const ANNOTATION: &str = "nuncio/envoys";
 const DURATION: Duration = Duration::from_secs(30);
 const RENEW: Duration = Duration::from_secs(10);
-/// Between two announcements.
+/// Shortest time between two announcements.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Envoys acknowledge one after the other; this long they are waited for.
+/// Acknowledgements of several Envoys that follow each other within this time are announced together.
 const GATHER: Duration = Duration::from_millis(30);
-/// A Lease that has not changed for so long is removed: its replica had no time to do it.
+/// A Lease that has not changed for this long is deleted: its replica did not stop cleanly.
 const ABANDONED: Duration = Duration::from_secs(600);
-/// Snapshots whose digest is remembered.
+/// Snapshots whose digests are kept.
 const SNAPSHOTS: usize = 4096;
 
-/// Who announces.
+/// This replica, as it announces its Envoys.
 #[derive(Clone)]
 pub struct Replica {
     api: Api<Lease>,
@@ -62,17 +62,17 @@ pub struct Replica {
     instance: String,
 }
 
-/// What a replica says of its Envoys.
+/// The Envoys of a replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Announcement {
     /// Version and settings of the replica.
     instance: String,
-    /// By node id, the digest in hexadecimal of the last snapshot that it had in full, if there was one yet.
+    /// By node ID, the hexadecimal digest of the last snapshot that the Envoy acknowledged completely, if any.
     envoys: BTreeMap<String, Option<String>>,
 }
 
 impl Replica {
-    /// The replica of this identity, unique among all.
+    /// The replica with this identity, which must be unique.
     #[must_use]
     pub fn new(client: Client, settings: &Settings, identity: &str) -> Self {
         Self {
@@ -82,11 +82,11 @@ impl Replica {
         }
     }
 
-    /// Takes the announcement back, so that nobody waits for its end.
+    /// Deletes the Lease, so that the leader does not wait until it expires.
     pub async fn withdraw(&self) {
         let result = self.api.delete(&self.name, &DeleteParams::default()).await;
         if let Err(error) = result {
-            debug!(%error, "the Lease of this replica cannot be removed; it will run out");
+            debug!(%error, "replica Lease not deleted; it expires by itself");
         }
     }
 
@@ -114,7 +114,7 @@ impl Replica {
     }
 }
 
-/// Says for ever which Envoys are connected to this replica and how far they are.
+/// Announces the Envoys of this replica until the task is dropped.
 pub async fn announce(replica: Replica, fleet: Fleet) {
     let mut changes = fleet.subscribe();
     let mut announcement = Announcement {
@@ -125,33 +125,33 @@ pub async fn announce(replica: Replica, fleet: Fleet) {
     loop {
         changes.borrow_and_update();
         announcement.envoys = envoys(&announcement.envoys, &fleet.state());
-        let said = announcement.clone();
-        let written = tokio::time::Instant::now();
-        match replica.write(&said).await {
+        let written = announcement.clone();
+        let started = tokio::time::Instant::now();
+        match replica.write(&written).await {
             Ok(()) => is_failing = false,
             Err(error) => {
                 if !std::mem::replace(&mut is_failing, true) {
-                    warn!(%error, "the Envoys of this replica cannot be announced; it will be tried again");
+                    warn!(%error, "replica Lease not updated; retrying");
                 }
                 sleep(INTERVAL).await;
                 continue;
             }
         }
-        while announcement.envoys == said.envoys {
+        while announcement.envoys == written.envoys {
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() {
                     return;
                 },
-                () = sleep_until(written + RENEW) => break,
+                () = sleep_until(started + RENEW) => break,
             }
             announcement.envoys = envoys(&announcement.envoys, &fleet.state());
         }
         sleep(GATHER).await;
-        sleep_until(written + INTERVAL).await;
+        sleep_until(started + INTERVAL).await;
     }
 }
 
-/// The Envoys that are connected, each with the last snapshot that it had in full.
+/// The connected Envoys, each with the last snapshot that it acknowledged completely.
 fn envoys(
     before: &BTreeMap<String, Option<String>>,
     fleet: &FleetState,
@@ -167,7 +167,7 @@ fn envoys(
         .collect()
 }
 
-/// Tells the book for ever what all Envoys have, those of other replicas included.
+/// Passes what all Envoys, also those of other replicas, have acknowledged to the book.
 pub async fn follow(replica: Replica, snapshots: SnapshotCache, fleet: Fleet, book: Book) {
     let (mut fleet_changes, mut snapshot_changes) = (fleet.subscribe(), snapshots.subscribe());
     let selector = format!("{}={}", LABEL.0, LABEL.1);
@@ -190,7 +190,7 @@ pub async fn follow(replica: Replica, snapshots: SnapshotCache, fleet: Fleet, bo
                 }
                 Some(Ok(Event::Apply(lease))) => census.lease(&lease, Instant::now()),
                 Some(Ok(Event::Delete(lease))) => census.forget(&name(&lease)),
-                Some(Err(error)) => debug!(%error, "the Leases of replicas cannot be watched"),
+                Some(Err(error)) => debug!(%error, "watch of replica Leases failed; retrying"),
                 None => return,
             },
             changed = fleet_changes.changed() => if changed.is_err() {
@@ -199,7 +199,7 @@ pub async fn follow(replica: Replica, snapshots: SnapshotCache, fleet: Fleet, bo
             changed = snapshot_changes.changed() => if changed.is_err() {
                 return;
             },
-            // a replica that has gone says nothing
+            // a replica that is gone causes no event
             () = sleep(RENEW) => {}
         }
         fleet_changes.borrow_and_update();
@@ -216,24 +216,24 @@ pub async fn follow(replica: Replica, snapshots: SnapshotCache, fleet: Fleet, bo
     }
 }
 
-/// What is known of all Envoys.
+/// The Envoys of all replicas.
 struct Census {
-    /// Name of our own Lease.
+    /// Name of this replica's Lease.
     own: String,
     instance: String,
-    /// Number of the newest snapshot with a digest.
+    /// Number of the newest snapshot of each digest.
     numbers: BTreeMap<u128, u64>,
-    /// The same, oldest first.
+    /// The same pairs, oldest first.
     order: VecDeque<(u64, u128)>,
     others: BTreeMap<String, Other>,
 }
 
 /// Another replica.
 struct Other {
-    /// When its Lease was last seen to change.
+    /// When its Lease last changed.
     seen: Instant,
     digests: BTreeMap<String, Option<u128>>,
-    /// The last snapshot that each of its Envoys is known to have.
+    /// The last known snapshot of each of its Envoys.
     acked: BTreeMap<String, u64>,
 }
 
@@ -248,7 +248,7 @@ impl Census {
         }
     }
 
-    /// We have published this.
+    /// Adds a snapshot of this replica.
     fn snapshot(&mut self, number: u64, digest: u128) {
         if self.numbers.insert(digest, number) == Some(number) {
             return;
@@ -303,10 +303,10 @@ impl Census {
 
     fn keep_only(&mut self, leases: &[Lease]) {
         self.others
-            .retain(|known, _| leases.iter().any(|lease| name(lease) == *known));
+            .retain(|other, _| leases.iter().any(|lease| name(lease) == *other));
     }
 
-    /// Leases that nobody will remove.
+    /// Leases whose replica is gone.
     fn abandoned(&self, now: Instant) -> Vec<String> {
         self.others
             .iter()
@@ -315,7 +315,7 @@ impl Census {
             .collect()
     }
 
-    /// What all connected Envoys have. An Envoy that has just moved from one replica to another counts once.
+    /// What all connected Envoys have acknowledged. An Envoy that is moving to another replica counts once.
     fn count(&mut self, fleet: &FleetState, now: Instant) -> Acknowledged {
         let mut acked: BTreeMap<&str, u64> = BTreeMap::new();
         for other in self.others.values_mut() {
@@ -323,9 +323,9 @@ impl Census {
                 continue;
             }
             for (node, digest) in &other.digests {
-                let known = digest.and_then(|digest| self.numbers.get(&digest));
+                let current = digest.and_then(|digest| self.numbers.get(&digest));
                 let number = other.acked.entry(node.clone()).or_insert(0);
-                *number = known.copied().unwrap_or(*number);
+                *number = current.copied().unwrap_or(*number);
                 let newest = acked.entry(node).or_insert(0);
                 *newest = (*newest).max(*number);
             }
@@ -341,7 +341,7 @@ fn name(lease: &Lease) -> String {
     lease.metadata.name.clone().unwrap_or_default()
 }
 
-/// Name of a replica's Lease: letters that names may not have become dashes.
+/// Name of a replica's Lease: characters that are invalid in names become dashes.
 fn lease_name(identity: &str) -> String {
     let kept = identity
         .chars()
@@ -357,7 +357,7 @@ fn lease_name(identity: &str) -> String {
     name.trim_end_matches('-').to_owned()
 }
 
-/// What has to be equal for snapshots to be comparable.
+/// Digest of what must be equal for snapshots to be comparable.
 fn instance(settings: &Settings) -> String {
     let text = format!("{} {settings:?}", env!("CARGO_PKG_VERSION"));
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))

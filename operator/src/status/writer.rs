@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{api::api_resource, metrics::Metrics};
 
-/// Owner of the fields that we write.
+/// Field manager of server-side apply.
 const FIELD_MANAGER: &str = "nuncio";
 
-/// Writes what the book says has to be written, for ever.
+/// Writes the statuses that differ, until the task is dropped.
 pub async fn write(book: Book, client: Client, metrics: Metrics) {
     loop {
         let next = book.next();
@@ -63,7 +63,7 @@ async fn patch(client: &Client, write: &Write, metrics: &Metrics) -> Outcome {
         .await
     {
         Ok(written) => {
-            debug!(%object, "status is written");
+            debug!(%object, "status written");
             (
                 "ok",
                 Outcome::Written(Observed::of(object.kind, &written.data)),
@@ -72,7 +72,7 @@ async fn patch(client: &Client, write: &Write, metrics: &Metrics) -> Outcome {
         Err(kube::Error::Api(status)) if status.code == 404 => ("gone", Outcome::Gone),
         Err(kube::Error::Api(status)) if status.code == 409 => ("conflict", Outcome::Failed),
         Err(error) => {
-            warn!(%object, %error, "status cannot be written; it will be tried again");
+            warn!(%object, %error, "status write failed; retrying");
             ("error", Outcome::Failed)
         }
     };

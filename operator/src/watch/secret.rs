@@ -1,8 +1,8 @@
-//! Secrets, only as far as something refers to them: their metadata is watched, and of those that are wanted the data
-//! is fetched. No other Secret's data ever reaches this process.
+//! Secrets that other objects refer to: the metadata of all Secrets is watched, and the data is fetched only of those
+//! that are wanted. No other Secret's data reaches this process.
 //!
-//! The first list is told only when every wanted Secret has been read, or is known to be missing or forbidden: a
-//! Secret that cannot be read for a moment must not take a Host's TLS away when we start.
+//! The first list is sent only when every wanted Secret was read, or is missing or forbidden: a Secret that cannot be
+//! read for a moment must not remove a Host's TLS at startup.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use kube::{
 use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
-use super::{Advice, Context, Outage, backoff, config};
+use super::{Context, Outage, Reaction, backoff, config};
 use nuncio_core::{
     change::{Change, Reconciled, Source},
     object::{Kind, ObjectRef},
@@ -30,16 +30,16 @@ use nuncio_core::{
     store::WantedSecrets,
 };
 
-/// Secrets that are fetched at a time.
-const AT_A_TIME: usize = 16;
+/// Secrets that are fetched in parallel.
+const PARALLEL: usize = 16;
 
-/// Pause before what could not be fetched is tried again.
+/// Pause before a failed fetch is retried.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// A version of a Secret, as the apiserver names it.
+/// `resourceVersion` of a Secret.
 type Version = Option<String>;
 
-/// A Secret, the version that the watch has seen of it, and what the apiserver has answered.
+/// A Secret, its version as the watch saw it, and the answer of the apiserver.
 type Fetched = (
     ObjectRef,
     Option<Version>,
@@ -53,10 +53,8 @@ pub async fn watch(context: Context, mut wanted: watch::Receiver<WantedSecrets>)
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
-    context
-        .progress
-        .waiting(Kind::Secret, "they have not been listed yet");
-    // what Helm keeps of its releases is large, and no certificate
+    context.progress.waiting(Kind::Secret, "not listed yet");
+    // the Secrets in which Helm stores releases are large and never certificates
     let fields = context.settings.field_selector.as_ref().map_or_else(
         || "type!=helm.sh/release.v1".to_owned(),
         |own| format!("{own},type!=helm.sh/release.v1"),
@@ -95,10 +93,11 @@ struct Secrets {
     listing: BTreeMap<ObjectRef, Version>,
     is_listed: bool,
     outage: Outage,
-    /// What has been told: the version, or that there is none.
-    told: BTreeMap<ObjectRef, Option<Version>>,
-    has_told: bool,
-    /// What could not be fetched and has to be tried again.
+    /// Versions that were sent; `None` for a Secret that does not exist.
+    sent: BTreeMap<ObjectRef, Option<Version>>,
+    /// Whether the first list was sent.
+    is_synced: bool,
+    /// Secrets whose fetch failed and is retried.
     failing: BTreeSet<ObjectRef>,
 }
 
@@ -110,15 +109,15 @@ impl Secrets {
             listing: BTreeMap::new(),
             is_listed: false,
             outage: Outage::default(),
-            told: BTreeMap::new(),
-            has_told: false,
+            sent: BTreeMap::new(),
+            is_synced: false,
             failing: BTreeSet::new(),
         }
     }
 
     fn event(&mut self, event: Event<PartialObjectMeta<Secret>>) {
-        if !matches!(event, Event::Init) && self.outage.is_over() {
-            info!(kind = %Kind::Secret, "the watch works again");
+        if !matches!(event, Event::Init) && self.outage.recover() {
+            info!(kind = %Kind::Secret, "watch recovered");
         }
         match event {
             Event::Init => self.listing.clear(),
@@ -142,26 +141,25 @@ impl Secrets {
 
     fn error(&mut self, error: &watcher::Error) {
         self.context.metrics.count_watch_error(Kind::Secret);
-        // this kind is part of every cluster: nothing is unknown about it
-        let advice = self.outage.failed(error.to_string(), false, Instant::now());
-        if advice != Advice::Quiet {
-            warn!(kind = %Kind::Secret, %error, "the watch has failed and is tried again; what is known stays");
+        // every cluster has this kind
+        if self.outage.fail(false, Instant::now()) == Reaction::Log {
+            warn!(kind = %Kind::Secret, %error, "watch failed; keeping the last known objects and retrying");
             self.context
                 .progress
                 .waiting(Kind::Secret, error.to_string());
         }
     }
 
-    /// Fetches what is wanted and not up to date. False when nobody listens any more.
+    /// Fetches what is wanted and out of date. False when the receiver is gone.
     async fn fetch(&mut self, wanted: &BTreeSet<ObjectRef>) -> bool {
         let outdated: Vec<(ObjectRef, Option<Version>)> = wanted
             .iter()
             .map(|object| (object.clone(), self.present.get(object).cloned()))
-            .filter(|(object, present)| self.told.get(object) != Some(present))
+            .filter(|(object, present)| self.sent.get(object) != Some(present))
             .collect();
         self.failing.retain(|object| wanted.contains(object));
         let dropped: Vec<ObjectRef> = self
-            .told
+            .sent
             .keys()
             .filter(|object| !wanted.contains(*object))
             .cloned()
@@ -176,53 +174,53 @@ impl Secrets {
                 };
                 (object, present, found)
             })
-            .buffer_unordered(AT_A_TIME)
+            .buffer_unordered(PARALLEL)
             .collect()
             .await;
-        let mut may_tell = true;
+        let mut is_complete = true;
         let mut changes = Vec::new();
         let mut found = Vec::new();
         for (object, present, result) in fetched {
             match result {
-                Ok(Some(reconciled)) if self.has_told => {
+                Ok(Some(reconciled)) if self.is_synced => {
                     changes.push(Change::Apply(Source::Api, Box::new(reconciled)))
                 }
                 Ok(Some(reconciled)) => found.push(reconciled),
-                Ok(None) if self.has_told => {
+                Ok(None) if self.is_synced => {
                     changes.push(Change::Delete(Source::Api, object.clone()))
                 }
                 Ok(None) => {}
                 Err(error) => {
                     let is_forbidden =
                         matches!(&error, kube::Error::Api(status) if status.code == 403);
-                    may_tell &= is_forbidden;
-                    if is_forbidden && self.has_told && !self.told.contains_key(&object) {
-                        // for us it is not there; who refers to it must not wait for ever
+                    is_complete &= is_forbidden;
+                    if is_forbidden && self.is_synced && !self.sent.contains_key(&object) {
+                        // taken for missing, so that what refers to it does not wait for ever
                         changes.push(Change::Delete(Source::Api, object.clone()));
                     }
                     if self.failing.insert(object.clone()) {
-                        warn!(%object, %error, "the Secret cannot be read and is tried again; what is known of it stays");
+                        warn!(%object, %error, "cannot read Secret; keeping its last known data and retrying");
                     }
                     continue;
                 }
             }
             self.failing.remove(&object);
-            self.told.insert(object, present);
+            self.sent.insert(object, present);
         }
         for object in dropped {
-            self.told.remove(&object);
+            self.sent.remove(&object);
             changes.push(Change::Delete(Source::Api, object));
         }
-        if !self.has_told {
-            if !may_tell {
-                // all of it is told at once, later
-                self.told.clear();
+        if !self.is_synced {
+            if !is_complete {
+                // the first list is sent as a whole, after a retry
+                self.sent.clear();
                 self.context
                     .progress
-                    .waiting(Kind::Secret, "one that is referred to cannot be read");
+                    .waiting(Kind::Secret, "a Secret in use cannot be read (see the log)");
                 return true;
             }
-            self.has_told = true;
+            self.is_synced = true;
             self.context.progress.complete(Kind::Secret);
             changes.push(Change::Replace(Source::Api, Kind::Secret, found));
         }
@@ -240,7 +238,7 @@ fn identity(secret: PartialObjectMeta<Secret>) -> (ObjectRef, Version) {
     (object, metadata.resource_version)
 }
 
-/// The Secret, unless it has gone in the meantime.
+/// The Secret, unless it was deleted meanwhile.
 async fn get(context: &Context, object: &ObjectRef) -> Result<Option<Reconciled>, kube::Error> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &object.namespace);
     let secret = api.get_opt(&object.name).await?;

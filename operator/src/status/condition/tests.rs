@@ -1,4 +1,4 @@
-//! What each kind's status says in each situation.
+//! The status of each kind in each situation.
 
 use serde_json::json;
 
@@ -38,7 +38,7 @@ fn status_of(kind: Kind, report: &Report, acked: &[u64], observed: &Observed) ->
     let acknowledged = Acknowledged::new(acked.iter().copied());
     let facts = Facts {
         report,
-        sequence: 5,
+        seq: 5,
         rejected: None,
         acknowledged: &acknowledged,
         observed,
@@ -60,8 +60,14 @@ fn condition(status: &Value, slot: usize) -> String {
 #[test]
 fn all_three_conditions_are_true_when_every_envoy_has_it() {
     let status = status_of(Kind::Mapping, &served(), &[5, 6, 9], &Observed::default());
-    assert_eq!(condition(&status, 0), "True/Accepted/");
-    assert_eq!(condition(&status, 1), "True/ResolvedRefs/");
+    assert_eq!(
+        condition(&status, 0),
+        "True/Accepted/valid and without conflicts"
+    );
+    assert_eq!(
+        condition(&status, 1),
+        "True/ResolvedRefs/all references are resolved"
+    );
     assert_eq!(condition(&status, 2), "True/Programmed/3/3 Envoys");
     assert_eq!(status["state"], "Running");
     assert_eq!(status.get("reason"), None);
@@ -83,14 +89,14 @@ fn the_summary_follows_the_count() {
 }
 
 #[test]
-fn an_envoy_that_is_behind_keeps_it_pending() {
+fn an_envoy_that_is_behind_keeps_the_object_pending() {
     let status = status_of(Kind::Host, &served(), &[5, 4], &Observed::default());
     assert_eq!(condition(&status, 2), "False/Pending/1/2 Envoys");
     assert_eq!(status["state"], "Pending");
 }
 
 #[test]
-fn without_an_envoy_it_says_so() {
+fn without_an_envoy_programmed_is_false() {
     let status = status_of(Kind::Host, &served(), &[], &Observed::default());
     assert_eq!(
         condition(&status, 2),
@@ -127,7 +133,7 @@ fn a_notice_changes_only_the_message() {
 }
 
 #[test]
-fn an_error_takes_it_out_of_service() {
+fn an_error_takes_the_object_out_of_service() {
     let mut report = with(problem(
         Severity::Error,
         ConditionType::Accepted,
@@ -136,11 +142,11 @@ fn an_error_takes_it_out_of_service() {
     report.in_service = false;
     let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
     assert_eq!(condition(&status, 0), "False/Invalid/spec.field: is wrong");
-    assert_eq!(condition(&status, 1), "True/ResolvedRefs/");
     assert_eq!(
-        condition(&status, 2),
-        "False/NotServed/nothing of it is served"
+        condition(&status, 1),
+        "True/ResolvedRefs/all references are resolved"
     );
+    assert_eq!(condition(&status, 2), "False/NotServed/not served");
     assert_eq!(status["state"], "Inactive");
     assert_eq!(status["reason"], "spec.field: is wrong");
 }
@@ -153,7 +159,10 @@ fn a_missing_reference_shows_although_the_rest_is_served() {
         "is missing",
     ));
     let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
-    assert_eq!(condition(&status, 0), "True/Accepted/");
+    assert_eq!(
+        condition(&status, 0),
+        "True/Accepted/valid and without conflicts"
+    );
     assert_eq!(
         condition(&status, 1),
         "False/Invalid/spec.field: is missing"
@@ -162,11 +171,20 @@ fn a_missing_reference_shows_although_the_rest_is_served() {
 }
 
 #[test]
-fn what_an_envoy_refuses_carries_its_own_words() {
+fn a_kind_without_references_has_a_message_of_its_own() {
+    let status = status_of(Kind::Listener, &served(), &[5], &Observed::default());
+    assert_eq!(
+        condition(&status, 1),
+        "True/ResolvedRefs/a Listener has no references"
+    );
+}
+
+#[test]
+fn a_rejection_has_the_message_of_envoy() {
     let acknowledged = Acknowledged::new([9]);
     let facts = Facts {
         report: &served(),
-        sequence: 5,
+        seq: 5,
         rejected: Some("duplicate domain"),
         acknowledged: &acknowledged,
         observed: &Observed::default(),
@@ -174,7 +192,7 @@ fn what_an_envoy_refuses_carries_its_own_words() {
     let status = status(Kind::Host, facts, Timestamp::from_second(NOW).unwrap());
     let text = condition(&status, 2);
     assert!(text.starts_with("False/Rejected/"), "{text}");
-    assert!(text.contains("served on"), "{text}");
+    assert!(text.contains("keeps the previous one"), "{text}");
     assert!(text.ends_with("duplicate domain"), "{text}");
     assert_eq!(status["state"], "Error");
 }
@@ -213,7 +231,7 @@ fn a_hosts_error_keeps_its_time_while_it_stays_the_same() {
 }
 
 #[test]
-fn a_host_says_where_its_certificate_comes_from() {
+fn a_host_has_the_source_of_its_certificate() {
     let observed = Observed {
         has_tls_secret: true,
         ..Observed::default()
@@ -226,7 +244,7 @@ fn a_host_says_where_its_certificate_comes_from() {
 }
 
 #[test]
-fn a_condition_that_did_not_turn_keeps_its_time_and_one_that_did_gets_a_new_one() {
+fn only_a_condition_that_changes_its_status_gets_a_new_time() {
     let mut written = status_of(Kind::Listener, &served(), &[5], &Observed::default());
     for slot in 0..3 {
         written["conditions"][slot]["lastTransitionTime"] = json!("1970-01-01T00:00:07Z");

@@ -32,7 +32,7 @@ fn fleet(envoys: &[(&str, u64, Option<u128>)]) -> FleetState {
     }
 }
 
-fn says(instance: &str, envoys: &[(&str, Option<&str>)]) -> Announcement {
+fn announcement(instance: &str, envoys: &[(&str, Option<&str>)]) -> Announcement {
     Announcement {
         instance: instance.to_owned(),
         envoys: envoys
@@ -51,49 +51,49 @@ fn counted(census: &mut Census, now: Instant, numbers: &[u64]) {
 }
 
 #[test]
-fn an_envoy_of_another_replica_is_as_far_as_its_digest_says() {
+fn an_envoy_of_another_replica_counts_by_its_digest() {
     let (mut census, now) = (census(), Instant::now());
     census.announcement(
         "b".into(),
-        says("same", &[("x", Some("40")), ("y", None)]),
+        announcement("same", &[("x", Some("40")), ("y", None)]),
         now,
     );
     counted(&mut census, now, &[0, 4]);
 }
 
 #[test]
-fn an_unknown_digest_leaves_an_envoy_where_it_was_until_we_have_that_snapshot() {
+fn an_unknown_digest_keeps_the_last_number_until_that_snapshot_is_built() {
     let (mut census, now) = (census(), Instant::now());
-    census.announcement("b".into(), says("same", &[("x", Some("30"))]), now);
+    census.announcement("b".into(), announcement("same", &[("x", Some("30"))]), now);
     counted(&mut census, now, &[3]);
-    census.announcement("b".into(), says("same", &[("x", Some("60"))]), now);
+    census.announcement("b".into(), announcement("same", &[("x", Some("60"))]), now);
     counted(&mut census, now, &[3]);
     census.snapshot(6, 0x60);
     counted(&mut census, now, &[6]);
 }
 
 #[test]
-fn a_view_that_comes_back_counts_as_its_newest_snapshot() {
+fn a_digest_that_comes_back_counts_as_its_newest_snapshot() {
     let (mut census, now) = (census(), Instant::now());
     census.snapshot(6, 0x10);
-    census.announcement("b".into(), says("same", &[("x", Some("10"))]), now);
+    census.announcement("b".into(), announcement("same", &[("x", Some("10"))]), now);
     counted(&mut census, now, &[6]);
 }
 
 #[test]
 fn a_replica_with_other_settings_is_not_counted() {
     let (mut census, now) = (census(), Instant::now());
-    census.announcement("b".into(), says("other", &[("x", Some("40"))]), now);
+    census.announcement("b".into(), announcement("other", &[("x", Some("40"))]), now);
     counted(&mut census, now, &[]);
 }
 
 #[test]
-fn a_replica_is_gone_when_its_lease_has_run_out_or_is_removed() {
+fn a_replica_is_gone_when_its_lease_has_expired_or_is_deleted() {
     let (mut census, now) = (census(), Instant::now());
-    census.announcement("b".into(), says("same", &[("x", Some("40"))]), now);
+    census.announcement("b".into(), announcement("same", &[("x", Some("40"))]), now);
     census.announcement(
         "c".into(),
-        says("same", &[("y", Some("50"))]),
+        announcement("same", &[("y", Some("50"))]),
         now + DURATION,
     );
     counted(&mut census, now + DURATION, &[5]);
@@ -106,12 +106,16 @@ fn a_replica_is_gone_when_its_lease_has_run_out_or_is_removed() {
 #[test]
 fn an_envoy_that_has_moved_here_counts_once() {
     let (mut census, now) = (census(), Instant::now());
-    census.announcement("b".into(), says("same", &[("local", Some("10"))]), now);
+    census.announcement(
+        "b".into(),
+        announcement("same", &[("local", Some("10"))]),
+        now,
+    );
     counted(&mut census, now, &[]);
 }
 
 #[test]
-fn our_own_lease_and_nonsense_are_no_envoys() {
+fn our_own_lease_and_invalid_ones_are_not_counted() {
     let (mut census, now) = (census(), Instant::now());
     let lease = |name: &str, text: &str| Lease {
         metadata: ObjectMeta {
@@ -132,7 +136,7 @@ fn our_own_lease_and_nonsense_are_no_envoys() {
 }
 
 #[test]
-fn a_snapshot_that_an_envoy_is_still_taking_does_not_hide_the_one_before() {
+fn an_unacknowledged_snapshot_does_not_hide_the_one_before() {
     let first = envoys(
         &BTreeMap::new(),
         &fleet(&[("x", 1, Some(0x10)), ("y", 0, None)]),
@@ -148,7 +152,7 @@ fn a_snapshot_that_an_envoy_is_still_taking_does_not_hide_the_one_before() {
 }
 
 #[test]
-fn only_so_many_snapshots_are_remembered() {
+fn the_number_of_remembered_snapshots_is_limited() {
     let mut census = census();
     for number in 6..6 + SNAPSHOTS as u64 {
         census.snapshot(number, u128::from(number) * 16);
@@ -158,7 +162,7 @@ fn only_so_many_snapshots_are_remembered() {
 }
 
 #[test]
-fn any_identity_gives_a_name_that_the_api_takes() {
+fn any_identity_gives_a_valid_name() {
     assert_eq!(
         lease_name("nuncio-7d9f-x2x"),
         "nuncio-replica-nuncio-7d9f-x2x"

@@ -29,9 +29,10 @@ mod tls_settings;
 mod upstream;
 
 pub use fragment::{
-    Certificate, ClusterSettings, EndpointSlice, Fragment, Host, HostMatch, HostTerms, HostTls,
-    InsecureAction, Listener, Mapping, Name, Namespaces, Origination, Resolver, ResolverKind, Role,
-    Secret, SecurityModel, Service, Shared, TcpMapping, TlsContext, TlsSettings, Upstream,
+    Certificate, ClusterSettings, EndpointSlice, Forwarding, Fragment, Host, HostMatch, HostTerms,
+    HostTls, InsecureAction, Listener, Mapping, Name, Namespaces, Origination, Resolver,
+    ResolverKind, Role, Secret, SecurityModel, Service, Shared, TcpMapping, TlsContext,
+    TlsSettings, Upstream,
 };
 
 /// What a reconciler has found.

@@ -116,7 +116,7 @@ fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Opti
     let terms = match (context, own) {
         (Some(_), Some(_)) => {
             problems.push(Problem::ignored(Reason::CONFLICT, "spec.tls", "tls and tlsContext are both set, and one may ask for what the other does not; TLS is not served for this Host".to_owned()));
-            HostTerms::Refused
+            HostTerms::Invalid
         }
         (Some(context), None) => HostTerms::Context(named(context)),
         (None, Some(tls)) => match settings(tls, object, problems) {
@@ -128,7 +128,7 @@ fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Opti
                     &format!("spec.tls.{field}"),
                     message,
                 ));
-                HostTerms::Refused
+                HostTerms::Invalid
             }
         },
         (None, None) => HostTerms::Implicit(named(&format!("{}-context", object.name))),

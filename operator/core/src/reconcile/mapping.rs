@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use nuncio_crds::v3alpha1::MappingSpec;
-use nuncio_ir::{Authorization, Forward};
+use nuncio_ir::Authorization;
 use serde_json::Value;
 
 use super::{
-    Found, Fragment, Mapping, Role, duration, parse, regex,
+    Forwarding, Found, Fragment, Mapping, Role, duration, parse, regex,
     upstream::{self, Asked},
 };
 use crate::{
@@ -25,8 +25,6 @@ mod label;
 mod redirect;
 mod rewrite;
 mod shared;
-
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Fields that Emissary takes and does nothing with; nor do we.
 const WITHOUT_EFFECT: [&str; 3] = [
@@ -87,7 +85,6 @@ fn mapping(
     problems: &mut Vec<Problem>,
 ) -> Result<Mapping, Problem> {
     let role = role(spec, problems)?;
-    let own_rewrite = rewrite::own(spec)?;
     let shared = shared::shared(spec, problems)?;
     let upstream = upstream::upstream(&asked(spec), object, settings, problems)?;
     Ok(Mapping {
@@ -100,9 +97,8 @@ fn mapping(
         precedence: spec.precedence.unwrap_or_default(),
         weight: weight(spec.weight)?,
         role,
-        forward: forward(spec, &upstream, problems)?,
+        forwarding: forwarding(spec, &upstream, problems)?,
         upstream,
-        rewrite: own_rewrite,
         shared,
     })
 }
@@ -143,34 +139,28 @@ pub(super) fn weight(weight: Option<i64>) -> Result<Option<u32>, Problem> {
         .transpose()
 }
 
-/// What becomes of the Mapping's own share of requests.
-fn forward(
+/// How the Mapping's own share of the requests is forwarded.
+fn forwarding(
     spec: &MappingSpec,
     upstream: &super::Upstream,
     problems: &mut Vec<Problem>,
-) -> Result<Forward, Problem> {
-    let timeout = match spec.timeout_ms {
-        None => DEFAULT_TIMEOUT,
-        Some(milliseconds) => time("spec.timeout_ms", milliseconds, problems)?,
+) -> Result<Forwarding, Problem> {
+    let mut limit = |path: &str, milliseconds: Option<i64>| {
+        milliseconds
+            .map(|milliseconds| time(path, milliseconds, problems))
+            .transpose()
     };
-    let mut forward = Forward {
+    Ok(Forwarding {
+        rewrite: rewrite::own(spec)?,
+        timeout: limit("spec.timeout_ms", spec.timeout_ms)?,
+        idle_timeout: limit("spec.idle_timeout_ms", spec.idle_timeout_ms)?,
         host: host_rewrite(spec, upstream, problems)?,
-        timeout,
-        idle_timeout: spec
-            .idle_timeout_ms
-            .map(|milliseconds| time("spec.idle_timeout_ms", milliseconds, problems))
-            .transpose()?,
         hash: shared::hash_policy(spec, problems),
         authorization: authorization(spec),
         rate_limits: label::rate_limits(&spec.labels, problems),
         error_bodies: error_body::error_bodies(&spec.error_response_overrides, problems),
-        ..Forward::default()
-    };
-    if spec.add_linkerd_headers == Some(true) {
-        let (name, header) = header::linkerd(upstream);
-        forward.request_headers.add.insert(name, header);
-    }
-    Ok(forward)
+        add_linkerd_headers: spec.add_linkerd_headers,
+    })
 }
 
 fn authorization(spec: &MappingSpec) -> Authorization {

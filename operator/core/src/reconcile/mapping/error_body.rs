@@ -8,11 +8,14 @@ use nuncio_ir::{BodyFormat, ErrorBody};
 use super::{header, left_out};
 use crate::{reconcile::format, report::Problem};
 
-/// Bodies by status code; the first of a code counts.
+/// Bodies by status code; the first for a code is used. `None` if there are no overrides.
 pub(super) fn error_bodies(
     overrides: &[ErrorResponseOverride],
     problems: &mut Vec<Problem>,
-) -> BTreeMap<u16, ErrorBody> {
+) -> Option<BTreeMap<u16, ErrorBody>> {
+    if overrides.is_empty() {
+        return None;
+    }
     let mut bodies = BTreeMap::new();
     for (index, found) in overrides.iter().enumerate() {
         let path = format!("spec.error_response_overrides[{index}]");
@@ -38,7 +41,7 @@ pub(super) fn error_bodies(
             }
         }
     }
-    bodies
+    Some(bodies)
 }
 
 fn body(body: &ErrorResponseBody) -> Result<ErrorBody, (&'static str, String)> {

@@ -7,12 +7,9 @@ use nuncio_ir::AddedHeader;
 
 use super::left_out;
 use crate::{
-    reconcile::{Upstream, format, is_header_name},
+    reconcile::{format, is_header_name},
     report::Problem,
 };
-
-/// The header by which Linkerd 1 routes.
-const LINKERD: &str = "l5d-dst-override";
 
 /// Bytes that Envoy takes as name of a header, and as value, of those that it adds.
 const LONGEST: usize = 16_384;
@@ -71,21 +68,6 @@ pub(in crate::reconcile) fn removed(
         }
     }
     removed
-}
-
-/// The address of the upstream, for Linkerd.
-pub(super) fn linkerd(upstream: &Upstream) -> (String, AddedHeader) {
-    let host = &upstream.host;
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.clone()
-    };
-    let header = AddedHeader {
-        value: format!("{host}:{}", upstream.port),
-        append: true,
-    };
-    (LINKERD.to_owned(), header)
 }
 
 fn name_flaw(name: &str) -> Option<String> {

@@ -6,33 +6,26 @@ use nuncio_crds::field::{LabelGroup, LabelSpecifier};
 use nuncio_ir::{RateLimit, RateLimitPart};
 
 use super::left_out;
-use crate::{
-    reconcile::is_header_name,
-    report::{Problem, Reason},
-};
+use crate::{reconcile::is_header_name, report::Problem};
 
-/// The domain of a RateLimitService that does not say another.
-const DOMAIN: &str = "ambassador";
-
-/// One description for each group of the domain.
+/// Descriptions by domain, one for each group of labels.
 pub(super) fn rate_limits(
     labels: &BTreeMap<String, Vec<LabelGroup>>,
     problems: &mut Vec<Problem>,
-) -> Vec<RateLimit> {
-    for domain in labels.keys().filter(|domain| *domain != DOMAIN) {
-        let message = format!(
-            "no rate limit service asks for domain {domain:?}; that of one that names none is {DOMAIN:?}"
-        );
-        problems.push(Problem::notice(
-            Reason::WITHOUT_EFFECT,
-            &format!("spec.labels.{domain}"),
-            message,
-        ));
-    }
-    let groups = labels.get(DOMAIN).into_iter().flatten();
+) -> BTreeMap<String, Vec<RateLimit>> {
+    labels
+        .iter()
+        .map(|(domain, groups)| {
+            let path = format!("spec.labels.{domain}");
+            (domain.clone(), descriptions(&path, groups, problems))
+        })
+        .collect()
+}
+
+fn descriptions(path: &str, groups: &[LabelGroup], problems: &mut Vec<Problem>) -> Vec<RateLimit> {
     let mut limits = Vec::new();
-    for (index, LabelGroup(group)) in groups.enumerate() {
-        let path = format!("spec.labels.{DOMAIN}[{index}]");
+    for (index, LabelGroup(group)) in groups.iter().enumerate() {
+        let path = format!("{path}[{index}]");
         if group.len() > 1 {
             problems.push(left_out(&path, "a group of labels has one name"));
             continue;

@@ -1,10 +1,12 @@
 //! Settings that hold for a whole group of Mappings, and what is hashed to choose an address.
 
+use std::collections::BTreeMap;
+
 use nuncio_crds::{
     field::{self, LoadBalancerPolicy},
     v3alpha1::MappingSpec,
 };
-use nuncio_ir::{HashPolicy, RetryPolicy, Rewrite};
+use nuncio_ir::{AddedHeader, HashPolicy, RetryPolicy, Rewrite};
 
 use super::{cors, header, left_out, rewrite};
 use crate::{
@@ -26,6 +28,18 @@ pub(super) fn shared(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<
             "rewrite is ignored because regex_rewrite is set".to_owned(),
         ));
     }
+    let (add_request_headers, add_response_headers) = (
+        added(
+            "spec.add_request_headers",
+            &spec.add_request_headers,
+            problems,
+        ),
+        added(
+            "spec.add_response_headers",
+            &spec.add_response_headers,
+            problems,
+        ),
+    );
     let mut removed = |path: &str, names: &[String]| {
         (!names.is_empty()).then(|| header::removed(path, names, problems))
     };
@@ -51,17 +65,17 @@ pub(super) fn shared(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<
         regex_rewrite,
         remove_request_headers,
         remove_response_headers,
-        add_request_headers: header::added(
-            "spec.add_request_headers",
-            &spec.add_request_headers,
-            problems,
-        ),
-        add_response_headers: header::added(
-            "spec.add_response_headers",
-            &spec.add_response_headers,
-            problems,
-        ),
+        add_request_headers,
+        add_response_headers,
     })
+}
+
+fn added(
+    path: &str,
+    headers: &BTreeMap<String, field::AddedHeader>,
+    problems: &mut Vec<Problem>,
+) -> Option<BTreeMap<String, AddedHeader>> {
+    (!headers.is_empty()).then(|| header::added(path, headers, problems))
 }
 
 fn retry(policy: &field::RetryPolicy, problems: &mut Vec<Problem>) -> Option<RetryPolicy> {

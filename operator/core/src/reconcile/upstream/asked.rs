@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nuncio_crds::field;
-use nuncio_ir::{Balancer, CircuitBreaker, DnsFamily, Keepalive};
+use nuncio_ir::{Balancer, CircuitBreaker, Keepalive};
 
 use super::{health_check, outlier, parse, qualified, service};
 use crate::{
@@ -76,7 +76,7 @@ pub(in crate::reconcile) fn upstream(
         }
     };
     let resolver = match asked.resolver {
-        None | Some("") => Resolver::Service,
+        None | Some("") => Resolver::Default,
         Some(name) => Resolver::Named(name.into()),
     };
     let meaning = if text.address.is_some() || asked.is_redirect {
@@ -102,7 +102,6 @@ pub(in crate::reconcile) fn upstream(
 }
 
 fn cluster_settings(asked: &Asked<'_>, problems: &mut Vec<Problem>) -> ClusterSettings {
-    let default = ClusterSettings::default();
     let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
     let connect_timeout = match asked.connect_timeout_ms {
         Some(0) => {
@@ -120,21 +119,15 @@ fn cluster_settings(asked: &Asked<'_>, problems: &mut Vec<Problem>) -> ClusterSe
         problems,
     );
     ClusterSettings {
-        connect_timeout: connect_timeout.unwrap_or(default.connect_timeout),
+        connect_timeout,
+        enable_ipv4: asked.enable_ipv4,
+        enable_ipv6: asked.enable_ipv6,
         idle_timeout: time(
             "spec.cluster_idle_timeout_ms",
             asked.idle_timeout_ms,
             problems,
         ),
-        max_connection_lifetime: lifetime.filter(|time| !time.is_zero()),
-        dns_family: match (
-            asked.enable_ipv4.unwrap_or(true),
-            asked.enable_ipv6.unwrap_or(false),
-        ) {
-            (true, true) => DnsFamily::Auto,
-            (false, true) => DnsFamily::V6,
-            (_, false) => DnsFamily::V4,
-        },
+        max_connection_lifetime: lifetime,
         logical_dns: logical_dns(asked.dns_type, problems),
         respect_dns_ttl: asked.respect_dns_ttl == Some(true),
         balancer: asked.load_balancer.map(|balancer| match balancer.policy {
@@ -143,7 +136,8 @@ fn cluster_settings(asked: &Asked<'_>, problems: &mut Vec<Problem>) -> ClusterSe
             field::LoadBalancerPolicy::RingHash => Balancer::RingHash,
             field::LoadBalancerPolicy::Maglev => Balancer::Maglev,
         }),
-        circuit_breakers: circuit_breakers(asked.circuit_breakers, problems),
+        circuit_breakers: (!asked.circuit_breakers.is_empty())
+            .then(|| circuit_breakers(asked.circuit_breakers, problems)),
         keepalive: asked.keepalive.map(|found| keepalive(found, problems)),
         health_checks: health_check::health_checks(
             asked.health_checks,

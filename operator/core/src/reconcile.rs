@@ -1,5 +1,7 @@
-//! From one object to what it adds to the gateway: one reconciler per kind, pure, looking at nothing but the object.
-//! What is wrong becomes a problem with its field path, never an error: no object can stop another.
+//! One object becomes a fragment and its problems: one reconciler per kind, pure, with no other input than the object.
+//! A mistake in an object is a problem with its field path, never an error: no object can stop another.
+
+use std::fmt::Display;
 
 use nuncio_crds::kind::Scope;
 use serde_json::Value;
@@ -35,10 +37,10 @@ pub use fragment::{
     TlsSettings, Upstream,
 };
 
-/// What a reconciler has found.
+/// The fragment of an object, and its problems.
 type Found = (Option<Fragment>, Vec<Problem>);
 
-/// Reconciles one object of a known kind, whatever its content.
+/// Reconciles one object of this kind, whatever its content.
 #[must_use]
 pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
     let metadata = parse::Metadata::of(&value);
@@ -55,8 +57,10 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
         },
     };
     let (fragment, problems) = match kind {
-        Kind::KubernetesServiceResolver => resolver::service(value),
-        Kind::KubernetesEndpointResolver => resolver::endpoints(value),
+        Kind::KubernetesServiceResolver => resolver::reconcile(value, kind, ResolverKind::Service),
+        Kind::KubernetesEndpointResolver => {
+            resolver::reconcile(value, kind, ResolverKind::Endpoints)
+        }
         Kind::TlsContext => tls_context::reconcile(value, &object),
         Kind::TcpMapping => tcp_mapping::reconcile(value, &object, settings),
         Kind::Listener => listener::reconcile(value),
@@ -71,19 +75,19 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
         ),
         Kind::Document => (None, Vec::new()),
     };
-    let ours = kind.group() != nuncio_crds::GROUP || metadata.is_for(&settings.ambassador_id);
-    let (fragment, problems) = if ours {
+    let is_ours = kind.group() != nuncio_crds::GROUP || metadata.is_for(&settings.ambassador_id);
+    let (fragment, problems) = if is_ours {
         (fragment, problems)
     } else {
         (None, Vec::new())
     };
-    let wrong = problems
+    let is_invalid = problems
         .iter()
         .any(|problem| problem.severity == Severity::Error);
     Reconciled {
         object,
         generation: metadata.generation,
-        fragment: fragment.filter(|_| !wrong),
+        fragment: fragment.filter(|_| !is_invalid),
         problems,
     }
 }
@@ -91,14 +95,13 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
 /// The kind of an object from a file.
 ///
 /// # Errors
-/// A problem that says what is missing or unknown.
+/// A problem if the document is not an object of a kind and version that is served.
 pub fn identify(value: &Value) -> Result<Kind, Problem> {
     let Some(object) = value.as_object() else {
         return Err(Problem::invalid(
             Reason::NOT_AN_OBJECT,
             "",
-            "this is no Kubernetes object: a map with apiVersion, kind and metadata was expected"
-                .to_owned(),
+            "not a Kubernetes object: must be a map with apiVersion, kind and metadata; ignored",
         ));
     };
     let text = |field: &'static str| {
@@ -110,7 +113,7 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
                 Problem::invalid(
                     Reason::NOT_AN_OBJECT,
                     field,
-                    format!("{field} is missing, so this is no Kubernetes object"),
+                    format!("not a Kubernetes object: {field} is missing; ignored"),
                 )
             })
     };
@@ -123,9 +126,7 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
         return Err(Problem::invalid(
             Reason::UNKNOWN_KIND,
             "kind",
-            format!(
-                "{kind} of {api_version} is not a kind that configures this gateway; it is ignored"
-            ),
+            format!("kind {kind} of {api_version} does not configure this gateway; ignored"),
         ));
     };
     let version = api_version.rsplit('/').next().unwrap_or(api_version);
@@ -134,7 +135,7 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
             Reason::UNKNOWN_VERSION,
             "apiVersion",
             format!(
-                "{kind} has no version {version:?} here; write it as {}",
+                "unsupported version {version:?} of {kind}: use {}; ignored",
                 found.version()
             ),
         ));
@@ -143,10 +144,53 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
         return Err(Problem::invalid(
             Reason::NOT_AN_OBJECT,
             "metadata.name",
-            format!("this {kind} has no name"),
+            "metadata.name is missing; ignored",
         ));
     }
     Ok(found)
+}
+
+/// The object is not served: what is wrong at a field.
+fn not_served(kind: Kind, path: impl Into<String>, fact: impl Display) -> Problem {
+    let message = format!("{fact}; {}", outcome(kind));
+    Problem::invalid(Reason::INVALID, path, message)
+}
+
+/// What happens to an invalid object.
+fn outcome(kind: Kind) -> String {
+    match kind {
+        Kind::Listener | Kind::Host | Kind::Mapping | Kind::TcpMapping => {
+            format!("this {kind} is not served")
+        }
+        Kind::TlsContext | Kind::KubernetesServiceResolver | Kind::KubernetesEndpointResolver => {
+            format!("this {kind} is not used")
+        }
+        Kind::Service | Kind::EndpointSlice | Kind::Secret | Kind::Namespace | Kind::Document => {
+            "ignored".to_owned()
+        }
+    }
+}
+
+/// A part of the object is ignored: what is wrong at a field.
+fn ignored(path: impl Into<String>, fact: impl Display) -> Problem {
+    Problem::ignored(Reason::PARTIALLY_INVALID, path, format!("{fact}; ignored"))
+}
+
+/// A value is replaced: what is wrong at a field, and what is used instead.
+fn replaced(path: impl Into<String>, fact: impl Display, instead: impl Display) -> Problem {
+    let message = format!("{fact}; using {instead}");
+    Problem::ignored(Reason::PARTIALLY_INVALID, path, message)
+}
+
+/// A field that another field overrides.
+fn overridden(field: &str, by: &str) -> Problem {
+    let message = format!("{field} is ignored because {by} is set");
+    Problem::ignored(Reason::IGNORED, format!("spec.{field}"), message)
+}
+
+/// A field that is accepted for compatibility.
+fn without_effect(path: impl Into<String>, message: impl Into<String>) -> Problem {
+    Problem::notice(Reason::WITHOUT_EFFECT, path, message)
 }
 
 /// Whether this can be the name of a header (RFC 9110, 5.1).

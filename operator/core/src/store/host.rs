@@ -458,7 +458,7 @@ impl Store {
         let trusted = self.link_validation(object, "spec.tls.", settings, root.as_ref())?;
         if settings.require_client_certificate && trusted.is_none() {
             return Err(Problem::unresolved(
-                Reason::INVALID,
+                Reason::PARTIALLY_INVALID,
                 "spec.tls.cert_required",
                 NO_AUTHORITY,
             ));

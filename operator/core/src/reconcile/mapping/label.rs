@@ -1,12 +1,14 @@
-//! Labels of requests: how they are described to a rate limit service.
+//! Labels: how requests are described to a rate limit service.
 
 use std::collections::BTreeMap;
 
 use nuncio_crds::field::{LabelGroup, LabelSpecifier};
 use nuncio_ir::{RateLimit, RateLimitPart};
 
-use super::left_out;
-use crate::{reconcile::is_header_name, report::Problem};
+use crate::{
+    reconcile::{ignored, is_header_name},
+    report::Problem,
+};
 
 /// Descriptions by domain, one for each group of labels.
 pub(super) fn rate_limits(
@@ -27,7 +29,7 @@ fn descriptions(path: &str, groups: &[LabelGroup], problems: &mut Vec<Problem>) 
     for (index, LabelGroup(group)) in groups.iter().enumerate() {
         let path = format!("{path}[{index}]");
         if group.len() > 1 {
-            problems.push(left_out(&path, "a group of labels has one name"));
+            problems.push(ignored(path, "must have exactly one name"));
             continue;
         }
         let specifiers = group.iter().flat_map(|(name, list)| {
@@ -38,7 +40,7 @@ fn descriptions(path: &str, groups: &[LabelGroup], problems: &mut Vec<Problem>) 
         for (path, specifier) in specifiers {
             match part(specifier) {
                 Ok(part) => parts.push(part),
-                Err(flaw) => problems.push(left_out(&path, flaw)),
+                Err(fact) => problems.push(ignored(path, fact)),
             }
         }
         if !parts.is_empty() {
@@ -61,7 +63,7 @@ fn part(specifier: &LabelSpecifier) -> Result<RateLimitPart, &'static str> {
     if let Some(generic) = &specifier.generic_key {
         let key = generic.key.clone().filter(|key| !key.is_empty());
         return if generic.value.is_empty() {
-            Err("a label has a value")
+            Err("value must not be empty")
         } else {
             Ok(RateLimitPart::Fixed {
                 key: key.unwrap_or_else(|| "generic_key".to_owned()),
@@ -71,7 +73,7 @@ fn part(specifier: &LabelSpecifier) -> Result<RateLimitPart, &'static str> {
     }
     let Some(headers) = &specifier.request_headers else {
         return Err(
-            "it is none of source_cluster, destination_cluster, remote_address, request_headers and generic_key",
+            "must be source_cluster, destination_cluster, remote_address, request_headers or generic_key",
         );
     };
     let name = headers
@@ -79,7 +81,7 @@ fn part(specifier: &LabelSpecifier) -> Result<RateLimitPart, &'static str> {
         .strip_prefix(':')
         .unwrap_or(&headers.header_name);
     if headers.key.is_empty() || !is_header_name(name) {
-        return Err("a label of a header has a key and the name of a header");
+        return Err("request_headers must have a key and a valid header_name");
     }
     Ok(RateLimitPart::Header {
         key: headers.key.clone(),

@@ -172,3 +172,92 @@ fn entry(secret: &Object, keys: &[&'static str]) -> Option<Result<Entry, String>
         (!text.is_empty()).then_some(Ok(Entry { key, text }))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519,
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    /// A certificate of X.509 version 1, as `openssl x509 -req` makes it without extensions.
+    const VERSION_1: &str = "-----BEGIN CERTIFICATE-----
+MIIBJTCBywIUDWnDOiXHXCNgZwFshIUnlMiKbVcwCgYIKoZIzj0EAwIwFDESMBAG
+A1UEAwwJYS5leGFtcGxlMCAXDTI2MTEyMTE4MjIwOFoYDzIxMjYxMDI4MTgyMjA4
+WjAUMRIwEAYDVQQDDAlhLmV4YW1wbGUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
+AARaJxDK3C6fNXiLqhLTsEaPyzqh8JapgKkX6eKpbpi9Ba2cC3dif3/33RxFYVQ3
+5b/Tjyksm/DLv84iFGlVcbBsMAoGCCqGSM49BAMCA0kAMEYCIQD1FFP3edsNapa4
+KoBS477RjpFEXq+r+i7hVHTqJ8SWXQIhALASCSX3/QHgCExx1MBthQQDTE1lXEsa
+su2DqT8++f/1
+-----END CERTIFICATE-----
+";
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgddtdmEscHLZu+k8B
+3aGyLEBuyGab5oq+DF7dOQaM+UKhRANCAARaJxDK3C6fNXiLqhLTsEaPyzqh8Jap
+gKkX6eKpbpi9Ba2cC3dif3/33RxFYVQ35b/Tjyksm/DLv84iFGlVcbBs
+-----END PRIVATE KEY-----
+";
+
+    fn secret(entries: &Value) -> Arc<Secret> {
+        let (fragment, _) = reconcile(json!({"stringData": entries}));
+        match fragment {
+            Some(Fragment::Secret(secret)) => secret,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn certificate(certificate: &str, key: &str) -> Result<Certificate, String> {
+        let secret = secret(&json!({"tls.crt": certificate, "tls.key": key}));
+        secret.certificate.clone()
+    }
+
+    #[test]
+    fn a_key_matches_its_own_certificate_only() {
+        for algorithm in [
+            &PKCS_ECDSA_P256_SHA256,
+            &PKCS_ECDSA_P384_SHA384,
+            &PKCS_ED25519,
+        ] {
+            let key = KeyPair::generate_for(algorithm).unwrap();
+            let params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+            let made = params.self_signed(&key).unwrap().pem();
+            assert_eq!(certificate(&made, &key.serialize_pem()).err(), None);
+            assert_eq!(
+                certificate(&made, KEY).err().as_deref(),
+                Some("tls.key is not the private key of the first certificate in tls.crt")
+            );
+        }
+    }
+
+    #[test]
+    fn version_1_certificates_are_matched_too() {
+        assert_eq!(certificate(VERSION_1, KEY).err(), None);
+        let other = KeyPair::generate().unwrap().serialize_pem();
+        assert!(certificate(VERSION_1, &other).is_err());
+    }
+
+    #[test]
+    fn messages_name_the_entry_that_was_read() {
+        let errors = |entries| {
+            let secret = secret(&entries);
+            let trusted = secret.trusted.clone().err().unwrap_or_default();
+            (trusted, secret.revoked.clone().err().unwrap_or_default())
+        };
+        assert_eq!(
+            errors(json!({})),
+            (
+                "ca.crt is missing".to_owned(),
+                "crl.pem is missing".to_owned()
+            )
+        );
+        assert_eq!(
+            errors(json!({"ca.crt": "x", "user.key": "x"})),
+            (
+                "ca.crt contains no certificate in PEM form".to_owned(),
+                "user.key contains no certificate revocation list in PEM form".to_owned()
+            )
+        );
+    }
+}

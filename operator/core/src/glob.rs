@@ -1,4 +1,4 @@
-//! Host names with a wildcard at one end, as Hosts and Mappings use them: `*`, `*.example.com`, `example.*`,
+//! Hostnames with a wildcard at one end, as Hosts and Mappings use them: `*`, `*.example.com`, `example.*`,
 //! `a.example.com`. The wildcard stands for at least one character and may cross dots; anywhere else `*` is an
 //! ordinary character. A port is part of the text. Globs are lower case: names compare without case (RFC 9110, 4.2.3).
 
@@ -38,7 +38,7 @@ pub fn string_match(glob: &str) -> Option<StringMatch> {
     })
 }
 
-/// Whether this can select a TLS chain: Envoy takes exact names, `*.suffix`, and no name at all.
+/// Whether this can select a TLS filter chain: Envoy supports exact names, `*.suffix`, and no name at all.
 #[must_use]
 pub fn is_server_name(glob: &str) -> bool {
     glob == "*" || !glob.contains('*') || (glob.starts_with("*.") && !glob[1..].contains('*'))
@@ -49,12 +49,13 @@ pub fn is_server_name(glob: &str) -> bool {
 /// # Errors
 /// Why Envoy would reject it as the domain of a virtual host, or why no request can match it.
 pub fn check(glob: &str) -> Result<(), String> {
-    flaw(glob).map_or(Ok(()), |flaw| {
-        Err(format!("invalid hostname {glob:?}: {flaw}"))
-    })
+    match mistake(glob) {
+        None => Ok(()),
+        Some(mistake) => Err(format!("invalid hostname {glob:?}: {mistake}")),
+    }
 }
 
-fn flaw(glob: &str) -> Option<&'static str> {
+fn mistake(glob: &str) -> Option<&'static str> {
     if glob.is_empty() {
         return Some("must not be empty");
     }

@@ -133,12 +133,12 @@ fn after_operator(text: &str) -> Result<&str, String> {
     if name.is_empty() {
         return Err("% does not start an operator; use %% for a percent sign".to_owned());
     }
-    let unended =
+    let unterminated =
         || format!("operator %{name} must end with a percent sign; use %% for a percent sign");
     let argument = match rest.strip_prefix('(') {
         None => None,
         Some(inside) => {
-            let end = inside.find(')').ok_or_else(unended)?;
+            let end = inside.find(')').ok_or_else(unterminated)?;
             rest = &inside[end + 1..];
             Some(&inside[..end])
         }
@@ -149,11 +149,11 @@ fn after_operator(text: &str) -> Result<&str, String> {
         let end = digits.bytes().position(|byte| !byte.is_ascii_digit());
         let (length, after) = digits.split_at(end.unwrap_or(digits.len()));
         if length.is_empty() || length.len() > 6 {
-            return Err(unended());
+            return Err(unterminated());
         }
         rest = after;
     }
-    let rest = rest.strip_prefix('%').ok_or_else(unended)?;
+    let rest = rest.strip_prefix('%').ok_or_else(unterminated)?;
     let Some((_, expected)) = OPERATORS.iter().find(|(operator, _)| *operator == name) else {
         return Err(format!("unsupported operator %{name}%"));
     };

@@ -74,7 +74,7 @@ pub struct Forwarding {
     pub idle_timeout: Option<Duration>,
     /// What is hashed, if the Mapping sets a load balancer that selects by a hash.
     pub hash: Option<HashPolicy>,
-    /// What the authorization service is asked.
+    /// How the authorization service is called.
     pub authorization: Authorization,
     /// Descriptions of a request for the rate limit service of each domain.
     pub rate_limits: BTreeMap<String, Vec<RateLimit>>,

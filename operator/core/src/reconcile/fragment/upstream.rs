@@ -1,4 +1,4 @@
-//! What Mappings and TCPMappings say about their upstream.
+//! The upstream of a Mapping or TCPMapping.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -49,7 +49,7 @@ pub enum Resolver {
     Named(Arc<str>),
 }
 
-/// How connections to an upstream are made and shared, as far as its object says; see [`nuncio_ir::Cluster`].
+/// How connections to an upstream are made and shared; `None` is not set. See [`nuncio_ir::Cluster`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterSettings {
     /// Time to establish a connection.

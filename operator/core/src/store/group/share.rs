@@ -284,10 +284,10 @@ fn shares(weights: &[Option<u32>]) -> Shares {
         percentages.push((*index, if last { 100 } else { scale(cumulated + share) }));
     }
     // a route after a full share is never reached, and an empty share needs no route
-    let mut taken = 0;
+    let mut covered = 0;
     percentages.retain(|(_, percentage)| {
-        let keep = *percentage > taken;
-        taken = taken.max(*percentage);
+        let keep = *percentage > covered;
+        covered = covered.max(*percentage);
         keep
     });
     Shares { percentages, over }

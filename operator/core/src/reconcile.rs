@@ -1,8 +1,6 @@
 //! One object becomes a fragment and its problems: one reconciler per kind, pure, with no other input than the object.
 //! A mistake in an object is a problem with its field path, never an error: no object can stop another.
 
-use std::fmt::Display;
-
 use nuncio_crds::kind::Scope;
 use serde_json::Value;
 
@@ -21,6 +19,7 @@ mod host;
 mod listener;
 mod mapping;
 mod parse;
+mod problem;
 mod regex;
 mod resolver;
 mod secret;
@@ -36,6 +35,8 @@ pub use fragment::{
     ResolverKind, Role, Secret, SecurityModel, Service, Shared, TcpMapping, TlsContext,
     TlsSettings, Upstream,
 };
+
+use problem::{ignored, not_served, outcome, overridden, replaced, without_effect};
 
 /// The fragment of an object, and its problems.
 type Found = (Option<Fragment>, Vec<Problem>);
@@ -148,49 +149,6 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
         ));
     }
     Ok(found)
-}
-
-/// The object is not served: what is wrong at a field.
-fn not_served(kind: Kind, path: impl Into<String>, fact: impl Display) -> Problem {
-    let message = format!("{fact}; {}", outcome(kind));
-    Problem::invalid(Reason::INVALID, path, message)
-}
-
-/// What happens to an invalid object.
-fn outcome(kind: Kind) -> String {
-    match kind {
-        Kind::Listener | Kind::Host | Kind::Mapping | Kind::TcpMapping => {
-            format!("this {kind} is not served")
-        }
-        Kind::TlsContext | Kind::KubernetesServiceResolver | Kind::KubernetesEndpointResolver => {
-            format!("this {kind} is not used")
-        }
-        Kind::Service | Kind::EndpointSlice | Kind::Secret | Kind::Namespace | Kind::Document => {
-            "ignored".to_owned()
-        }
-    }
-}
-
-/// A part of the object is ignored: what is wrong at a field.
-fn ignored(path: impl Into<String>, fact: impl Display) -> Problem {
-    Problem::ignored(Reason::PARTIALLY_INVALID, path, format!("{fact}; ignored"))
-}
-
-/// A value is replaced: what is wrong at a field, and what is used instead.
-fn replaced(path: impl Into<String>, fact: impl Display, instead: impl Display) -> Problem {
-    let message = format!("{fact}; using {instead}");
-    Problem::ignored(Reason::PARTIALLY_INVALID, path, message)
-}
-
-/// A field that another field overrides.
-fn overridden(field: &str, by: &str) -> Problem {
-    let message = format!("{field} is ignored because {by} is set");
-    Problem::ignored(Reason::IGNORED, format!("spec.{field}"), message)
-}
-
-/// A field that is accepted for compatibility.
-fn without_effect(path: impl Into<String>, message: impl Into<String>) -> Problem {
-    Problem::notice(Reason::WITHOUT_EFFECT, path, message)
 }
 
 /// Whether this can be the name of a header (RFC 9110, 5.1).

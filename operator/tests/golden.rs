@@ -15,7 +15,10 @@ use std::{collections::BTreeMap, env, fs, path::Path};
 
 use anyhow::Context as _;
 use nuncio::{files, render_command::Rendering};
-use nuncio_core::{report::Report, settings::Settings};
+use nuncio_core::{
+    report::{Reason, Report, Severity},
+    settings::Settings,
+};
 use section::Section;
 use serde::Serialize;
 use serde_json::Value;
@@ -23,6 +26,7 @@ use similar::TextDiff;
 
 datatest_stable::harness! {
     { test = matches_output, root = "tests/testdata", pattern = r"\.in\.yaml$" },
+    { test = problems_fit_their_severity, root = "tests/testdata", pattern = r"\.in\.yaml$" },
     { test = has_input, root = "tests/testdata", pattern = r"\.out\.yaml$" },
 }
 
@@ -110,6 +114,22 @@ fn plain_connection_manager() -> anyhow::Result<Value> {
         .next()
         .context("a connection manager")?;
     Ok(manager)
+}
+
+/// An accepted object is never `Invalid`, and the message of an invalid one states that it is not served.
+fn problems_fit_their_severity(input: &Path) -> datatest_stable::Result<()> {
+    const OUTCOMES: [&str; 3] = [" is not served", " is not used", "; ignored"];
+    for (object, report) in rendering(&fs::read_to_string(input)?)?.reports {
+        for problem in report.problems {
+            let is_error = problem.severity == Severity::Error;
+            let is_invalid = problem.reason == Reason::INVALID;
+            let states_outcome = || OUTCOMES.iter().any(|end| problem.message.ends_with(end));
+            if is_invalid && !(is_error && states_outcome()) {
+                return Err(format!("{object}: {problem:?}").into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An output whose input is gone is a leftover; delete it.

@@ -1,4 +1,4 @@
-//! Host names with a wildcard at one end, as Hosts and Mappings use them: `*`, `*.example.com`, `example.*`,
+//! Hostnames with a wildcard at one end, as Hosts and Mappings use them: `*`, `*.example.com`, `example.*`,
 //! `a.example.com`. The wildcard stands for at least one character and may cross dots; anywhere else `*` is an
 //! ordinary character. A port is part of the text. Globs are lower case: names compare without case (RFC 9110, 4.2.3).
 
@@ -38,39 +38,48 @@ pub fn string_match(glob: &str) -> Option<StringMatch> {
     })
 }
 
-/// Whether this can select a TLS chain: Envoy takes exact names, `*.suffix`, and no name at all.
+/// Whether this can select a TLS filter chain: Envoy supports exact names, `*.suffix`, and no name at all.
 #[must_use]
 pub fn is_server_name(glob: &str) -> bool {
     glob == "*" || !glob.contains('*') || (glob.starts_with("*.") && !glob[1..].contains('*'))
 }
 
-/// Why Envoy would not take this as the domain of a virtual host, or nobody could ask for it; `None` if it is fine.
-#[must_use]
-pub fn flaw(glob: &str) -> Option<&'static str> {
+/// Checks a hostname or glob.
+///
+/// # Errors
+/// Why Envoy would reject it as the domain of a virtual host, or why no request can match it.
+pub fn check(glob: &str) -> Result<(), String> {
+    match mistake(glob) {
+        None => Ok(()),
+        Some(mistake) => Err(format!("invalid hostname {glob:?}: {mistake}")),
+    }
+}
+
+fn mistake(glob: &str) -> Option<&'static str> {
     if glob.is_empty() {
-        return Some("is empty");
+        return Some("must not be empty");
     }
     if glob.starts_with(':') {
-        // a chain for the server name before the port would be one for every name
-        return Some("has a port and no name before it");
+        // a chain for an empty server name would match every name
+        return Some("the name before the port is missing");
     }
     if glob.len() > 255 {
-        return Some("is longer than 255 characters");
+        return Some("must be at most 255 characters");
     }
     if !glob.is_ascii() {
-        return Some("has characters beyond ASCII; write international names in their xn-- form");
+        return Some("must be ASCII; write international names in their xn-- form");
     }
     if glob.bytes().any(|byte| {
         !(byte.is_ascii_alphanumeric()
             || matches!(byte, b'-' | b'.' | b'_' | b'*' | b':' | b'[' | b']'))
     }) {
-        return Some("has characters that no host name has");
+        return Some("contains characters that are not allowed in a hostname");
     }
     if glob != "*" && glob.bytes().filter(|byte| *byte == b'*').count() > 1 {
-        return Some("has more than one wildcard");
+        return Some("must contain at most one wildcard");
     }
     if glob.contains('*') && !glob.starts_with('*') && !glob.ends_with('*') {
-        return Some("has a wildcard in the middle, where it would never match");
+        return Some("the wildcard must be at the start or the end");
     }
     None
 }
@@ -143,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_none_have_a_flaw() {
+    fn names_that_no_request_can_have_are_invalid() {
         for name in [
             "",
             ":x",
@@ -155,7 +164,7 @@ mod tests {
             "a.*.com",
             "http://a",
         ] {
-            assert!(flaw(name).is_some(), "{name}");
+            assert!(check(name).is_err(), "{name}");
         }
         for name in [
             "*",
@@ -166,7 +175,7 @@ mod tests {
             "[::1]:80",
             "_x.a",
         ] {
-            assert_eq!(flaw(name), None, "{name}");
+            assert_eq!(check(name), Ok(()), "{name}");
         }
     }
 

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod change;
+pub mod defaults;
 pub mod glob;
 pub mod object;
 pub mod report;

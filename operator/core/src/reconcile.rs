@@ -1,5 +1,5 @@
-//! From one object to what it adds to the gateway: one reconciler per kind, pure, looking at nothing but the object.
-//! What is wrong becomes a problem with its field path, never an error: no object can stop another.
+//! One object becomes a fragment and its problems: one reconciler per kind, pure, with no other input than the object.
+//! A mistake in an object is a problem with its field path, never an error: no object can stop another.
 
 use nuncio_crds::kind::Scope;
 use serde_json::Value;
@@ -19,6 +19,7 @@ mod host;
 mod listener;
 mod mapping;
 mod parse;
+mod problem;
 mod regex;
 mod resolver;
 mod secret;
@@ -29,15 +30,18 @@ mod tls_settings;
 mod upstream;
 
 pub use fragment::{
-    Certificate, ClusterSettings, EndpointSlice, Fragment, Host, HostMatch, HostTerms, HostTls,
-    InsecureAction, Listener, Mapping, Name, Namespaces, Origination, Resolver, ResolverKind, Role,
-    Secret, SecurityModel, Service, Shared, TcpMapping, TlsContext, TlsSettings, Upstream,
+    Certificate, ClusterSettings, EndpointSlice, Forwarding, Fragment, Host, HostMatch, HostTerms,
+    HostTls, InsecureAction, Listener, Mapping, Name, Namespaces, Origination, Resolver,
+    ResolverKind, Role, Secret, SecurityModel, Service, Shared, TcpMapping, TlsContext,
+    TlsSettings, Upstream,
 };
 
-/// What a reconciler has found.
+use problem::{ignored, not_served, outcome, overridden, replaced, without_effect};
+
+/// The fragment of an object, and its problems.
 type Found = (Option<Fragment>, Vec<Problem>);
 
-/// Reconciles one object of a known kind, whatever its content.
+/// Reconciles one object of this kind, whatever its content.
 #[must_use]
 pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
     let metadata = parse::Metadata::of(&value);
@@ -54,8 +58,10 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
         },
     };
     let (fragment, problems) = match kind {
-        Kind::KubernetesServiceResolver => resolver::service(value),
-        Kind::KubernetesEndpointResolver => resolver::endpoints(value),
+        Kind::KubernetesServiceResolver => resolver::reconcile(value, kind, ResolverKind::Service),
+        Kind::KubernetesEndpointResolver => {
+            resolver::reconcile(value, kind, ResolverKind::Endpoints)
+        }
         Kind::TlsContext => tls_context::reconcile(value, &object),
         Kind::TcpMapping => tcp_mapping::reconcile(value, &object, settings),
         Kind::Listener => listener::reconcile(value),
@@ -70,19 +76,19 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
         ),
         Kind::Document => (None, Vec::new()),
     };
-    let ours = kind.group() != nuncio_crds::GROUP || metadata.is_for(&settings.ambassador_id);
-    let (fragment, problems) = if ours {
+    let is_ours = kind.group() != nuncio_crds::GROUP || metadata.is_for(&settings.ambassador_id);
+    let (fragment, problems) = if is_ours {
         (fragment, problems)
     } else {
         (None, Vec::new())
     };
-    let wrong = problems
+    let is_invalid = problems
         .iter()
         .any(|problem| problem.severity == Severity::Error);
     Reconciled {
         object,
         generation: metadata.generation,
-        fragment: fragment.filter(|_| !wrong),
+        fragment: fragment.filter(|_| !is_invalid),
         problems,
     }
 }
@@ -90,14 +96,13 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
 /// The kind of an object from a file.
 ///
 /// # Errors
-/// A problem that says what is missing or unknown.
+/// A problem if the document is not an object of a kind and version that is served.
 pub fn identify(value: &Value) -> Result<Kind, Problem> {
     let Some(object) = value.as_object() else {
         return Err(Problem::invalid(
             Reason::NOT_AN_OBJECT,
             "",
-            "this is no Kubernetes object: a map with apiVersion, kind and metadata was expected"
-                .to_owned(),
+            "not a Kubernetes object: must be a map with apiVersion, kind and metadata; ignored",
         ));
     };
     let text = |field: &'static str| {
@@ -109,7 +114,7 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
                 Problem::invalid(
                     Reason::NOT_AN_OBJECT,
                     field,
-                    format!("{field} is missing, so this is no Kubernetes object"),
+                    format!("not a Kubernetes object: {field} is missing; ignored"),
                 )
             })
     };
@@ -122,9 +127,7 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
         return Err(Problem::invalid(
             Reason::UNKNOWN_KIND,
             "kind",
-            format!(
-                "{kind} of {api_version} is not a kind that configures this gateway; it is ignored"
-            ),
+            format!("kind {kind} of {api_version} does not configure this gateway; ignored"),
         ));
     };
     let version = api_version.rsplit('/').next().unwrap_or(api_version);
@@ -133,7 +136,7 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
             Reason::UNKNOWN_VERSION,
             "apiVersion",
             format!(
-                "{kind} has no version {version:?} here; write it as {}",
+                "unsupported version {version:?} of {kind}: use {}; ignored",
                 found.version()
             ),
         ));
@@ -142,7 +145,7 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
         return Err(Problem::invalid(
             Reason::NOT_AN_OBJECT,
             "metadata.name",
-            format!("this {kind} has no name"),
+            "metadata.name is missing; ignored",
         ));
     }
     Ok(found)

@@ -1,13 +1,12 @@
-//! What we have to say about one object: whether it is accepted, whether what it refers to exists, and every
-//! problem with its field and what is served instead. A report is data; `status` turns it into conditions and
-//! `nuncio render` prints it.
+//! The report of one object: whether it is accepted, whether its references resolve, and every problem with its field
+//! and its outcome. A report is data; `status` turns it into conditions and `nuncio render` prints it.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The short word of a condition that programs read: `UpperCamelCase`, part of our interface. The text beside it is for
-/// people and may change.
+/// Reason of a condition, for programs: `UpperCamelCase`, part of our interface. The message beside it is for people
+/// and may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Reason(&'static str);
@@ -24,89 +23,89 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// A field has a value that cannot be used; the object is not served.
+    /// The object is invalid and not served. Only for [`Problem::invalid`].
     INVALID = "Invalid";
-    /// A part of the object is invalid and ignored; the rest is served.
+    /// Parts of the object are invalid and ignored; the rest is served.
     PARTIALLY_INVALID = "PartiallyInvalid";
-    /// A regular expression that RE2 rejects.
+    /// A regular expression is invalid for RE2.
     INVALID_REGEX = "InvalidRegex";
-    /// A field that the schema does not have.
+    /// The schema does not have the field.
     UNKNOWN_FIELD = "UnknownField";
-    /// A field that another field makes ineffective.
+    /// Another field overrides the field.
     IGNORED = "Ignored";
-    /// A field that is accepted for compatibility and has no effect.
+    /// The field is accepted for compatibility and has no effect.
     WITHOUT_EFFECT = "WithoutEffect";
-    /// Something that Nuncio or Envoy does not support.
+    /// Nuncio or Envoy does not support it.
     NOT_SUPPORTED = "NotSupported";
 
-    /// A file that cannot be read.
+    /// The file cannot be read.
     UNREADABLE = "Unreadable";
-    /// A document that is not YAML.
+    /// The document is not YAML.
     NOT_YAML = "NotYaml";
-    /// A document that is not a Kubernetes object.
+    /// The document is not a Kubernetes object.
     NOT_AN_OBJECT = "NotAnObject";
-    /// A kind that does not configure the gateway.
+    /// The kind does not configure the gateway.
     UNKNOWN_KIND = "UnknownKind";
-    /// A version of a kind that is not served.
+    /// The version of the kind is not served.
     UNKNOWN_VERSION = "UnknownVersion";
-    /// The same object a second time.
+    /// The same object is in another document.
     DUPLICATE = "Duplicate";
 
-    /// A Service that does not exist.
+    /// The Service does not exist.
     SERVICE_NOT_FOUND = "ServiceNotFound";
-    /// A port that the Service does not have.
+    /// The Service does not have the port.
     PORT_NOT_FOUND = "PortNotFound";
-    /// A resolver that does not exist.
+    /// The resolver does not exist.
     RESOLVER_NOT_FOUND = "ResolverNotFound";
-    /// A Secret that does not exist.
+    /// The Secret does not exist.
     SECRET_NOT_FOUND = "SecretNotFound";
-    /// A Secret without what is needed of it.
+    /// An entry of the Secret is missing or invalid.
     INVALID_SECRET = "InvalidSecret";
-    /// A TLSContext that does not exist.
+    /// The TLSContext does not exist.
     TLS_CONTEXT_NOT_FOUND = "TLSContextNotFound";
-    /// A TLSContext that cannot be used.
+    /// The TLSContext is invalid.
     INVALID_TLS_CONTEXT = "InvalidTLSContext";
-    /// Two references that should name the same Secret.
+    /// Two references that must name the same Secret name different ones.
     SECRET_CONFLICT = "SecretConflict";
-    /// A TLSContext that lists other hosts.
+    /// The TLSContext lists other hosts.
     NOT_IN_HOSTS = "NotInHosts";
-    /// A TCPMapping with a host for which there is no certificate.
+    /// There is no certificate for the host.
     NO_CERTIFICATE = "NoCertificate";
 
     /// Two fields of the object contradict each other.
     CONFLICT = "Conflict";
-    /// A port that another object has.
+    /// Another object has the port.
     PORT_CONFLICT = "PortConflict";
-    /// A hostname that another Host has.
+    /// Another Host has the hostname.
     HOSTNAME_CONFLICT = "HostnameConflict";
-    /// A TLS server name that another Host has, with other TLS settings.
+    /// Another Host has the TLS server name, with other TLS settings.
     SERVER_NAME_CONFLICT = "ServerNameConflict";
-    /// Mappings of one group that disagree.
+    /// Another Mapping of the group has another value.
     GROUP_CONFLICT = "GroupConflict";
-    /// A wildcard that TLS cannot match.
+    /// TLS cannot match the wildcard.
     WILDCARD_NOT_FOR_TLS = "WildcardNotForTLS";
-    /// TLS settings that QUIC cannot keep.
+    /// HTTP/3 does not support the TLS settings.
     NOT_FOR_HTTP3 = "NotForHTTP3";
-    /// A setting that needs endpoint routing.
+    /// The setting needs endpoint routing.
     NEEDS_ENDPOINTS = "NeedsEndpoints";
 
     /// No Listener serves the object.
     NO_LISTENER = "NoListener";
-    /// No Host takes the Mapping.
+    /// No Host matches the Mapping.
     NO_MATCHING_HOST = "NoMatchingHost";
-    /// The Listener takes no Host.
+    /// No Host matches the Listener.
     NO_HOSTS = "NoHosts";
     /// No TCPMapping uses the port.
     NO_TCP_MAPPINGS = "NoTCPMappings";
     /// Every request is rejected.
     ALL_REJECTED = "AllRejected";
-    /// Another Mapping gets every request that this one matches.
+    /// Another Mapping matches every request first.
     SHADOWED = "Shadowed";
-    /// A shadow of nothing.
+    /// No other Mapping has the match of a shadow.
     NOTHING_TO_SHADOW = "NothingToShadow";
-    /// A weight that leaves no traffic.
+    /// The weights leave no traffic.
     NO_SHARE = "NoShare";
-    /// Weights that add up to more than 100.
+    /// The weights add up to more than 100.
     WEIGHTS_EXCEED_HUNDRED = "WeightsExceedHundred";
 }
 
@@ -129,7 +128,7 @@ impl Reason {
 }
 
 impl Reason {
-    /// As a condition has it.
+    /// The text in a condition.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.0
@@ -142,18 +141,18 @@ impl fmt::Display for Reason {
     }
 }
 
-/// One thing that is wrong with an object, or that its author should know.
+/// One problem of an object, or a hint for its author.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
-    /// What it does to the object.
+    /// Its effect on the object.
     pub severity: Severity,
     /// Which of the two conditions it belongs to.
     pub condition: ConditionType,
     /// Reason for the condition.
     pub reason: Reason,
-    /// Path of the field, such as `spec.prefix`; empty when the object as a whole is meant.
+    /// Path of the field, such as `spec.prefix`; empty for the object as a whole.
     pub path: String,
-    /// What is wrong, and what is served instead. Lower case, no final dot.
+    /// The fact, then the outcome. Lower case, no final dot.
     pub message: String,
 }
 
@@ -170,16 +169,21 @@ impl Problem {
         }
     }
 
-    /// A part of the object is ignored, or not served as it says; the rest is served.
+    /// A part of the object is ignored, or not served as configured; or the object is valid, and not served because of
+    /// others. The object stays accepted, so the reason is never [`Reason::INVALID`].
     #[must_use]
     pub fn ignored(reason: Reason, path: impl Into<String>, message: impl Into<String>) -> Self {
+        debug_assert!(
+            reason != Reason::INVALID,
+            "an object that is accepted is not Invalid but PartiallyInvalid"
+        );
         Self {
             severity: Severity::Warning,
             ..Self::invalid(reason, path, message)
         }
     }
 
-    /// Something that the object refers to does not exist, or cannot be used.
+    /// A reference of the object does not exist or is invalid.
     #[must_use]
     pub fn unresolved(reason: Reason, path: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
@@ -188,47 +192,47 @@ impl Problem {
         }
     }
 
-    /// The object is served as it is; a hint for its author.
+    /// The object is served as configured; a hint for its author.
     #[must_use]
     pub fn notice(reason: Reason, path: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Notice,
-            ..Self::invalid(reason, path, message)
+            ..Self::ignored(reason, path, message)
         }
     }
 }
 
-/// What a problem does to its object.
+/// The effect of a problem on its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Severity {
-    /// Nothing of the object is served.
+    /// The object is invalid and not served.
     Error,
-    /// The object is served, but not all that it says.
+    /// The object is accepted, but not served entirely as configured.
     Warning,
-    /// The object is served as it is; a hint for its author.
+    /// The object is served as configured; a hint for its author.
     Notice,
 }
 
-/// The two conditions that are decided by us alone; the third, `Programmed`, also depends on the Envoys.
+/// The conditions that do not depend on the Envoys; `Programmed` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum ConditionType {
-    /// Is the object valid, and free of conflicts with others?
+    /// Whether the object is valid.
     Accepted,
-    /// Does everything that it refers to exist, and is it usable?
+    /// Whether everything that it refers to exists and is valid.
     ResolvedRefs,
 }
 
-/// Everything we know about one object. Equal reports need no new status.
+/// The report of one object. Equal reports need no new status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// `metadata.generation` that this is about; 0 where there is none (files).
+    /// The `metadata.generation` that was reconciled; 0 where there is none (files).
     pub generation: i64,
     /// Sorted: most severe first.
     pub problems: Vec<Problem>,
-    /// Whether anything of the object is part of what Envoys are told.
+    /// Whether any part of the object is in the configuration of the Envoys.
     pub in_service: bool,
-    /// What is served, in a few words, for the `Programmed` message and for people. For a Mapping, how many Hosts
-    /// it is attached to; for a Host, its listeners; may be empty.
+    /// What is served, in a few words, for the message of `Programmed`: for a Mapping its Hosts, for a Host its
+    /// listeners. May be empty.
     pub summary: String,
 }
 
@@ -241,7 +245,7 @@ impl Report {
             .find(|problem| problem.condition == condition)
     }
 
-    /// Whether the object is taken as it is: nothing worse than a hint.
+    /// Whether there is nothing worse than a hint.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.problems
@@ -249,11 +253,22 @@ impl Report {
             .all(|problem| problem.severity == Severity::Notice)
     }
 
-    /// Whether the object is wrong: nothing of it is served because of what it says itself.
+    /// Whether the object is invalid.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.problems
             .iter()
             .any(|problem| problem.severity == Severity::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "PartiallyInvalid")]
+    fn an_accepted_object_is_not_invalid() {
+        let _ = Problem::ignored(Reason::INVALID, "spec", "ignored");
     }
 }

@@ -38,6 +38,7 @@ use self::{
 pub use self::{report::ReportChanges, secret::WantedSecrets};
 use crate::{
     change::{Change, Origin, Reconciled},
+    defaults::Defaults,
     object::{Kind, ObjectRef},
     reconcile::Fragment,
     settings::Settings,
@@ -78,6 +79,7 @@ mod report;
 #[derive(Debug)]
 pub struct Store {
     settings: Settings,
+    defaults: Defaults,
     ir: Ir,
     dirty: Dirty,
     objects: Objects,
@@ -111,6 +113,7 @@ impl Store {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
+            defaults: Defaults::default(),
             ir: Ir::default(),
             dirty: Dirty {
                 default_host: true,

@@ -1,26 +1,27 @@
-//! Durations as Kubernetes writes them (`1m30s`, `500ms`); `2s` and `1.5s` as protobuf writes them are among them.
+//! Durations in the notation of Kubernetes (`1m30s`, `500ms`), which includes that of protobuf (`2s`, `1.5s`).
 
 use std::time::Duration;
 
 use nuncio_ir::LONGEST_TIME;
 
-use crate::report::{Problem, Reason};
+use super::replaced;
+use crate::report::Problem;
 
-/// The duration that a text means.
+/// The duration of a text.
 ///
 /// # Errors
-/// What is wrong with the text, to be read after it.
+/// What is wrong with the text.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
-    let wrong = || "is no duration; write it as 2s, 500ms or 1m30s".to_owned();
+    let invalid = || format!("invalid duration {text:?}: use 2s, 500ms or 1m30s");
     let mut rest = text;
     let mut seconds = 0.0;
     if rest.is_empty() {
-        return Err(wrong());
+        return Err(invalid());
     }
     while !rest.is_empty() {
         let end = rest
             .find(|character: char| !character.is_ascii_digit() && character != '.')
-            .ok_or_else(wrong)?;
+            .ok_or_else(invalid)?;
         let (number, tail) = rest.split_at(end);
         let end = tail
             .find(|character: char| character.is_ascii_digit() || character == '.')
@@ -33,26 +34,34 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
             "ms" => 1e-3,
             "us" | "µs" | "μs" => 1e-6,
             "ns" => 1e-9,
-            _ => return Err(wrong()),
+            _ => return Err(invalid()),
         };
-        seconds += number.parse::<f64>().map_err(|_source| wrong())? * factor;
+        seconds += number.parse::<f64>().map_err(|_source| invalid())? * factor;
         rest = tail;
     }
     Duration::try_from_secs_f64(seconds)
         .ok()
         .filter(|duration| *duration <= LONGEST_TIME)
-        .ok_or_else(|| "is too long; up to 876000h are served".to_owned())
+        .ok_or_else(|| format!("duration {text:?} exceeds Envoy's maximum of 876000h"))
 }
 
-/// The duration of so many milliseconds. One that is too long for Envoy is meant as no limit: the longest is served instead.
+/// The duration of a text that must not be zero.
+///
+/// # Errors
+/// What is wrong with the text.
+pub(super) fn parse_positive(text: &str) -> Result<Duration, String> {
+    let duration = parse(text)?;
+    if duration < Duration::from_millis(1) {
+        return Err(format!("invalid duration {text:?}: must be at least 1ms"));
+    }
+    Ok(duration)
+}
+
+/// A number of milliseconds. What exceeds Envoy's maximum means no limit: the maximum is used.
 pub(super) fn milliseconds(path: &str, number: u64, problems: &mut Vec<Problem>) -> Duration {
     let duration = Duration::from_millis(number);
     if duration > LONGEST_TIME {
-        let longest = LONGEST_TIME.as_millis();
-        let message = format!(
-            "Envoy takes no time as long as {number} ms; {longest} ms, which is 100 years, is served"
-        );
-        problems.push(Problem::ignored(Reason::INVALID, path, message));
+        problems.push(replaced(path, "exceeds Envoy's maximum", "100 years"));
     }
     duration.min(LONGEST_TIME)
 }
@@ -62,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_of_kubernetes_and_protobuf_are_durations() {
+    fn notations_of_kubernetes_and_protobuf_are_durations() {
         for (text, milliseconds) in [
             ("2s", 2000),
             ("1.5s", 1500),
@@ -81,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_say_what_was_expected() {
+    fn other_texts_are_invalid() {
         for text in ["", "5", "s", "-1s", "1 s", "1d", "1.2.3s", "s5", "1e400s"] {
             assert!(parse(text).is_err(), "{text}");
         }
@@ -89,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_envoy_cannot_count_is_cut() {
+    fn envoys_maximum_is_never_exceeded() {
         assert!(parse("876000h").is_ok());
         assert!(parse("876001h").is_err());
         let mut problems = Vec::new();

@@ -1,4 +1,4 @@
-//! An EndpointSlice: addresses of some of a Service's pods.
+//! An EndpointSlice: addresses of some pods of a Service.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ pub(super) fn reconcile(value: Value, object: &ObjectRef, labels: &Labels) -> Fo
     let Some(service) = labels.get(SERVICE_NAME) else {
         return (None, Vec::new()); // belongs to no Service
     };
-    let slice: Object = match parse::object(value, "") {
+    let slice: Object = match parse::object(value, object.kind, "") {
         Ok((slice, _unknown)) => slice,
         Err(problem) => return (None, vec![problem]),
     };
@@ -33,7 +33,7 @@ pub(super) fn reconcile(value: Value, object: &ObjectRef, labels: &Labels) -> Fo
     let (mut ready, mut terminating): (Vec<IpAddr>, Vec<IpAddr>) = (Vec::new(), Vec::new());
     for endpoint in slice.endpoints.unwrap_or_default() {
         let conditions = endpoint.conditions.unwrap_or_default();
-        // an unknown condition means yes, says the API
+        // in the API, a condition that is not set counts as true
         let is_ready = conditions.ready.unwrap_or(true);
         let serves =
             conditions.serving.unwrap_or(is_ready) && conditions.terminating.unwrap_or(false);
@@ -42,7 +42,7 @@ pub(super) fn reconcile(value: Value, object: &ObjectRef, labels: &Labels) -> Fo
             (false, true) => &mut terminating,
             (false, false) => continue,
         };
-        // addresses of type FQDN are deprecated, and none of them is an address
+        // addresses of type FQDN are deprecated and not supported
         list.extend(
             endpoint
                 .addresses

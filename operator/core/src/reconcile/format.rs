@@ -1,16 +1,16 @@
-//! Texts with Envoy's `%…%` operators ("Format strings" in Envoy's documentation). One that Envoy does not know would
-//! have it refuse a whole table of routes, so they are checked first.
+//! Texts with Envoy's `%…%` operators ("Format strings" in Envoy's documentation). They are checked, since one that
+//! Envoy does not support would have it reject a whole route table.
 
-/// What an operator takes in brackets.
+/// The argument of an operator, in brackets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Argument {
-    /// Nothing.
+    /// No argument.
     None,
-    /// The format of a time, if anything.
+    /// The format of a time, or no argument.
     Optional,
     /// A header name, or two with a question mark between them.
     Header,
-    /// Anything but nothing.
+    /// Any text that is not empty.
     Required,
 }
 
@@ -108,8 +108,11 @@ const OPERATORS: [(&str, Argument); 88] = {
     ]
 };
 
-/// Why Envoy would refuse this text; `None` if it takes it.
-pub(super) fn flaw(text: &str) -> Option<String> {
+/// Checks the operators of a text.
+///
+/// # Errors
+/// What Envoy would reject.
+pub(super) fn check(text: &str) -> Result<(), String> {
     let mut rest = text;
     while let Some(start) = rest.find('%') {
         let operator = &rest[start + 1..];
@@ -117,31 +120,25 @@ pub(super) fn flaw(text: &str) -> Option<String> {
             rest = after;
             continue;
         }
-        match one(operator) {
-            Ok(after) => rest = after,
-            Err(flaw) => return Some(flaw),
-        }
+        rest = after_operator(operator)?;
     }
-    None
+    Ok(())
 }
 
-/// What follows an operator, given the text after its first percent sign.
-fn one(text: &str) -> Result<&str, String> {
+/// The text after an operator, given the text after its first percent sign.
+fn after_operator(text: &str) -> Result<&str, String> {
     let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     let end = text.bytes().position(|byte| !is_name(byte));
     let (name, mut rest) = text.split_at(end.unwrap_or(text.len()));
     if name.is_empty() {
-        return Err("has a percent sign that begins no operator; write %% for the sign".to_owned());
+        return Err("% does not start an operator; use %% for a percent sign".to_owned());
     }
-    let unended = || {
-        format!(
-            "has an operator %{name} that does not end with a percent sign; write %% for the sign"
-        )
-    };
+    let unterminated =
+        || format!("operator %{name} must end with a percent sign; use %% for a percent sign");
     let argument = match rest.strip_prefix('(') {
         None => None,
         Some(inside) => {
-            let end = inside.find(')').ok_or_else(unended)?;
+            let end = inside.find(')').ok_or_else(unterminated)?;
             rest = &inside[end + 1..];
             Some(&inside[..end])
         }
@@ -152,20 +149,16 @@ fn one(text: &str) -> Result<&str, String> {
         let end = digits.bytes().position(|byte| !byte.is_ascii_digit());
         let (length, after) = digits.split_at(end.unwrap_or(digits.len()));
         if length.is_empty() || length.len() > 6 {
-            return Err(unended());
+            return Err(unterminated());
         }
         rest = after;
     }
-    let rest = rest.strip_prefix('%').ok_or_else(unended)?;
-    let Some((_, expected)) = OPERATORS.iter().find(|(known, _)| *known == name) else {
-        return Err(format!(
-            "has the operator %{name}%, which is not known here"
-        ));
+    let rest = rest.strip_prefix('%').ok_or_else(unterminated)?;
+    let Some((_, expected)) = OPERATORS.iter().find(|(operator, _)| *operator == name) else {
+        return Err(format!("unsupported operator %{name}%"));
     };
     if has_length && *expected != Argument::Header && name != "DYNAMIC_METADATA" {
-        return Err(format!(
-            "has the operator %{name}% with a length, which it does not take"
-        ));
+        return Err(format!("operator %{name}% does not support a length"));
     }
     let fits = match (expected, argument) {
         (Argument::None, argument) => argument.is_none(),
@@ -180,13 +173,11 @@ fn one(text: &str) -> Result<&str, String> {
     if fits {
         Ok(rest)
     } else {
-        Err(format!(
-            "has the operator %{name}% with something else in brackets than it takes"
-        ))
+        Err(format!("invalid argument of operator %{name}%"))
     }
 }
 
-/// Whether the format of a time has the conversion of a line end, `%n`, in any of its forms: no header may have one.
+/// Whether the format of a time has a conversion to a line end, `%n`, in any of its forms: headers must not have one.
 fn has_line_end(format: &str) -> bool {
     let conversions = format.split('%').skip(1);
     let is_form = |character: char| "-_0^#123456789EO".contains(character);
@@ -205,10 +196,10 @@ fn is_header_choice(names: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::flaw;
+    use super::check;
 
     #[test]
-    fn operators_of_envoy_have_no_flaw() {
+    fn operators_of_envoy_are_valid() {
         for text in [
             "",
             "plain",
@@ -223,12 +214,12 @@ mod tests {
             "%DYNAMIC_METADATA(a:b)%",
             "%DYNAMIC_METADATA(a:b):5%",
         ] {
-            assert_eq!(flaw(text), None, "{text}");
+            assert_eq!(check(text), Ok(()), "{text}");
         }
     }
 
     #[test]
-    fn what_envoy_does_not_know_is_a_flaw() {
+    fn what_envoy_does_not_support_is_invalid() {
         for text in [
             "100%",
             "%",
@@ -249,7 +240,7 @@ mod tests {
             "%UPSTREAM_METADATA(a:b):5%",
             "%REQ(a):%",
         ] {
-            assert!(flaw(text).is_some(), "{text}");
+            assert!(check(text).is_err(), "{text}");
         }
     }
 }

@@ -1,22 +1,24 @@
-//! A Host: a host name, its certificate, which Mappings it takes, and what becomes of insecure requests.
+//! A Host: a hostname, its TLS termination, which Mappings can attach, and how insecure requests are handled.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use nuncio_crds::v3alpha1::{self as crd, HostSpec};
 use serde_json::Value;
 
 use super::{
-    Found, Fragment, Host, HostTerms, HostTls, InsecureAction, Name, TlsSettings, parse,
-    tls_settings::{Flaw, Written},
+    Found, Fragment, Host, HostTerms, HostTls, InsecureAction, Name, TlsSettings, not_served,
+    parse,
+    tls_settings::{InvalidField, TlsFields},
+    without_effect,
 };
 use crate::{
     glob,
-    object::ObjectRef,
+    object::{Kind, ObjectRef},
     report::{Problem, Reason},
     selector::{Labels, Operator, Requirement, Selector},
 };
 
 pub(super) fn reconcile(value: Value, object: &ObjectRef, labels: &Labels) -> Found {
-    let (spec, mut problems): (HostSpec, _) = match parse::spec(value, false) {
+    let (spec, mut problems): (HostSpec, _) = match parse::spec(value, object.kind, false) {
         Ok(parsed) => parsed,
         Err(problem) => return (None, vec![problem]),
     };
@@ -41,26 +43,22 @@ fn host(
         .filter(|name| !name.is_empty())
         .unwrap_or("*")
         .to_ascii_lowercase();
-    if let Some(flaw) = glob::flaw(&hostname) {
-        return Err(Problem::invalid(
-            Reason::INVALID,
-            "spec.hostname",
-            format!("{hostname:?} {flaw}; nothing of this Host is served"),
-        ));
-    }
+    glob::check(&hostname).map_err(|fact| not_served(object.kind, "spec.hostname", fact))?;
     let server_name = hostname
         .rsplit_once(':')
         .map_or(hostname.as_str(), |(name, _port)| name);
     let (path, selected) = match (&spec.mapping_selector, &spec.selector) {
-        (Some(selected), _) if !blank(&selected.0) => ("spec.mappingSelector", Some(&selected.0)),
-        (_, Some(selected)) if !blank(&selected.0) => ("spec.selector", Some(&selected.0)),
+        (Some(selected), _) if !is_empty(&selected.0) => {
+            ("spec.mappingSelector", Some(&selected.0))
+        }
+        (_, Some(selected)) if !is_empty(&selected.0) => ("spec.selector", Some(&selected.0)),
         _ => ("", None),
     };
     let mapping_selector = selected
-        .map(|selected| selector(selected, path))
+        .map(|selected| selector(selected, object.kind, path))
         .transpose()?;
     let tls = tls(spec, object, problems);
-    without_effect(spec, problems);
+    report_fields_without_effect(spec, problems);
     let insecure = spec
         .request_policy
         .as_ref()
@@ -80,7 +78,7 @@ fn host(
     })
 }
 
-/// Termination of TLS, which needs a Secret.
+/// TLS termination, which needs a Secret.
 fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Option<HostTls> {
     let secret = spec.tls_secret.as_ref().and_then(|secret| {
         let name = secret.name.as_deref().filter(|name| !name.is_empty())?;
@@ -104,7 +102,7 @@ fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Opti
             problems.push(Problem::ignored(
                 Reason::NO_CERTIFICATE,
                 "spec.tlsSecret",
-                "TLS is set up but tlsSecret is missing, so TLS is not served".to_owned(),
+                "tlsSecret is missing; TLS is not served",
             ));
         }
         return None;
@@ -115,20 +113,23 @@ fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Opti
     };
     let terms = match (context, own) {
         (Some(_), Some(_)) => {
-            problems.push(Problem::ignored(Reason::CONFLICT, "spec.tls", "tls and tlsContext are both set, and one may ask for what the other does not; TLS is not served for this Host".to_owned()));
-            HostTerms::Refused
+            problems.push(Problem::ignored(
+                Reason::CONFLICT,
+                "spec.tls",
+                "tls and tlsContext must not both be set; TLS is not served",
+            ));
+            HostTerms::Invalid
         }
         (Some(context), None) => HostTerms::Context(named(context)),
         (None, Some(tls)) => match settings(tls, object, problems) {
             Ok(settings) => HostTerms::Own(settings),
-            Err((field, message)) => {
-                let message = format!("{message}; TLS is not served for this Host");
+            Err((field, fact)) => {
                 problems.push(Problem::ignored(
-                    Reason::INVALID,
-                    &format!("spec.tls.{field}"),
-                    message,
+                    Reason::PARTIALLY_INVALID,
+                    format!("spec.tls.{field}"),
+                    format!("{fact}; TLS is not served"),
                 ));
-                HostTerms::Refused
+                HostTerms::Invalid
             }
         },
         (None, None) => HostTerms::Implicit(named(&format!("{}-context", object.name))),
@@ -136,21 +137,21 @@ fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Opti
     Some(HostTls { secret, terms })
 }
 
-/// What `tls` says.
+/// The settings in `tls`.
 fn settings(
     tls: &crd::HostTls,
     object: &ObjectRef,
     problems: &mut Vec<Problem>,
-) -> Result<TlsSettings, Flaw> {
+) -> Result<TlsSettings, InvalidField> {
     let files = [
-        ("cert_chain_file", &tls.cert_chain_file),
-        ("private_key_file", &tls.private_key_file),
-        ("cacert_chain_file", &tls.cacert_chain_file),
+        ("cert_chain_file", &tls.cert_chain_file, "tlsSecret"),
+        ("private_key_file", &tls.private_key_file, "tlsSecret"),
+        ("cacert_chain_file", &tls.cacert_chain_file, "ca_secret"),
     ];
     let is_set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
-    if let Some((field, _)) = files.into_iter().find(|(_, file)| is_set(file)) {
-        let message = "Envoys run elsewhere and cannot read this file; put it into a Secret";
-        return Err((field.to_owned(), message.to_owned()));
+    if let Some((field, _, instead)) = files.into_iter().find(|(_, file, _)| is_set(file)) {
+        let fact = format!("files are not supported; set {instead}");
+        return Err((field.to_owned(), fact));
     }
     for (field, set) in [
         (
@@ -161,14 +162,11 @@ fn settings(
     ] {
         if set {
             let path = format!("spec.tls.{field}");
-            problems.push(Problem::notice(
-                Reason::WITHOUT_EFFECT,
-                &path,
-                format!("{path} has no effect on a Host"),
-            ));
+            let message = format!("{path} has no effect on a Host");
+            problems.push(without_effect(path, message));
         }
     }
-    let written = Written {
+    let fields = TlsFields {
         ca_secret: tls.ca_secret.as_deref(),
         crl_secret: tls.crl_secret.as_deref(),
         cert_required: tls.cert_required,
@@ -179,40 +177,41 @@ fn settings(
         ecdh_curves: &tls.ecdh_curves,
         secret_namespacing: true,
     };
-    written.settings(object)
+    fields.settings(object)
 }
 
-/// Says which fields do nothing.
-fn without_effect(spec: &HostSpec, problems: &mut Vec<Problem>) {
+/// Reports the fields without effect.
+fn report_fields_without_effect(spec: &HostSpec, problems: &mut Vec<Problem>) {
     let authority = spec
         .acme_provider
         .as_ref()
         .and_then(|provider| provider.authority.as_deref());
     if authority.is_some_and(|authority| authority != "none") {
-        problems.push(Problem::notice(Reason::NOT_SUPPORTED, "spec.acmeProvider", "certificates are not asked for here; let cert-manager fill the Secret that tlsSecret names".to_owned()));
+        problems.push(Problem::notice(
+            Reason::NOT_SUPPORTED,
+            "spec.acmeProvider",
+            "ACME is not supported; use cert-manager for the Secret in tlsSecret",
+        ));
     }
     let insecure = spec
         .request_policy
         .as_ref()
         .and_then(|policy| policy.insecure.as_ref());
     if insecure.is_some_and(|insecure| insecure.additional_port.is_some()) {
-        problems.push(Problem::notice(
-            Reason::WITHOUT_EFFECT,
+        problems.push(without_effect(
             "spec.requestPolicy.insecure.additionalPort",
-            "it has no effect, as in Emissary 2 and later; create a Listener on that port"
-                .to_owned(),
+            "additionalPort has no effect, as in Emissary 2 and later; create a Listener for the port",
         ));
     }
     if spec.preview_url.is_some() {
-        problems.push(Problem::notice(
-            Reason::WITHOUT_EFFECT,
+        problems.push(without_effect(
             "spec.previewUrl",
-            "it has no effect, as in Emissary 2 and later".to_owned(),
+            "previewUrl has no effect, as in Emissary 2 and later",
         ));
     }
 }
 
-fn blank(selector: &LabelSelector) -> bool {
+fn is_empty(selector: &LabelSelector) -> bool {
     selector
         .match_labels
         .as_ref()
@@ -223,11 +222,15 @@ fn blank(selector: &LabelSelector) -> bool {
             .is_none_or(Vec::is_empty)
 }
 
-/// A selector as we evaluate it.
+/// A checked selector.
 ///
 /// # Errors
-/// An operator that Kubernetes does not have.
-pub(super) fn selector(selector: &LabelSelector, path: &str) -> Result<Selector, Problem> {
+/// The problem of an unknown operator.
+pub(super) fn selector(
+    selector: &LabelSelector,
+    kind: Kind,
+    path: &str,
+) -> Result<Selector, Problem> {
     let requirement = |(index, expression): (
         usize,
         &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement,
@@ -239,13 +242,9 @@ pub(super) fn selector(selector: &LabelSelector, path: &str) -> Result<Selector,
             "DoesNotExist" => Operator::DoesNotExist,
             other => {
                 let path = format!("{path}.matchExpressions[{index}].operator");
-                return Err(Problem::invalid(
-                    Reason::INVALID,
-                    &path,
-                    format!(
-                        "{other:?} is no operator; In, NotIn, Exists and DoesNotExist are; nothing of this object is served"
-                    ),
-                ));
+                let fact =
+                    format!("unknown operator {other:?}: use In, NotIn, Exists or DoesNotExist");
+                return Err(not_served(kind, path, fact));
             }
         };
         Ok(Requirement {

@@ -1,18 +1,23 @@
-//! A Listener: a port, what is spoken on it, and which Hosts it takes.
+//! A Listener: a port, its protocols, and which Hosts can attach.
 
 use nuncio_crds::v3alpha1::{self as crd, Layer, ListenerSpec, NamespaceFrom, Protocol};
 use nuncio_ir::{ListenerKey, Transport};
 use serde_json::Value;
 
-use super::{Found, Fragment, Listener, Namespaces, SecurityModel, parse};
+use super::{
+    Found, Fragment, Listener, Namespaces, SecurityModel, host::selector, overridden, parse,
+    replaced,
+};
 use crate::{
-    reconcile::host::selector,
+    object::Kind,
     report::{Problem, Reason},
     selector::Selector,
 };
 
+const KIND: Kind = Kind::Listener;
+
 pub(super) fn reconcile(value: Value) -> Found {
-    let (spec, mut problems): (ListenerSpec, _) = match parse::spec(value, true) {
+    let (spec, mut problems): (ListenerSpec, _) = match parse::spec(value, KIND, true) {
         Ok(parsed) => parsed,
         Err(problem) => return (None, vec![problem]),
     };
@@ -29,39 +34,35 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
     let port = u16::try_from(spec.port)
         .ok()
         .filter(|port| *port != 0)
-        .ok_or_else(|| invalid("spec.port", "a port from 1 to 65535 was expected"))?;
+        .ok_or_else(|| not_served("spec.port", "must be from 1 to 65535"))?;
     let stack = stack(&spec, problems)?;
     let has = |layer: Layer| stack.contains(&layer);
     let transport = match stack.last() {
         Some(Layer::Tcp) => Transport::Tcp,
         Some(Layer::Udp) if !has(Layer::Http) => {
-            return Err(invalid(
+            return Err(not_served(
                 "spec.protocolStack",
-                "UDP alone carries nothing; for HTTP/3 write [TLS, HTTP, UDP]",
+                "UDP is not supported alone; for HTTP/3 set [TLS, HTTP, UDP]",
             ));
         }
         Some(Layer::Udp) => Transport::Udp,
         Some(Layer::Http | Layer::Proxy | Layer::Tls) | None => {
-            return Err(invalid(
-                "spec.protocolStack",
-                "the stack has to end in TCP or UDP",
-            ));
+            return Err(not_served("spec.protocolStack", "must end with TCP or UDP"));
         }
     };
     if transport == Transport::Udp {
         if !has(Layer::Tls) {
             problems.push(Problem::ignored(
-                Reason::INVALID,
+                Reason::PARTIALLY_INVALID,
                 "spec.protocolStack",
-                "HTTP/3 is always encrypted, and without TLS in the stack no Host can be served"
-                    .to_owned(),
+                "HTTP/3 needs TLS in protocolStack; no Host is served",
             ));
         }
         if has(Layer::Proxy) {
             problems.push(Problem::ignored(
                 Reason::IGNORED,
                 "spec.protocolStack",
-                "there is no PROXY protocol for UDP; it is left out".to_owned(),
+                "PROXY is not supported with UDP; ignored",
             ));
         }
     }
@@ -72,11 +73,7 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
     };
     let l7_depth = spec.l7_depth.unwrap_or_default();
     if l7_depth < 0 {
-        problems.push(Problem::ignored(
-            Reason::INVALID,
-            "spec.l7Depth",
-            "a number of proxies is not negative; 0 is used".to_owned(),
-        ));
+        problems.push(replaced("spec.l7Depth", "must not be negative", 0));
     }
     let (namespaces, host_selector) = binding(&spec.host_binding, problems)?;
     Ok(Listener {
@@ -105,44 +102,42 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
     })
 }
 
-/// The limit, within the 31 bits that HTTP/2 has for it.
+/// The limit, which is a number of 31 bits in HTTP/2.
 fn max_concurrent_streams(streams: Option<i64>, problems: &mut Vec<Problem>) -> Option<u32> {
     const PATH: &str = "spec.http2MaxConcurrentStreams";
-    const MOST: u32 = 2_147_483_647;
+    const MAX: u32 = 2_147_483_647;
     let streams = streams?;
     if streams < 1 {
-        let message = "a limit is above zero; the default of 100 is used".to_owned();
-        problems.push(Problem::ignored(Reason::INVALID, PATH, message));
+        problems.push(replaced(PATH, "must be at least 1", "the default of 100"));
         return None;
     }
-    let served = u32::try_from(streams).unwrap_or(MOST).min(MOST);
+    let served = u32::try_from(streams).unwrap_or(MAX).min(MAX);
     if i64::from(served) < streams {
-        let message = format!("Envoy takes a limit up to {MOST}, which is used");
-        problems.push(Problem::ignored(Reason::INVALID, PATH, message));
+        problems.push(replaced(PATH, "exceeds Envoy's maximum", MAX));
     }
     Some(served)
 }
 
-/// Of which namespaces Hosts are taken, and which, by their labels.
+/// Namespaces and labels of the Hosts that can attach.
 fn binding(
     binding: &crd::HostBinding,
     problems: &mut Vec<Problem>,
 ) -> Result<(Namespaces, Selector), Problem> {
     let host_selector = match &binding.selector {
-        Some(selected) => selector(&selected.0, "spec.hostBinding.selector")?,
+        Some(selected) => selector(&selected.0, KIND, "spec.hostBinding.selector")?,
         None => Selector::default(),
     };
     let from = binding.namespace.as_ref().map(|namespace| namespace.from);
     if from.is_none() && host_selector.is_empty() {
-        return Err(invalid(
+        return Err(not_served(
             "spec.hostBinding",
-            "it says neither which namespaces nor which labels Hosts must have",
+            "set hostBinding.namespace or hostBinding.selector",
         ));
     }
     let namespaces = match from {
         Some(None) => {
-            let message = "one of SELF, ALL and SELECTOR was expected";
-            return Err(invalid("spec.hostBinding.namespace.from", message));
+            let message = "must be SELF, ALL or SELECTOR";
+            return Err(not_served("spec.hostBinding.namespace.from", message));
         }
         None | Some(Some(NamespaceFrom::Own)) => Namespaces::Own,
         Some(Some(NamespaceFrom::All)) => Namespaces::All,
@@ -151,10 +146,14 @@ fn binding(
             match namespace.and_then(|namespace| namespace.selector.as_ref()) {
                 Some(selected) => {
                     let path = "spec.hostBinding.namespace.selector";
-                    Namespaces::Selected(selector(&selected.0, path)?)
+                    Namespaces::Selected(selector(&selected.0, KIND, path)?)
                 }
                 None => {
-                    problems.push(Problem::ignored(Reason::INVALID, "spec.hostBinding.namespace.selector", "SELECTOR is asked for, but there is none; Hosts of the Listener's own namespace are taken, as SELF says".to_owned()));
+                    problems.push(replaced(
+                        "spec.hostBinding.namespace.selector",
+                        "from is SELECTOR but selector is missing",
+                        "SELF",
+                    ));
                     Namespaces::Own
                 }
             }
@@ -163,24 +162,16 @@ fn binding(
     Ok((namespaces, host_selector))
 }
 
-fn invalid(path: &str, message: &str) -> Problem {
-    Problem::invalid(
-        Reason::INVALID,
-        path,
-        format!("{message}; nothing of this Listener is served"),
-    )
+fn not_served(path: &str, fact: &str) -> Problem {
+    super::not_served(KIND, path, fact)
 }
 
-/// The layers, outermost first. A stack that is written out wins over the name of one.
+/// The layers, outermost first. `protocolStack` wins over `protocol`.
 fn stack(spec: &ListenerSpec, problems: &mut Vec<Problem>) -> Result<Vec<Layer>, Problem> {
     use Layer::{Http, Proxy, Tcp, Tls};
     if !spec.protocol_stack.is_empty() {
         if spec.protocol.is_some() {
-            problems.push(Problem::ignored(
-                Reason::INVALID,
-                "spec.protocol",
-                "protocol and protocolStack are both set; protocolStack is used".to_owned(),
-            ));
+            problems.push(overridden("protocol", "protocolStack"));
         }
         return Ok(spec.protocol_stack.clone());
     }
@@ -192,15 +183,13 @@ fn stack(spec: &ListenerSpec, problems: &mut Vec<Problem>) -> Result<Vec<Layer>,
         Some(Protocol::Tcp) => vec![Tcp],
         Some(Protocol::Tls) => vec![Tls, Tcp],
         Some(Protocol::Udp) => {
-            return Err(Problem::invalid(Reason::INVALID, "spec.protocol", "UDP alone carries nothing; for HTTP/3 write protocolStack: [TLS, HTTP, UDP]; nothing of this Listener is served".to_owned()));
+            return Err(not_served(
+                "spec.protocol",
+                "protocol UDP is not supported alone; for HTTP/3 set protocolStack: [TLS, HTTP, UDP]",
+            ));
         }
         None => {
-            return Err(Problem::invalid(
-                Reason::INVALID,
-                "spec.protocol",
-                "protocol or protocolStack is missing; nothing of this Listener is served"
-                    .to_owned(),
-            ));
+            return Err(not_served("spec.protocol", "set protocol or protocolStack"));
         }
     })
 }

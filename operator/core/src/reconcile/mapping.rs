@@ -1,17 +1,18 @@
-//! A Mapping: which requests, and where they go.
+//! A Mapping: which requests it matches, and where they go.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use nuncio_crds::v3alpha1::MappingSpec;
-use nuncio_ir::{Authorization, Forward};
+use nuncio_ir::Authorization;
 use serde_json::Value;
 
 use super::{
-    Found, Fragment, Mapping, Role, duration, parse, regex,
-    upstream::{self, Asked},
+    Forwarding, Found, Fragment, Mapping, Role, duration, outcome, overridden, parse, regex,
+    upstream::{self, UpstreamFields},
+    without_effect,
 };
 use crate::{
-    object::ObjectRef,
+    object::{Kind, ObjectRef},
     report::{Problem, Reason},
     selector::Labels,
     settings::Settings,
@@ -26,9 +27,7 @@ mod redirect;
 mod rewrite;
 mod shared;
 
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Fields that Emissary takes and does nothing with; nor do we.
+/// Fields that Emissary accepts without any effect.
 const WITHOUT_EFFECT: [&str; 3] = [
     "bypass_error_response_overrides",
     "envoy_override",
@@ -41,8 +40,8 @@ pub(super) fn reconcile(
     labels: &Labels,
     settings: &Settings,
 ) -> Found {
-    let mut problems = without_effect(&value);
-    let spec: MappingSpec = match parse::spec(value, true) {
+    let mut problems = fields_without_effect(&value);
+    let spec: MappingSpec = match parse::spec(value, object.kind, true) {
         Ok((spec, unknown)) => {
             problems.extend(unknown);
             spec
@@ -59,7 +58,7 @@ pub(super) fn reconcile(
 }
 
 /// A problem for each field that is set and has no effect.
-fn without_effect(value: &Value) -> Vec<Problem> {
+fn fields_without_effect(value: &Value) -> Vec<Problem> {
     let fields = parse::set_fields(value);
     WITHOUT_EFFECT
         .iter()
@@ -70,11 +69,8 @@ fn without_effect(value: &Value) -> Vec<Problem> {
         })
         .map(|field| {
             let path = format!("spec.{field}");
-            Problem::notice(
-                Reason::WITHOUT_EFFECT,
-                &path,
-                format!("{path} has no effect"),
-            )
+            let message = format!("{path} has no effect");
+            without_effect(path, message)
         })
         .collect()
 }
@@ -87,9 +83,8 @@ fn mapping(
     problems: &mut Vec<Problem>,
 ) -> Result<Mapping, Problem> {
     let role = role(spec, problems)?;
-    let own_rewrite = rewrite::own(spec)?;
     let shared = shared::shared(spec, problems)?;
-    let upstream = upstream::upstream(&asked(spec), object, settings, problems)?;
+    let upstream = upstream::upstream(&upstream_fields(spec), object, settings, problems)?;
     Ok(Mapping {
         labels: labels.clone(),
         host: condition::host(spec, problems)?,
@@ -100,32 +95,26 @@ fn mapping(
         precedence: spec.precedence.unwrap_or_default(),
         weight: weight(spec.weight)?,
         role,
-        forward: forward(spec, &upstream, problems)?,
+        forwarding: forwarding(spec, &upstream, problems)?,
         upstream,
-        rewrite: own_rewrite,
         shared,
     })
 }
 
-/// What the Mapping is in its group. Both a shadow and a redirect at once is a shadow.
+/// The role in the group; a shadow that is also a redirect is a shadow.
 fn role(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Role, Problem> {
     let is_redirect = spec.host_redirect == Some(true);
     if spec.shadow == Some(true) {
         if is_redirect {
-            problems.push(Problem::ignored(
-                Reason::IGNORED,
-                "spec.host_redirect",
-                "a shadow cannot redirect: host_redirect is ignored because shadow is set"
-                    .to_owned(),
-            ));
+            problems.push(overridden("host_redirect", "shadow"));
         }
         return Ok(Role::Shadow);
     }
     if is_redirect {
-        redirect::without_backend(spec, problems);
+        redirect::report_backend_fields(spec, problems);
         return redirect::redirect(spec, problems).map(Role::Redirect);
     }
-    redirect::without_effect(spec, problems);
+    redirect::report_redirect_fields(spec, problems);
     Ok(Role::Forward)
 }
 
@@ -133,44 +122,34 @@ fn role(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Role, Problem
 pub(super) fn weight(weight: Option<i64>) -> Result<Option<u32>, Problem> {
     weight
         .map(|weight| {
-            u32::try_from(weight).map_err(|_source| {
-                invalid(
-                    "spec.weight",
-                    "a weight is a percentage: it is neither negative nor beyond all measure",
-                )
-            })
+            u32::try_from(weight)
+                .map_err(|_source| not_served("spec.weight", "must be a non-negative percentage"))
         })
         .transpose()
 }
 
-/// What becomes of the Mapping's own share of requests.
-fn forward(
+/// How the Mapping's own share of the requests is forwarded.
+fn forwarding(
     spec: &MappingSpec,
     upstream: &super::Upstream,
     problems: &mut Vec<Problem>,
-) -> Result<Forward, Problem> {
-    let timeout = match spec.timeout_ms {
-        None => DEFAULT_TIMEOUT,
-        Some(milliseconds) => time("spec.timeout_ms", milliseconds, problems)?,
+) -> Result<Forwarding, Problem> {
+    let mut limit = |path: &str, milliseconds: Option<i64>| {
+        milliseconds
+            .map(|milliseconds| time(path, milliseconds, problems))
+            .transpose()
     };
-    let mut forward = Forward {
+    Ok(Forwarding {
+        rewrite: rewrite::own(spec)?,
+        timeout: limit("spec.timeout_ms", spec.timeout_ms)?,
+        idle_timeout: limit("spec.idle_timeout_ms", spec.idle_timeout_ms)?,
         host: host_rewrite(spec, upstream, problems)?,
-        timeout,
-        idle_timeout: spec
-            .idle_timeout_ms
-            .map(|milliseconds| time("spec.idle_timeout_ms", milliseconds, problems))
-            .transpose()?,
         hash: shared::hash_policy(spec, problems),
         authorization: authorization(spec),
         rate_limits: label::rate_limits(&spec.labels, problems),
         error_bodies: error_body::error_bodies(&spec.error_response_overrides, problems),
-        ..Forward::default()
-    };
-    if spec.add_linkerd_headers == Some(true) {
-        let (name, header) = header::linkerd(upstream);
-        forward.request_headers.add.insert(name, header);
-    }
-    Ok(forward)
+        add_linkerd_headers: spec.add_linkerd_headers,
+    })
 }
 
 fn authorization(spec: &MappingSpec) -> Authorization {
@@ -183,7 +162,7 @@ fn authorization(spec: &MappingSpec) -> Authorization {
     }
 }
 
-/// The Host header that the upstream gets. Envoy's own `auto_host_rewrite` works for DNS only; the name is known here.
+/// The Host header that the upstream gets. Envoy's own `auto_host_rewrite` works for DNS only, so the name is set here.
 fn host_rewrite(
     spec: &MappingSpec,
     upstream: &super::Upstream,
@@ -194,20 +173,16 @@ fn host_rewrite(
     if let Some(literal) = literal {
         check_text("spec.host_rewrite", literal)?;
         if is_automatic {
-            problems.push(Problem::ignored(
-                Reason::IGNORED,
-                "spec.auto_host_rewrite",
-                "auto_host_rewrite is ignored because host_rewrite is set".to_owned(),
-            ));
+            problems.push(overridden("auto_host_rewrite", "host_rewrite"));
         }
         return Ok(Some(literal.to_owned()));
     }
     Ok(is_automatic.then(|| upstream.host.clone()))
 }
 
-/// What the Mapping asks of its upstream.
-fn asked(spec: &MappingSpec) -> Asked<'_> {
-    Asked {
+/// The fields that describe the upstream.
+fn upstream_fields(spec: &MappingSpec) -> UpstreamFields<'_> {
+    UpstreamFields {
         service: &spec.service,
         is_redirect: spec.host_redirect == Some(true) && spec.shadow != Some(true),
         resolver: spec.resolver.as_deref(),
@@ -233,41 +208,28 @@ fn asked(spec: &MappingSpec) -> Asked<'_> {
 fn time(path: &str, milliseconds: i64, problems: &mut Vec<Problem>) -> Result<Duration, Problem> {
     match u64::try_from(milliseconds) {
         Ok(milliseconds) => Ok(duration::milliseconds(path, milliseconds, problems)),
-        Err(_) => Err(invalid(
+        Err(_) => Err(not_served(
             path,
-            "a time cannot be negative; 0 switches the limit off",
+            "must not be negative; 0 disables the limit",
         )),
     }
 }
 
-fn invalid(path: &str, message: &str) -> Problem {
-    Problem::invalid(
-        Reason::INVALID,
-        path,
-        format!("{message}; nothing of this Mapping is served"),
-    )
-}
-
-/// Something that is left out, while the rest is served.
-fn left_out(path: &str, message: &str) -> Problem {
-    Problem::ignored(Reason::INVALID, path, format!("{message}; it is left out"))
+fn not_served(path: &str, fact: impl Display) -> Problem {
+    super::not_served(Kind::Mapping, path, fact)
 }
 
 fn check_regex(path: &str, pattern: &str) -> Result<(), Problem> {
-    match regex::flaw(pattern) {
-        Some(flaw) => Err(Problem::invalid(
-            Reason::INVALID_REGEX,
-            path,
-            format!("{pattern:?} {flaw}; nothing of this Mapping is served"),
-        )),
-        None => Ok(()),
-    }
+    regex::check(pattern).map_err(|fact| {
+        let message = format!("{fact}; {}", outcome(Kind::Mapping));
+        Problem::invalid(Reason::INVALID_REGEX, path, message)
+    })
 }
 
-/// Envoy refuses control characters in what becomes part of a request.
+/// Rejects control characters, as Envoy does in all parts of a request.
 fn check_text(path: &str, text: &str) -> Result<(), Problem> {
     if text.chars().any(char::is_control) {
-        return Err(invalid(path, "there is a control character in it"));
+        return Err(not_served(path, "must not contain control characters"));
     }
     Ok(())
 }

@@ -1,16 +1,18 @@
-//! From JSON to typed objects, keeping the path of what is wrong.
+//! JSON becomes typed objects, or a problem with the path of the field.
 
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::not_served;
 use crate::{
+    object::Kind,
     report::{Problem, Reason},
     selector::Labels,
 };
 
-/// The metadata that matters, read without trusting anything.
+/// The metadata that is used; what has an unexpected type counts as missing.
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
     pub(super) name: String,
@@ -49,7 +51,7 @@ impl Metadata {
         }
     }
 
-    /// Whether the object is for this instance. Without an id it is for `default`.
+    /// Whether the object applies to this instance. Without an id it applies to `default`.
     pub(super) fn is_for(&self, ambassador_id: &str) -> bool {
         if self.ambassador_ids.is_empty() {
             return ambassador_id == "default";
@@ -60,12 +62,13 @@ impl Metadata {
     }
 }
 
-/// The typed object, and a problem for each field that it does not have.
+/// The typed object, and a problem for each unknown field.
 ///
 /// # Errors
-/// The problem: what is wrong, and where.
+/// The problem of the first field that does not have its type.
 pub(super) fn object<T: DeserializeOwned>(
     value: Value,
+    kind: Kind,
     at: &str,
 ) -> Result<(T, Vec<Problem>), Problem> {
     let mut unknown = Vec::new();
@@ -78,7 +81,7 @@ pub(super) fn object<T: DeserializeOwned>(
                 .into_iter()
                 .map(|path| {
                     let path = join(at, &path.replace('?', "").replace("..", "."));
-                    let message = format!("there is no field {path}; it is ignored");
+                    let message = format!("unknown field {path}; ignored");
                     Problem::ignored(Reason::UNKNOWN_FIELD, &path, message)
                 })
                 .collect();
@@ -86,10 +89,23 @@ pub(super) fn object<T: DeserializeOwned>(
         }
         Err(source) => {
             let path = join(at, track.path().to_string().trim_end_matches('.'));
-            let message = format!("{source}; nothing of this object is served");
-            Err(Problem::invalid(Reason::INVALID, &path, message))
+            Err(not_served(kind, path, readable(&source.to_string())))
         }
     }
+}
+
+/// A message of serde without the names of Rust types.
+fn readable(message: &str) -> String {
+    let Some((fact, expected)) = message.split_once(", expected ") else {
+        return message.to_owned();
+    };
+    let expected = match expected {
+        "i32" | "i64" | "u16" | "u32" => "an integer",
+        "a sequence" => "a list",
+        other if other.starts_with("struct ") => "a map",
+        other => other,
+    };
+    format!("{fact}, expected {expected}")
 }
 
 fn join(at: &str, path: &str) -> String {
@@ -101,29 +117,26 @@ fn join(at: &str, path: &str) -> String {
     }
 }
 
-/// The `spec` of an object, taken out of it.
+/// The `spec` of an object.
 ///
 /// # Errors
-/// The problem: what is wrong, and where.
+/// The problem of the first field that does not have its type.
 pub(super) fn spec<T: DeserializeOwned>(
     mut value: Value,
+    kind: Kind,
     required: bool,
 ) -> Result<(T, Vec<Problem>), Problem> {
     let spec = match value.get_mut("spec").map(Value::take) {
         None | Some(Value::Null) if required => {
-            return Err(Problem::invalid(
-                Reason::INVALID,
-                "spec",
-                "spec is missing; nothing of this object is served".to_owned(),
-            ));
+            return Err(not_served(kind, "spec", "spec is missing"));
         }
         None | Some(Value::Null) => Value::Object(serde_json::Map::new()),
         Some(spec) => spec,
     };
-    object(spec, "spec")
+    object(spec, kind, "spec")
 }
 
-/// The fields of a spec that are set, as JSON has them; for those that no type reads.
+/// The fields of a spec that are set, in JSON; for fields that the types do not read.
 pub(super) fn set_fields(value: &Value) -> BTreeMap<&str, &Value> {
     value["spec"]
         .as_object()
@@ -134,7 +147,7 @@ pub(super) fn set_fields(value: &Value) -> BTreeMap<&str, &Value> {
         .collect()
 }
 
-/// Values that say the same as none: Emissary drops them on their way.
+/// Whether a value is the same as none: Emissary drops such values.
 fn is_blank(value: &Value) -> bool {
     match value {
         Value::Null => true,

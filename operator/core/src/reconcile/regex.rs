@@ -1,7 +1,10 @@
-//! Regular expressions are checked before Envoy sees them: one that does not compile would take a whole table with it.
+//! Regular expressions are checked, since one that does not compile would have Envoy reject a whole route table.
 //!
-//! Envoy uses RE2 on bytes, each of which is a character (Latin-1). The syntax of `regex_syntax` is RE2's but for a few points, each of which is refused here; what
-//! remains either side accepts. The program size is bounded as Emissary bounds it, measured on our own compiled form.
+//! Envoy uses RE2 on bytes, each of which is a character (Latin-1). The syntax of `regex_syntax` is RE2's with a few
+//! extensions, which are rejected here; both accept the rest. The program size is limited as in Emissary, by an
+//! estimate.
+
+use std::fmt::Display;
 
 use regex_syntax::{
     ast,
@@ -12,25 +15,23 @@ use self::re2::OnlyRe2;
 
 mod re2;
 
-/// Emissary's default for `regex_max_size`, and Envoy's own limit unless the bootstrap raises it, is a program of
-/// this many instructions; Nuncio's bootstrap raises it to 1000.
+/// Maximum number of instructions of a program; the bootstrap sets the same limit for Envoy. Emissary's default for
+/// `regex_max_size` is 200.
 const MAX_PROGRAM_SIZE: usize = 1000;
 
-/// Why Envoy would refuse this pattern; `None` if it takes it.
-pub(super) fn flaw(pattern: &str) -> Option<String> {
-    let ast = match ast::parse::Parser::new().parse(pattern) {
-        Ok(ast) => ast,
-        Err(source) => {
-            return Some(format!(
-                "is no regular expression of RE2: {}",
-                source.kind()
-            ));
-        }
-    };
-    if let Err(construct) = ast::visit(&ast, OnlyRe2::default()) {
-        return Some(format!("uses {construct}, which Envoy's RE2 does not have"));
-    }
-    // RE2's \d, \w and \s are those of ASCII; classes such as \pN are Unicode's, and only there the translation is
+/// Checks a pattern.
+///
+/// # Errors
+/// What Envoy would reject.
+pub(super) fn check(pattern: &str) -> Result<(), String> {
+    let invalid =
+        |detail: &dyn Display| format!("invalid RE2 regular expression {pattern:?}: {detail}");
+    let ast = ast::parse::Parser::new()
+        .parse(pattern)
+        .map_err(|source| invalid(source.kind()))?;
+    ast::visit(&ast, OnlyRe2::default())
+        .map_err(|construct| invalid(&format!("RE2 does not support {construct}")))?;
+    // \d, \w and \s of RE2 are those of ASCII; classes such as \pN need the translation to Unicode
     let translate = |unicode| {
         let mut translator = TranslatorBuilder::new()
             .unicode(unicode)
@@ -38,27 +39,27 @@ pub(super) fn flaw(pattern: &str) -> Option<String> {
             .build();
         translator.translate(pattern, &ast)
     };
-    let hir = match translate(false).or_else(|_| translate(true)) {
-        Ok(hir) => hir,
-        Err(source) => {
-            return Some(format!(
-                "is no regular expression of RE2: {}",
-                source.kind()
-            ));
-        }
-    };
+    let hir = translate(false)
+        .or_else(|_| translate(true))
+        .map_err(|source| invalid(source.kind()))?;
     let size = program_size(&hir);
-    (size > MAX_PROGRAM_SIZE).then(|| {
-        format!("is too complex: it compiles to about {size} instructions, and Envoy takes {MAX_PROGRAM_SIZE}")
-    })
+    if size > MAX_PROGRAM_SIZE {
+        return Err(format!(
+            "regular expression {pattern:?} is too complex: about {size} RE2 instructions, the maximum is {MAX_PROGRAM_SIZE}"
+        ));
+    }
+    Ok(())
 }
 
-/// Why Envoy would refuse this replacement for what `pattern` matches; `None` if it takes it.
-pub(super) fn substitution_flaw(pattern: &str, substitution: &str) -> Option<String> {
-    let groups = regex_syntax::parse(pattern)
-        .ok()?
-        .properties()
-        .explicit_captures_len();
+/// Checks the replacement for what a pattern matches.
+///
+/// # Errors
+/// What Envoy would reject.
+pub(super) fn check_substitution(pattern: &str, substitution: &str) -> Result<(), String> {
+    let Ok(parsed) = regex_syntax::parse(pattern) else {
+        return Ok(());
+    };
+    let groups = parsed.properties().explicit_captures_len();
     let mut characters = substitution.chars();
     while let Some(character) = characters.next() {
         if character != '\\' {
@@ -69,28 +70,28 @@ pub(super) fn substitution_flaw(pattern: &str, substitution: &str) -> Option<Str
             Some(digit) if digit.is_ascii_digit() => {
                 let group = digit.to_digit(10).map_or(0, |group| group as usize);
                 if group > groups {
-                    return Some(format!(
-                        "it refers to group {group}, and the pattern has {groups}"
+                    return Err(format!(
+                        "group {group} does not exist: the pattern has {groups} groups"
                     ));
                 }
             }
             _ => {
-                return Some(
-                    "a backslash has to be followed by a digit or another backslash".to_owned(),
+                return Err(
+                    "a backslash must be followed by a digit or another backslash".to_owned(),
                 );
             }
         }
     }
-    None
+    Ok(())
 }
 
-/// About as many instructions as RE2 makes of it.
+/// An estimate of the number of instructions in RE2.
 fn program_size(hir: &Hir) -> usize {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => 1,
         HirKind::Literal(literal) => literal.0.len(),
         HirKind::Class(class) => match class {
-            // RE2 works on bytes: a range beyond ASCII takes several of them, and there are 256
+            // RE2 works on bytes: a range beyond ASCII needs several, of 256 at most
             regex_syntax::hir::Class::Unicode(class) => class
                 .ranges()
                 .iter()
@@ -115,10 +116,10 @@ fn program_size(hir: &Hir) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::flaw;
+    use super::check;
 
     #[test]
-    fn patterns_of_re2_have_no_flaw() {
+    fn patterns_of_re2_are_valid() {
         for pattern in [
             "",
             "/api/v[12]/.*",
@@ -136,12 +137,12 @@ mod tests {
             "(?<a_1>x)",
             "^/a$",
         ] {
-            assert_eq!(flaw(pattern), None, "{pattern}");
+            assert_eq!(check(pattern), Ok(()), "{pattern}");
         }
     }
 
     #[test]
-    fn what_re2_does_not_have_is_a_flaw() {
+    fn what_re2_does_not_support_is_invalid() {
         for pattern in [
             "(",
             "[a",
@@ -168,13 +169,13 @@ mod tests {
             "(?P<é>x)",
             "(?P<a.b>x)",
         ] {
-            assert!(flaw(pattern).is_some(), "{pattern}");
+            assert!(check(pattern).is_err(), "{pattern}");
         }
     }
 
     #[test]
-    fn a_program_that_is_too_large_is_a_flaw() {
-        assert!(flaw(&"[a-z]{1,50}".repeat(40)).is_some());
-        assert!(flaw("((((a{30}){30}){30}){30})").is_some());
+    fn a_program_that_is_too_large_is_invalid() {
+        assert!(check(&"[a-z]{1,50}".repeat(40)).is_err());
+        assert!(check("((((a{30}){30}){30}){30})").is_err());
     }
 }

@@ -4,19 +4,12 @@ use nuncio_crds::v3alpha1::KubernetesServiceResolverSpec;
 use serde_json::Value;
 
 use super::{Found, Fragment, ResolverKind, parse};
+use crate::object::Kind;
 
-pub(super) fn service(value: Value) -> Found {
-    reconcile(value, ResolverKind::Service)
-}
-
-pub(super) fn endpoints(value: Value) -> Found {
-    reconcile(value, ResolverKind::Endpoints)
-}
-
-/// Both kinds say the same: nothing but whose they are.
-fn reconcile(value: Value, kind: ResolverKind) -> Found {
-    match parse::spec::<KubernetesServiceResolverSpec>(value, false) {
-        Ok((_, problems)) => (Some(Fragment::Resolver(kind)), problems),
+/// Both kinds of resolvers have the same fields.
+pub(super) fn reconcile(value: Value, kind: Kind, resolver: ResolverKind) -> Found {
+    match parse::spec::<KubernetesServiceResolverSpec>(value, kind, false) {
+        Ok((_, problems)) => (Some(Fragment::Resolver(resolver)), problems),
         Err(problem) => (None, vec![problem]),
     }
 }

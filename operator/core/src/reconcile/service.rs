@@ -1,13 +1,14 @@
-//! A core Service: the address that stands for its pods, and its ports.
+//! A core Service: its address and ports.
 
 use k8s_openapi::{api::core::v1::ServiceSpec, apimachinery::pkg::util::intstr::IntOrString};
 use serde_json::Value;
 
 use super::{Found, Fragment, Service, parse};
+use crate::object::Kind;
 
 pub(super) fn reconcile(value: Value) -> Found {
-    let spec: ServiceSpec = match parse::spec(value, false) {
-        Ok((spec, _unknown)) => spec, // a newer Kubernetes may have fields that we do not know
+    let spec: ServiceSpec = match parse::spec(value, Kind::Service, false) {
+        Ok((spec, _unknown)) => spec, // newer versions of Kubernetes may have more fields
         Err(problem) => return (None, vec![problem]),
     };
     let external_name = spec

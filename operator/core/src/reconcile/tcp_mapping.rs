@@ -1,24 +1,24 @@
-//! A TCPMapping: which connections, and where they go.
+//! A TCPMapping: which connections it matches, and where they go.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt::Display, net::IpAddr, time::Duration};
 
 use nuncio_crds::v3alpha1::TcpMappingSpec;
 use nuncio_ir::{ListenerKey, Transport};
 use serde_json::Value;
 
 use super::{
-    Found, Fragment, TcpMapping, duration, parse,
-    upstream::{self, Asked},
+    Found, Fragment, TcpMapping, duration, ignored, parse,
+    upstream::{self, UpstreamFields},
 };
 use crate::{
     glob,
-    object::ObjectRef,
-    report::{Problem, Reason},
+    object::{Kind, ObjectRef},
+    report::Problem,
     settings::Settings,
 };
 
 pub(super) fn reconcile(value: Value, object: &ObjectRef, settings: &Settings) -> Found {
-    let (spec, mut problems): (TcpMappingSpec, _) = match parse::spec(value, true) {
+    let (spec, mut problems): (TcpMappingSpec, _) = match parse::spec(value, object.kind, true) {
         Ok(parsed) => parsed,
         Err(problem) => return (None, vec![problem]),
     };
@@ -40,8 +40,8 @@ fn tcp_mapping(
     let port = u16::try_from(spec.port)
         .ok()
         .filter(|port| *port != 0)
-        .ok_or_else(|| invalid("spec.port", "a port from 1 to 65535 was expected"))?;
-    let asked = Asked {
+        .ok_or_else(|| not_served("spec.port", "must be from 1 to 65535"))?;
+    let fields = UpstreamFields {
         service: &spec.service,
         resolver: spec.resolver.as_deref(),
         tls: spec.tls.as_deref(),
@@ -50,15 +50,11 @@ fn tcp_mapping(
         enable_ipv6: spec.enable_ipv6,
         cluster_tag: spec.cluster_tag.as_deref(),
         stats_name: spec.stats_name.as_deref(),
-        ..Asked::default()
+        ..UpstreamFields::default()
     };
     let weight = spec.weight.map(|weight| {
-        u32::try_from(weight).map_err(|_source| {
-            invalid(
-                "spec.weight",
-                "a weight is neither negative nor beyond all measure",
-            )
-        })
+        u32::try_from(weight)
+            .map_err(|_source| not_served("spec.weight", "must be a non-negative percentage"))
     });
     Ok(TcpMapping {
         key: ListenerKey {
@@ -68,36 +64,32 @@ fn tcp_mapping(
         },
         server_name: server_name(spec)?,
         weight: weight.transpose()?,
-        upstream: upstream::upstream(&asked, object, settings, problems)?,
+        upstream: upstream::upstream(&fields, object, settings, problems)?,
         idle_timeout: idle_timeout(spec, problems),
     })
 }
 
-/// The address to bind, if it is not the usual one.
+/// The address to bind, if it is not the default one.
 fn address(spec: &TcpMappingSpec, settings: &Settings) -> Result<Option<IpAddr>, Problem> {
     let Some(text) = spec.address.as_deref().filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     let address: IpAddr = text
         .parse()
-        .map_err(|_source| invalid("spec.address", &format!("{text:?} is no IP address")))?;
+        .map_err(|_source| not_served("spec.address", format!("invalid IP address {text:?}")))?;
     Ok(Some(address).filter(|address| *address != settings.bind_address))
 }
 
-/// What the TLS hello has to ask for: a whole name, `*.` and a suffix, or `*` for anything.
+/// The TLS server name that clients must send: a whole name, `*.` and a suffix, or `*` for any name.
 fn server_name(spec: &TcpMappingSpec) -> Result<Option<std::sync::Arc<str>>, Problem> {
     let Some(name) = spec.host.as_deref().filter(|name| !name.is_empty()) else {
         return Ok(None);
     };
     let name = name.to_ascii_lowercase();
-    if let Some(flaw) = glob::flaw(&name) {
-        return Err(invalid("spec.host", &format!("{name:?} {flaw}")));
-    }
+    glob::check(&name).map_err(|fact| not_served("spec.host", fact))?;
     if !glob::is_server_name(&name) {
-        let message = format!(
-            "{name:?} cannot be a TLS server name: that is whole, or `*.` and a whole suffix"
-        );
-        return Err(invalid("spec.host", &message));
+        let fact = format!("invalid TLS server name {name:?}: use a whole name, *.SUFFIX or *");
+        return Err(not_served("spec.host", fact));
     }
     Ok(Some(name.into()))
 }
@@ -113,21 +105,13 @@ fn idle_timeout(spec: &TcpMappingSpec, problems: &mut Vec<Problem>) -> Option<Du
             Some(duration::milliseconds(path, milliseconds, problems))
         }
         Err(_) => {
-            let message = format!("{text:?} is no number of milliseconds; it is left out");
-            problems.push(Problem::ignored(
-                Reason::INVALID,
-                "spec.idle_timeout_ms",
-                message,
-            ));
+            let fact = format!("must be a number of milliseconds, not {text:?}");
+            problems.push(ignored("spec.idle_timeout_ms", fact));
             None
         }
     }
 }
 
-fn invalid(path: &str, message: &str) -> Problem {
-    Problem::invalid(
-        Reason::INVALID,
-        path,
-        format!("{message}; nothing of this TCPMapping is served"),
-    )
+fn not_served(path: &str, fact: impl Display) -> Problem {
+    super::not_served(Kind::TcpMapping, path, fact)
 }

@@ -1,19 +1,20 @@
-//! A TLSContext: how TLS is spoken, for whoever refers to it.
+//! A TLSContext: TLS settings for the objects that refer to it.
 
 use nuncio_crds::v3alpha1::{self as crd, TlsContextSpec};
 use serde_json::Value;
 
 use super::{
-    Found, Fragment, TlsContext, parse,
-    tls_settings::{Written, secret_name},
+    Found, Fragment, TlsContext, not_served, outcome, parse,
+    tls_settings::{TlsFields, secret_name},
+    without_effect,
 };
 use crate::{
-    object::ObjectRef,
+    object::{Kind, ObjectRef},
     report::{Problem, Reason},
 };
 
 pub(super) fn reconcile(value: Value, object: &ObjectRef) -> Found {
-    let (spec, mut problems): (TlsContextSpec, _) = match parse::spec(value, false) {
+    let (spec, mut problems): (TlsContextSpec, _) = match parse::spec(value, object.kind, false) {
         Ok(parsed) => parsed,
         Err(problem) => return (None, vec![problem]),
     };
@@ -40,18 +41,17 @@ fn context(
     if let Some((field, _, instead)) = files.into_iter().find(|(_, file, _)| is_set(file)) {
         return Err(Problem::invalid(
             Reason::NOT_SUPPORTED,
-            &format!("spec.{field}"),
+            format!("spec.{field}"),
             format!(
-                "Envoys run elsewhere and cannot read this file; put it into a Secret and name that as {instead}; nothing is served with this TLSContext"
+                "files are not supported; set {instead}; {}",
+                outcome(object.kind)
             ),
         ));
     }
     if spec.redirect_cleartext_from.is_some() {
-        let message = "it has no effect: what becomes of requests without TLS is said by the Host, as requestPolicy.insecure".to_owned();
-        problems.push(Problem::notice(
-            Reason::WITHOUT_EFFECT,
+        problems.push(without_effect(
             "spec.redirect_cleartext_from",
-            message,
+            "ignored; set requestPolicy.insecure on the Host",
         ));
     }
     let has_namespace = spec.secret_namespacing != Some(false);
@@ -64,7 +64,7 @@ fn context(
             crd::TlsVersion::V1_3 => "v1.3",
         })
     };
-    let written = Written {
+    let fields = TlsFields {
         ca_secret: spec.ca_secret.as_deref(),
         crl_secret: spec.crl_secret.as_deref(),
         cert_required: spec.cert_required,
@@ -75,11 +75,15 @@ fn context(
         ecdh_curves: &spec.ecdh_curves,
         secret_namespacing: has_namespace,
     };
-    let settings = written
+    let settings = fields
         .settings(object)
-        .map_err(|(field, message)| invalid(&format!("spec.{field}"), &message))?;
+        .map_err(|(field, fact)| not_served(object.kind, format!("spec.{field}"), fact))?;
     if settings.trusted.is_none() && settings.require_client_certificate {
-        problems.push(Problem::ignored(Reason::INVALID, "spec.cert_required", "without ca_secret no client certificate can be checked, so TLS from clients is not ended with this TLSContext".to_owned()));
+        problems.push(Problem::ignored(
+            Reason::PARTIALLY_INVALID,
+            "spec.cert_required",
+            "cert_required needs ca_secret; TLS is not terminated with this TLSContext",
+        ));
     }
     Ok(TlsContext {
         hosts: spec
@@ -98,18 +102,11 @@ fn server_name(spec: &TlsContextSpec) -> Result<Option<String>, Problem> {
         return Ok(None);
     };
     if name.len() > 255 || name.chars().any(char::is_control) {
-        return Err(invalid(
+        return Err(not_served(
+            Kind::TlsContext,
             "spec.sni",
-            "a server name has at most 255 bytes and no control characters",
+            "must be at most 255 bytes without control characters",
         ));
     }
     Ok(Some(name))
-}
-
-fn invalid(path: &str, message: &str) -> Problem {
-    Problem::invalid(
-        Reason::INVALID,
-        path,
-        format!("{message}; nothing is served with this TLSContext"),
-    )
 }

@@ -1,11 +1,11 @@
-//! How TLS from clients is spoken: what a TLSContext and the `tls` of a Host have in common.
+//! TLS settings for connections from clients, which a TLSContext and the `tls` of a Host have in common.
 
 use nuncio_ir::{TlsParameters, TlsVersion};
 
 use super::{Name, TlsSettings};
 use crate::object::ObjectRef;
 
-/// Cipher suites of TLS 1.2 and below that BoringSSL has; Envoy refuses any other.
+/// Cipher suites of TLS 1.2 and below that BoringSSL supports; Envoy rejects others.
 const CIPHERS: [&str; 19] = [
     "AES128-GCM-SHA256",
     "AES128-SHA",
@@ -28,12 +28,12 @@ const CIPHERS: [&str; 19] = [
     "ECDHE-RSA-CHACHA20-POLY1305",
 ];
 
-/// Curves that BoringSSL has.
+/// Curves that BoringSSL supports.
 const CURVES: [&str; 5] = ["P-256", "P-384", "P-521", "X25519", "X25519MLKEM768"];
 
-/// The fields as they are written.
+/// The fields.
 #[derive(Default)]
-pub(super) struct Written<'a> {
+pub(super) struct TlsFields<'a> {
     pub(super) ca_secret: Option<&'a str>,
     pub(super) crl_secret: Option<&'a str>,
     pub(super) cert_required: Option<bool>,
@@ -42,19 +42,19 @@ pub(super) struct Written<'a> {
     pub(super) max: Option<&'a str>,
     pub(super) cipher_suites: &'a [String],
     pub(super) ecdh_curves: &'a [String],
-    /// Whether `name.namespace` is a Secret of another namespace.
+    /// Whether `name.namespace` names a Secret of another namespace.
     pub(super) secret_namespacing: bool,
 }
 
-/// A field that is wrong, and why.
-pub(super) type Flaw = (String, String);
+/// A field, and what is wrong with it.
+pub(super) type InvalidField = (String, String);
 
-impl Written<'_> {
+impl TlsFields<'_> {
     /// The settings.
     ///
     /// # Errors
-    /// What would have Envoy refuse them, or serve less security than they ask for.
-    pub(super) fn settings(&self, object: &ObjectRef) -> Result<TlsSettings, Flaw> {
+    /// The first field that Envoy would reject, or that would be less secure than configured.
+    pub(super) fn settings(&self, object: &ObjectRef) -> Result<TlsSettings, InvalidField> {
         let secret = |text: Option<&str>| {
             let text = text.filter(|text| !text.is_empty())?;
             Some(secret_name(text, self.secret_namespacing, object))
@@ -62,10 +62,7 @@ impl Written<'_> {
         let trusted = secret(self.ca_secret);
         let revoked = secret(self.crl_secret);
         if trusted.is_none() && revoked.is_some() {
-            return flaw(
-                "crl_secret",
-                "a list of revoked certificates needs ca_secret beside it",
-            );
+            return invalid("crl_secret", "crl_secret needs ca_secret");
         }
         Ok(TlsSettings {
             trusted,
@@ -76,7 +73,7 @@ impl Written<'_> {
         })
     }
 
-    fn parameters(&self) -> Result<TlsParameters, Flaw> {
+    fn parameters(&self) -> Result<TlsParameters, InvalidField> {
         let (min, max) = (
             version("min_tls_version", self.min)?,
             version("max_tls_version", self.max)?,
@@ -84,56 +81,49 @@ impl Written<'_> {
         if let (Some(min), Some(max)) = (min, max)
             && min > max
         {
-            return flaw(
-                "min_tls_version",
-                "it is above max_tls_version, so that no version is left",
-            );
+            return invalid("min_tls_version", "must not be above max_tls_version");
         }
         if let (None, Some(max)) = (min, max)
             && max < TlsVersion::V1_2
         {
-            return flaw(
+            return invalid(
                 "max_tls_version",
-                "it is below v1.2, the least version unless min_tls_version names a lower one, so that no version is left",
+                "must not be below v1.2 unless min_tls_version is",
             );
         }
         for (index, cipher) in self.cipher_suites.iter().enumerate() {
-            // several in brackets are preferred equally
+            // those in brackets have equal preference
             let inside = cipher
                 .strip_prefix('[')
                 .and_then(|rest| rest.strip_suffix(']'));
-            let known = match inside {
+            let is_supported = match inside {
                 Some(several) => several.split('|').all(|one| CIPHERS.contains(&one)),
                 None => CIPHERS.contains(&cipher.as_str()),
             };
-            if !known {
-                let message = format!(
-                    "{cipher:?} is no cipher suite of BoringSSL for TLS 1.2; known are {}",
-                    CIPHERS.join(", ")
+            if !is_supported {
+                let fact = format!(
+                    "unsupported cipher suite {cipher:?} (the list is in the documentation)"
                 );
-                return flaw(&format!("cipher_suites[{index}]"), &message);
+                return invalid(&format!("cipher_suites[{index}]"), &fact);
             }
         }
         for (index, curve) in self.ecdh_curves.iter().enumerate() {
             if !CURVES.contains(&curve.as_str()) {
-                let message = format!(
-                    "{curve:?} is no curve of BoringSSL; known are {}",
-                    CURVES.join(", ")
-                );
-                return flaw(&format!("ecdh_curves[{index}]"), &message);
+                let fact = format!("unsupported curve {curve:?}: use {}", CURVES.join(", "));
+                return invalid(&format!("ecdh_curves[{index}]"), &fact);
             }
         }
         Ok(TlsParameters {
             min,
             max,
             ciphers: self.cipher_suites.to_vec(),
-            curves: once_each(self.ecdh_curves),
+            curves: unique(self.ecdh_curves),
         })
     }
 }
 
-/// The curves, each in its first place: Envoy refuses repetitions.
-fn once_each(curves: &[String]) -> Vec<String> {
+/// The curves without duplicates, which Envoy rejects.
+fn unique(curves: &[String]) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for curve in curves {
         if !found.contains(curve) {
@@ -143,11 +133,11 @@ fn once_each(curves: &[String]) -> Vec<String> {
     found
 }
 
-fn flaw<T>(field: &str, message: &str) -> Result<T, Flaw> {
-    Err((field.to_owned(), message.to_owned()))
+fn invalid<T>(field: &str, fact: &str) -> Result<T, InvalidField> {
+    Err((field.to_owned(), fact.to_owned()))
 }
 
-fn version(field: &str, text: Option<&str>) -> Result<Option<TlsVersion>, Flaw> {
+fn version(field: &str, text: Option<&str>) -> Result<Option<TlsVersion>, InvalidField> {
     Ok(match text.filter(|text| !text.is_empty()) {
         None => None,
         Some("v1.0") => Some(TlsVersion::V1_0),
@@ -155,13 +145,13 @@ fn version(field: &str, text: Option<&str>) -> Result<Option<TlsVersion>, Flaw> 
         Some("v1.2") => Some(TlsVersion::V1_2),
         Some("v1.3") => Some(TlsVersion::V1_3),
         Some(other) => {
-            let message = format!("{other:?} is no version of TLS; v1.0, v1.1, v1.2 and v1.3 are");
-            return flaw(field, &message);
+            let fact = format!("unsupported TLS version {other:?}: use v1.0, v1.1, v1.2 or v1.3");
+            return invalid(field, &fact);
         }
     })
 }
 
-/// `name`, or `name.namespace` where names of Secrets may have one.
+/// `name`, or `name.namespace` if names of Secrets may have one.
 pub(super) fn secret_name(text: &str, has_namespace: bool, object: &ObjectRef) -> Name {
     let (name, namespace) = match text.rsplit_once('.') {
         Some((name, namespace)) if has_namespace => (name, namespace.into()),

@@ -1,30 +1,30 @@
-//! The `service` of a Mapping: `[scheme://]host[:port]`, and what its host can mean.
+//! The upstream of a Mapping or TCPMapping. Its `service` is `[scheme://]host[:port]`, whose host may name a Service.
 
 use std::net::IpAddr;
 
 use super::Name;
 
-mod asked;
+mod fields;
 mod health_check;
 mod outlier;
 
-pub(super) use asked::{Asked, upstream};
+pub(super) use fields::{UpstreamFields, upstream};
 
-/// A service text, taken apart.
+/// A parsed `service`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServiceText {
     /// Lower case, without brackets.
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) address: Option<IpAddr>,
-    /// `http` or `https`, if it says one.
+    /// `http` or `https`, if it has one.
     pub(super) scheme: Option<&'static str>,
-    /// Whether it says a port.
+    /// Whether it has a port.
     has_port: bool,
 }
 
 impl ServiceText {
-    /// `host[:port]`, as it was written.
+    /// `host[:port]`, as in the text.
     pub(super) fn authority(&self) -> String {
         let host = match self.address {
             Some(IpAddr::V6(address)) => format!("[{address}]"),
@@ -38,12 +38,16 @@ impl ServiceText {
     }
 }
 
-/// Takes a service text apart. User, path, query and fragment are dropped, as Emissary does it. `tls` says that there is
-/// another reason than the scheme to originate TLS, which changes the port that is meant when none is written.
+/// Parses a `service`. User, path, query and fragment are dropped, as in Emissary. With `tls`, TLS is originated
+/// whatever the scheme is, so that the default port is 443.
 ///
 /// # Errors
 /// What is wrong with it.
 pub(super) fn parse(text: &str, tls: bool) -> Result<ServiceText, String> {
+    parts(text, tls).map_err(|fact| format!("invalid service {text:?}: {fact}"))
+}
+
+fn parts(text: &str, tls: bool) -> Result<ServiceText, String> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
         None => (None, text.strip_prefix("//").unwrap_or(text)),
@@ -53,9 +57,7 @@ pub(super) fn parse(text: &str, tls: bool) -> Result<ServiceText, String> {
         Some("http") => Some("http"),
         Some("https") => Some("https"),
         Some(other) => {
-            return Err(format!(
-                "has the scheme {other:?}; only http and https can be served"
-            ));
+            return Err(format!("unsupported scheme {other:?}; use http or https"));
         }
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -75,15 +77,13 @@ pub(super) fn parse(text: &str, tls: bool) -> Result<ServiceText, String> {
             Ok(0) => default_port,
             Ok(port) => port,
             Err(_) => {
-                return Err(format!(
-                    "has the port {port:?}; a number from 1 to 65535 was expected"
-                ));
+                return Err(format!("port {port:?} must be a number from 1 to 65535"));
             }
         },
     };
     let host = host.to_ascii_lowercase();
     if host.is_empty() {
-        return Err("names no host; write it as [scheme://]host[:port]".to_owned());
+        return Err("host is missing; use [scheme://]host[:port]".to_owned());
     }
     let address: Option<IpAddr> = host.parse().ok();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
@@ -93,7 +93,7 @@ pub(super) fn parse(text: &str, tls: bool) -> Result<ServiceText, String> {
             || host.starts_with('.')
             || host.contains(".."))
     {
-        return Err(format!("names the host {host:?}, which is no DNS name"));
+        return Err(format!("{host:?} is not a DNS name"));
     }
     Ok(ServiceText {
         host,
@@ -107,26 +107,24 @@ pub(super) fn parse(text: &str, tls: bool) -> Result<ServiceText, String> {
 fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
     if let Some(rest) = authority.strip_prefix('[') {
         let Some((host, port)) = rest.split_once(']') else {
-            return Err("has a bracket that is not closed".to_owned());
+            return Err("unclosed bracket".to_owned());
         };
         return match port.strip_prefix(':') {
             Some(port) => Ok((host, Some(port).filter(|port| !port.is_empty()))),
             None if port.is_empty() => Ok((host, None)),
-            None => Err(format!(
-                "has {port:?} after the bracket, where a port was expected"
-            )),
+            None => Err(format!("unexpected {port:?} after the bracket")),
         };
     }
     match authority.split_once(':') {
         None => Ok((authority, None)),
         Some((_, port)) if port.contains(':') => {
-            Err("has several colons; write an IPv6 address in brackets, as [::1]:80".to_owned())
+            Err("has several colons; write an IPv6 address in brackets, as in [::1]:80".to_owned())
         }
         Some((host, port)) => Ok((host, Some(port).filter(|port| !port.is_empty()))),
     }
 }
 
-/// The host as DNS is asked for it: a bare name outside the gateway's own namespace is qualified with its namespace.
+/// The host as DNS is queried for it: a bare name outside the gateway's own namespace is qualified with its namespace.
 pub(super) fn qualified(host: &str, namespace: &str, ambassador_namespace: &str) -> String {
     if namespace == ambassador_namespace || host == "localhost" || host.contains(['.', ':']) {
         host.to_owned()
@@ -135,8 +133,8 @@ pub(super) fn qualified(host: &str, namespace: &str, ambassador_namespace: &str)
     }
 }
 
-/// The Service that a host can mean, and whether it can mean nothing else. `svc`, `svc.ns`, and `svc.ns.svc` with
-/// or without the domain of the cluster are the forms that Kubernetes' DNS has; `a.b` can also be a name outside.
+/// The Service that a host may name, and whether it can name nothing else. The DNS of Kubernetes has the forms `svc`,
+/// `svc.ns`, and `svc.ns.svc` with or without the domain of the cluster; `a.b` can also be a name outside.
 pub(super) fn service(host: &str, namespace: &str) -> Option<(Name, bool)> {
     if host == "localhost" {
         return None;
@@ -161,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn service_texts_are_taken_apart() {
+    fn services_are_parsed() {
         for (text, host, port, tls) in [
             ("svc", "svc", 80, false),
             ("MySvc", "mysvc", 80, false),
@@ -191,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn service_texts_that_are_none_say_why() {
+    fn invalid_services_are_rejected() {
         for text in [
             "",
             "/x",
@@ -211,15 +209,15 @@ mod tests {
     }
 
     #[test]
-    fn names_mean_services_as_the_dns_of_kubernetes_has_them() {
-        let meaning = |host| service(host, "own").map(|(name, only)| (name.to_string(), only));
-        assert_eq!(meaning("a"), Some(("own/a".to_owned(), true)));
-        assert_eq!(meaning("a.b"), Some(("b/a".to_owned(), false)));
+    fn names_of_services_are_those_of_the_dns_of_kubernetes() {
+        let named = |host| service(host, "own").map(|(name, only)| (name.to_string(), only));
+        assert_eq!(named("a"), Some(("own/a".to_owned(), true)));
+        assert_eq!(named("a.b"), Some(("b/a".to_owned(), false)));
         assert_eq!(
-            meaning("a.b.svc.cluster.local"),
+            named("a.b.svc.cluster.local"),
             Some(("b/a".to_owned(), true))
         );
-        assert_eq!(meaning("www.example.com"), None);
-        assert_eq!(meaning("localhost"), None);
+        assert_eq!(named("www.example.com"), None);
+        assert_eq!(named("localhost"), None);
     }
 }

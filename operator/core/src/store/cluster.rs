@@ -16,6 +16,7 @@ use crate::{
     report::Problem,
 };
 
+mod settings;
 pub(super) mod upstream;
 
 /// Clusters by name, with their users.
@@ -110,6 +111,7 @@ impl Store {
         let service = upstream.service.as_ref();
         let linked = upstream::link(
             upstream,
+            &self.defaults,
             &References {
                 service: service.and_then(|name| self.services.get(name)),
                 must_be_service: service.is_some_and(|name| {
@@ -118,7 +120,7 @@ impl Store {
                 }),
                 resolver: match &upstream.resolver {
                     Resolver::Named(name) => self.resolvers.get(name),
-                    Resolver::Service | Resolver::Endpoints => None,
+                    Resolver::Default => None,
                 },
                 tls_context: match &upstream.tls {
                     Origination::Context(name) => self

@@ -371,7 +371,7 @@ impl Store {
                         routes,
                         problems,
                         idle,
-                    } = share::share(key, &self.members(members));
+                    } = share::share(key, &self.members(members), &self.defaults);
                     Share {
                         routes: reuse(group, group.shares.get(members), routes),
                         problems,

@@ -357,7 +357,7 @@ impl Store {
         tls: &HostTls,
         problems: &mut Vec<Problem>,
     ) -> Result<ServerTls, Option<Problem>> {
-        if tls.terms == HostTerms::Refused {
+        if tls.terms == HostTerms::Invalid {
             return Err(None); // reported by the reconciler
         }
         let certificate = self.certificate("spec.tlsSecret", &tls.secret)?;
@@ -367,7 +367,7 @@ impl Store {
             }
             HostTerms::Context(name) => (name, true),
             HostTerms::Implicit(name) => (name, false),
-            HostTerms::Refused => return Err(None),
+            HostTerms::Invalid => return Err(None),
         };
         let invalid = |reason: String| {
             let message = format!("TLSContext {:?} cannot be used: {reason}", name.name);
@@ -458,7 +458,7 @@ impl Store {
         let trusted = self.link_validation(object, "spec.tls.", settings, root.as_ref())?;
         if settings.require_client_certificate && trusted.is_none() {
             return Err(Problem::unresolved(
-                Reason::INVALID,
+                Reason::PARTIALLY_INVALID,
                 "spec.tls.cert_required",
                 NO_AUTHORITY,
             ));
@@ -523,7 +523,7 @@ impl Store {
 pub(super) fn secrets(tls: &HostTls) -> impl Iterator<Item = &Name> {
     let settings = match &tls.terms {
         HostTerms::Own(settings) => Some(settings),
-        HostTerms::Context(_) | HostTerms::Implicit(_) | HostTerms::Refused => None,
+        HostTerms::Context(_) | HostTerms::Implicit(_) | HostTerms::Invalid => None,
     };
     let more = settings.map(|settings| [&settings.trusted, &settings.revoked]);
     [&tls.secret]
@@ -535,6 +535,6 @@ pub(super) fn secrets(tls: &HostTls) -> impl Iterator<Item = &Name> {
 pub(super) fn context_name(tls: &HostTls) -> Option<&Name> {
     match &tls.terms {
         HostTerms::Context(name) | HostTerms::Implicit(name) => Some(name),
-        HostTerms::Own(_) | HostTerms::Refused => None,
+        HostTerms::Own(_) | HostTerms::Invalid => None,
     }
 }

@@ -67,7 +67,11 @@ impl Store {
     fn note_error_overrides(&mut self, object: &ObjectRef, mapping: Option<&Mapping>) {
         let before = self.mappings.override_errors();
         let overriding = &mut self.mappings.overriding_errors;
-        if mapping.is_some_and(|mapping| !mapping.forward.error_bodies.is_empty()) {
+        let overrides = |mapping: &Mapping| {
+            let bodies = mapping.forwarding.error_bodies.as_ref();
+            !bodies.unwrap_or(&self.defaults.error_bodies).is_empty()
+        };
+        if mapping.is_some_and(overrides) {
             overriding.insert(object.clone());
         } else {
             overriding.remove(object);

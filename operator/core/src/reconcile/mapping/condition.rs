@@ -1,18 +1,18 @@
-//! Which requests a Mapping is for.
+//! Which requests a Mapping matches.
 
 use nuncio_crds::v3alpha1::MappingSpec;
 use nuncio_ir::{HeaderMatch, PathMatch, QueryMatch, StringMatch};
 
-use super::{check_regex, check_text, invalid};
+use super::{check_regex, check_text, not_served};
 use crate::{
     glob,
-    reconcile::{HostMatch, is_header_name},
+    reconcile::{HostMatch, is_header_name, overridden},
     report::{Problem, Reason},
 };
 
 const AUTHORITY: &str = ":authority";
 
-/// The host name: `hostname`, else `host`, else an exact match of `:authority`.
+/// The hostname: `hostname`, else `host`, else the exact match of `:authority`.
 pub(super) fn host(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<HostMatch, Problem> {
     let set = |text: &Option<String>| {
         text.as_deref()
@@ -27,27 +27,21 @@ pub(super) fn host(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Ho
     let (hostname, host) = (set(&spec.hostname), set(&spec.host));
     let glob = |path: &str, name: &str| {
         let name = name.to_ascii_lowercase();
-        match glob::flaw(&name) {
-            Some(flaw) => Err(invalid(path, &format!("{name:?} {flaw}"))),
-            None => Ok(HostMatch::Glob(name)),
+        match glob::check(&name) {
+            Ok(()) => Ok(HostMatch::Glob(name)),
+            Err(fact) => Err(not_served(path, fact)),
         }
     };
     if authority.is_some() && (hostname.is_some() || host.is_some()) {
-        let message =
-            ":authority is ignored because the Mapping says its host otherwise".to_owned();
         problems.push(Problem::ignored(
             Reason::IGNORED,
             "spec.headers[:authority]",
-            message,
+            ":authority is ignored because hostname or host is set",
         ));
     }
     if let Some(hostname) = hostname {
         if host.is_some() {
-            problems.push(Problem::ignored(
-                Reason::IGNORED,
-                "spec.host",
-                "host is ignored because hostname is set".to_owned(),
-            ));
+            problems.push(overridden("host", "hostname"));
         }
         return glob("spec.hostname", &hostname);
     }
@@ -57,17 +51,17 @@ pub(super) fn host(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Ho
             return Ok(HostMatch::Regex(host));
         }
         if host.contains('*') {
-            return Err(invalid(
+            return Err(not_served(
                 "spec.host",
-                "host is a whole name; write a glob as hostname",
+                "host must not contain *; set hostname for a glob",
             ));
         }
         return glob("spec.host", &host);
     }
     match authority {
-        Some(name) if name.contains('*') => Err(invalid(
+        Some(name) if name.contains('*') => Err(not_served(
             "spec.headers[:authority]",
-            "a header has a whole value; write a glob as hostname",
+            ":authority must not contain *; set hostname for a glob",
         )),
         Some(name) => glob("spec.headers[:authority]", &name),
         None => Ok(HostMatch::Unset),
@@ -79,7 +73,10 @@ pub(super) fn path(spec: &MappingSpec) -> Result<PathMatch, Problem> {
     let text = spec.prefix.clone();
     if spec.prefix_regex == Some(true) {
         if text.is_empty() {
-            return Err(invalid("spec.prefix", "an empty pattern matches no path"));
+            return Err(not_served(
+                "spec.prefix",
+                "a regular expression must not be empty",
+            ));
         }
         check_regex("spec.prefix", &text)?;
         return Ok(PathMatch::Regex(text));
@@ -91,7 +88,7 @@ pub(super) fn path(spec: &MappingSpec) -> Result<PathMatch, Problem> {
     })
 }
 
-/// A regular expression for a whole value. Envoy takes no empty one, and that of Emissary matched the empty value.
+/// A regular expression for a whole value. Envoy rejects an empty one; in Emissary it matches the empty value.
 fn pattern(text: &str) -> StringMatch {
     if text.is_empty() {
         StringMatch::Exact(String::new())
@@ -103,7 +100,7 @@ fn pattern(text: &str) -> StringMatch {
 fn header(path: &str, name: &str, value: StringMatch) -> Result<HeaderMatch, Problem> {
     let bare = name.strip_prefix(':').unwrap_or(name);
     if !is_header_name(bare) {
-        return Err(invalid(path, &format!("{name:?} is no header name")));
+        return Err(not_served(path, format!("invalid header name {name:?}")));
     }
     match &value {
         StringMatch::Regex(pattern) => check_regex(path, pattern)?,
@@ -151,9 +148,9 @@ pub(super) fn headers(spec: &MappingSpec) -> Result<Vec<HeaderMatch>, Problem> {
 pub(super) fn query(spec: &MappingSpec) -> Result<Vec<QueryMatch>, Problem> {
     let parameter = |path: String, name: &str, value: StringMatch| {
         if name.is_empty() || name.len() > 1024 {
-            return Err(invalid(
+            return Err(not_served(
                 &path,
-                "a query parameter has a name of 1 to 1024 bytes",
+                "the name of a query parameter must be 1 to 1024 bytes long",
             ));
         }
         if let StringMatch::Regex(pattern) = &value {

@@ -3,19 +3,21 @@
 use nuncio_crds::field;
 use nuncio_ir::Cors;
 
-use super::left_out;
-use crate::report::Problem;
+use crate::{reconcile::ignored, report::Problem};
 
-/// The policy; texts that no header can hold are left out.
+/// The policy; texts that a header cannot contain are ignored.
 pub(super) fn cors(cors: &field::Cors, problems: &mut Vec<Problem>) -> Cors {
     let mut texts = |field: &str, texts: &[String]| -> Vec<String> {
         let mut kept = Vec::new();
         for (index, text) in texts.iter().enumerate() {
-            // version v2 separates by commas and keeps the blanks behind them
+            // version v2 separates items by commas and keeps the blanks after them
             let text = text.trim();
             if text.is_empty() || text.chars().any(char::is_control) {
                 let path = format!("spec.cors.{field}[{index}]");
-                problems.push(left_out(&path, "it is empty or has a control character"));
+                problems.push(ignored(
+                    path,
+                    "must not be empty or contain control characters",
+                ));
             } else {
                 kept.push(text.to_owned());
             }

@@ -1,26 +1,22 @@
-//! Headers that are added and removed.
+//! Added and removed headers.
 
 use std::collections::BTreeMap;
 
 use nuncio_crds::field;
 use nuncio_ir::AddedHeader;
 
-use super::left_out;
 use crate::{
-    reconcile::{Upstream, format, is_header_name},
+    reconcile::{format, ignored, is_header_name, replaced},
     report::Problem,
 };
 
-/// The header by which Linkerd 1 routes.
-const LINKERD: &str = "l5d-dst-override";
+/// Maximum length in bytes of the name and of the value of a header that Envoy adds.
+const MAX_LENGTH: usize = 16_384;
 
-/// Bytes that Envoy takes as name of a header, and as value, of those that it adds.
-const LONGEST: usize = 16_384;
+/// Maximum number of headers that are added. Envoy's maximum for a route is 1000, one of which may be Linkerd's.
+const MAX_COUNT: usize = 999;
 
-/// How many headers are added or removed: Envoy takes 1000 of a route, one of which may be that for Linkerd.
-const MOST: usize = 999;
-
-/// Headers that are added; one that Envoy would refuse is left out.
+/// Added headers; those that Envoy would reject are ignored.
 pub(in crate::reconcile) fn added(
     path: &str,
     headers: &BTreeMap<String, field::AddedHeader>,
@@ -30,13 +26,12 @@ pub(in crate::reconcile) fn added(
     for (name, header) in headers {
         let path = format!("{path}[{name}]");
         let value = header.value.clone().unwrap_or_default();
-        let flaw = name_flaw(name).or_else(|| value_flaw(&value));
-        if let Some(flaw) = flaw {
-            problems.push(left_out(&path, &flaw));
+        if let Err(fact) = check_name(name).and_then(|()| check_value(&value)) {
+            problems.push(ignored(path, fact));
             continue;
         }
-        if added.len() == MOST {
-            problems.push(left_out(&path, &format!("there are {MOST} already")));
+        if added.len() == MAX_COUNT {
+            problems.push(ignored(path, format!("exceeds {MAX_COUNT} headers")));
             continue;
         }
         let header = AddedHeader {
@@ -44,16 +39,17 @@ pub(in crate::reconcile) fn added(
             append: header.append.unwrap_or(true),
         };
         if added.insert(name.to_ascii_lowercase(), header).is_some() {
-            problems.push(left_out(
-                &path,
-                "another spelling of the same name is there too",
+            problems.push(replaced(
+                path,
+                "duplicate header name in other letter case",
+                "the value of this one",
             ));
         }
     }
     added
 }
 
-/// Headers that are removed; one that Envoy would refuse is left out.
+/// Removed headers; those that Envoy would reject are ignored.
 pub(in crate::reconcile) fn removed(
     path: &str,
     names: &[String],
@@ -61,8 +57,8 @@ pub(in crate::reconcile) fn removed(
 ) -> Vec<String> {
     let mut removed: Vec<String> = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        if let Some(flaw) = name_flaw(name) {
-            problems.push(left_out(&format!("{path}[{index}]"), &flaw));
+        if let Err(fact) = check_name(name) {
+            problems.push(ignored(format!("{path}[{index}]"), fact));
             continue;
         }
         let name = name.to_ascii_lowercase();
@@ -73,42 +69,34 @@ pub(in crate::reconcile) fn removed(
     removed
 }
 
-/// The address of the upstream, for Linkerd.
-pub(super) fn linkerd(upstream: &Upstream) -> (String, AddedHeader) {
-    let host = &upstream.host;
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.clone()
-    };
-    let header = AddedHeader {
-        value: format!("{host}:{}", upstream.port),
-        append: true,
-    };
-    (LINKERD.to_owned(), header)
+fn check_name(name: &str) -> Result<(), String> {
+    if name.eq_ignore_ascii_case("host") {
+        return Err(format!("{name:?} cannot be changed here; set host_rewrite"));
+    }
+    if name.starts_with(':') {
+        return Err(format!("pseudo-header {name:?} cannot be changed"));
+    }
+    if name.len() > MAX_LENGTH {
+        return Err(format!("a header name must be at most {MAX_LENGTH} bytes"));
+    }
+    if !is_header_name(name) {
+        return Err(format!("invalid header name {name:?}"));
+    }
+    Ok(())
 }
 
-fn name_flaw(name: &str) -> Option<String> {
-    if name.eq_ignore_ascii_case("host") || name.starts_with(':') {
-        return Some(format!(
-            "Envoy changes {name:?} by other means only; host_rewrite sets the Host header"
-        ));
-    }
-    if name.len() > LONGEST {
-        return Some(format!("a header name has up to {LONGEST} bytes"));
-    }
-    (!is_header_name(name)).then(|| format!("{name:?} is no header name"))
-}
-
-/// Why Envoy would not add a header of this value; `None` if it would.
-pub(super) fn value_flaw(value: &str) -> Option<String> {
-    if value.len() > LONGEST {
-        return Some(format!("the value has more than {LONGEST} bytes"));
+/// Checks the value of an added header.
+///
+/// # Errors
+/// What Envoy would reject.
+pub(super) fn check_value(value: &str) -> Result<(), String> {
+    if value.len() > MAX_LENGTH {
+        return Err(format!("a header value must be at most {MAX_LENGTH} bytes"));
     }
     if value.chars().any(char::is_control) {
-        return Some("there is a control character in the value".to_owned());
+        return Err("must not contain control characters".to_owned());
     }
-    format::flaw(value).map(|flaw| format!("the value {flaw}"))
+    format::check(value)
 }
 
 #[cfg(test)]
@@ -116,22 +104,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_beyond_what_envoy_takes_are_left_out() {
+    fn headers_beyond_the_limits_of_envoy_are_ignored() {
         let header = |value: usize| field::AddedHeader {
             value: Some("x".repeat(value)),
             ..field::AddedHeader::default()
         };
         let written = BTreeMap::from([
-            ("x".repeat(LONGEST), header(1)),
-            ("y".repeat(LONGEST + 1), header(1)),
-            ("z".to_owned(), header(LONGEST)),
-            ("zz".to_owned(), header(LONGEST + 1)),
+            ("x".repeat(MAX_LENGTH), header(1)),
+            ("y".repeat(MAX_LENGTH + 1), header(1)),
+            ("z".to_owned(), header(MAX_LENGTH)),
+            ("zz".to_owned(), header(MAX_LENGTH + 1)),
         ]);
         let mut problems = Vec::new();
         assert_eq!(added("spec.a", &written, &mut problems).len(), 2);
         assert_eq!(problems.len(), 2);
         let names = (0..1001).map(|number| (format!("x{number}"), header(1)));
-        assert_eq!(added("spec.a", &names.collect(), &mut problems).len(), MOST);
+        assert_eq!(
+            added("spec.a", &names.collect(), &mut problems).len(),
+            MAX_COUNT
+        );
         assert_eq!(problems.len(), 4);
     }
 }

@@ -1,40 +1,35 @@
-//! Labels of requests: how they are described to a rate limit service.
+//! Labels: how requests are described to a rate limit service.
 
 use std::collections::BTreeMap;
 
 use nuncio_crds::field::{LabelGroup, LabelSpecifier};
 use nuncio_ir::{RateLimit, RateLimitPart};
 
-use super::left_out;
 use crate::{
-    reconcile::is_header_name,
-    report::{Problem, Reason},
+    reconcile::{ignored, is_header_name},
+    report::Problem,
 };
 
-/// The domain of a RateLimitService that does not say another.
-const DOMAIN: &str = "ambassador";
-
-/// One description for each group of the domain.
+/// Descriptions by domain, one for each group of labels.
 pub(super) fn rate_limits(
     labels: &BTreeMap<String, Vec<LabelGroup>>,
     problems: &mut Vec<Problem>,
-) -> Vec<RateLimit> {
-    for domain in labels.keys().filter(|domain| *domain != DOMAIN) {
-        let message = format!(
-            "no rate limit service asks for domain {domain:?}; that of one that names none is {DOMAIN:?}"
-        );
-        problems.push(Problem::notice(
-            Reason::WITHOUT_EFFECT,
-            &format!("spec.labels.{domain}"),
-            message,
-        ));
-    }
-    let groups = labels.get(DOMAIN).into_iter().flatten();
+) -> BTreeMap<String, Vec<RateLimit>> {
+    labels
+        .iter()
+        .map(|(domain, groups)| {
+            let path = format!("spec.labels.{domain}");
+            (domain.clone(), descriptions(&path, groups, problems))
+        })
+        .collect()
+}
+
+fn descriptions(path: &str, groups: &[LabelGroup], problems: &mut Vec<Problem>) -> Vec<RateLimit> {
     let mut limits = Vec::new();
-    for (index, LabelGroup(group)) in groups.enumerate() {
-        let path = format!("spec.labels.{DOMAIN}[{index}]");
+    for (index, LabelGroup(group)) in groups.iter().enumerate() {
+        let path = format!("{path}[{index}]");
         if group.len() > 1 {
-            problems.push(left_out(&path, "a group of labels has one name"));
+            problems.push(ignored(path, "must have exactly one name"));
             continue;
         }
         let specifiers = group.iter().flat_map(|(name, list)| {
@@ -45,7 +40,7 @@ pub(super) fn rate_limits(
         for (path, specifier) in specifiers {
             match part(specifier) {
                 Ok(part) => parts.push(part),
-                Err(flaw) => problems.push(left_out(&path, flaw)),
+                Err(fact) => problems.push(ignored(path, fact)),
             }
         }
         if !parts.is_empty() {
@@ -68,7 +63,7 @@ fn part(specifier: &LabelSpecifier) -> Result<RateLimitPart, &'static str> {
     if let Some(generic) = &specifier.generic_key {
         let key = generic.key.clone().filter(|key| !key.is_empty());
         return if generic.value.is_empty() {
-            Err("a label has a value")
+            Err("value must not be empty")
         } else {
             Ok(RateLimitPart::Fixed {
                 key: key.unwrap_or_else(|| "generic_key".to_owned()),
@@ -78,7 +73,7 @@ fn part(specifier: &LabelSpecifier) -> Result<RateLimitPart, &'static str> {
     }
     let Some(headers) = &specifier.request_headers else {
         return Err(
-            "it is none of source_cluster, destination_cluster, remote_address, request_headers and generic_key",
+            "must be source_cluster, destination_cluster, remote_address, request_headers or generic_key",
         );
     };
     let name = headers
@@ -86,7 +81,7 @@ fn part(specifier: &LabelSpecifier) -> Result<RateLimitPart, &'static str> {
         .strip_prefix(':')
         .unwrap_or(&headers.header_name);
     if headers.key.is_empty() || !is_header_name(name) {
-        return Err("a label of a header has a key and the name of a header");
+        return Err("request_headers must have a key and a valid header_name");
     }
     Ok(RateLimitPart::Header {
         key: headers.key.clone(),

@@ -1,21 +1,21 @@
-//! Redirects: `host_redirect` makes `service` the place where clients are sent.
+//! Redirects: with `host_redirect`, clients are redirected to `service`.
 
 use nuncio_crds::v3alpha1::MappingSpec;
 use nuncio_ir::{Redirect, Rewrite};
 
-use super::{check_text, invalid, rewrite};
+use super::{check_text, not_served, rewrite};
 use crate::{
-    reconcile::upstream,
+    reconcile::{overridden, upstream, without_effect},
     report::{Problem, Reason},
 };
 
-/// Where a Mapping with `host_redirect` sends clients.
+/// Where a Mapping with `host_redirect` redirects clients.
 pub(super) fn redirect(
     spec: &MappingSpec,
     problems: &mut Vec<Problem>,
 ) -> Result<Redirect, Problem> {
-    let wrong = |flaw: String| invalid("spec.service", &format!("{:?} {flaw}", spec.service));
-    let service = upstream::parse(&spec.service, false).map_err(wrong)?;
+    let service =
+        upstream::parse(&spec.service, false).map_err(|fact| not_served("spec.service", fact))?;
     Ok(Redirect {
         scheme: service.scheme.map(str::to_owned),
         host: service.authority(),
@@ -44,18 +44,12 @@ fn path(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Rewrite, Prob
     let Some((used, path)) = found.next() else {
         return Ok(Rewrite::Keep);
     };
-    problems.extend(found.map(|(field, _)| {
-        Problem::ignored(
-            Reason::IGNORED,
-            &format!("spec.{field}"),
-            format!("{field} is ignored because {used} is set"),
-        )
-    }));
+    problems.extend(found.map(|(field, _)| overridden(field, used)));
     Ok(path)
 }
 
-/// Says of each field that is about a backend that a redirect has none.
-pub(super) fn without_backend(spec: &MappingSpec, problems: &mut Vec<Problem>) {
+/// Reports the fields that configure a backend, which a redirect does not have.
+pub(super) fn report_backend_fields(spec: &MappingSpec, problems: &mut Vec<Problem>) {
     let fields = [
         ("add_request_headers", !spec.add_request_headers.is_empty()),
         (
@@ -74,16 +68,13 @@ pub(super) fn without_backend(spec: &MappingSpec, problems: &mut Vec<Problem>) {
         ("host_rewrite", spec.host_rewrite.is_some()),
     ];
     problems.extend(fields.iter().filter(|(_, set)| *set).map(|(field, _)| {
-        Problem::notice(
-            Reason::WITHOUT_EFFECT,
-            &format!("spec.{field}"),
-            format!("{field} has no effect: a redirect goes to no backend"),
-        )
+        let message = format!("{field} has no effect because host_redirect is set");
+        without_effect(format!("spec.{field}"), message)
     }));
 }
 
-/// Says of each field of a redirect that there is none.
-pub(super) fn without_effect(spec: &MappingSpec, problems: &mut Vec<Problem>) {
+/// Reports the fields of a redirect on a Mapping that does not redirect.
+pub(super) fn report_redirect_fields(spec: &MappingSpec, problems: &mut Vec<Problem>) {
     let is_set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
     let fields = [
         ("path_redirect", is_set(&spec.path_redirect)),
@@ -97,8 +88,8 @@ pub(super) fn without_effect(spec: &MappingSpec, problems: &mut Vec<Problem>) {
     problems.extend(fields.iter().filter(|(_, set)| *set).map(|(field, _)| {
         Problem::ignored(
             Reason::IGNORED,
-            &format!("spec.{field}"),
-            format!("{field} is ignored: without host_redirect there is no redirect"),
+            format!("spec.{field}"),
+            format!("{field} is ignored because host_redirect is not set"),
         )
     }));
 }

@@ -1,12 +1,12 @@
-//! Changes of the path.
+//! Rewrites of the path.
 
 use nuncio_crds::{field::RegexMap, v3alpha1::MappingSpec};
 use nuncio_ir::Rewrite;
 
-use super::{check_regex, check_text, invalid};
+use super::{check_regex, check_text, not_served};
 use crate::{reconcile::regex, report::Problem};
 
-/// What the Mapping itself says: `regex_rewrite`, else `rewrite`; `None`: nothing.
+/// The Mapping's own rewrite: `regex_rewrite`, else `rewrite`.
 pub(super) fn own(spec: &MappingSpec) -> Result<Option<Rewrite>, Problem> {
     if let Some(map) = &spec.regex_rewrite {
         return regex_map("spec.regex_rewrite", map).map(Some);
@@ -21,19 +21,18 @@ pub(super) fn own(spec: &MappingSpec) -> Result<Option<Rewrite>, Problem> {
     }
 }
 
-/// A pattern and its replacement, both as Envoy takes them.
+/// A pattern and its replacement, both checked.
 pub(super) fn regex_map(path: &str, map: &RegexMap) -> Result<Rewrite, Problem> {
     let pattern = map.pattern.clone().unwrap_or_default();
     let substitution = map.substitution.clone().unwrap_or_default();
     let (of_pattern, of_substitution) = (format!("{path}.pattern"), format!("{path}.substitution"));
     if pattern.is_empty() {
-        return Err(invalid(&of_pattern, "the pattern is empty"));
+        return Err(not_served(&of_pattern, "must not be empty"));
     }
     check_regex(&of_pattern, &pattern)?;
     check_text(&of_substitution, &substitution)?;
-    if let Some(flaw) = regex::substitution_flaw(&pattern, &substitution) {
-        return Err(invalid(&of_substitution, &flaw));
-    }
+    regex::check_substitution(&pattern, &substitution)
+        .map_err(|fact| not_served(&of_substitution, fact))?;
     Ok(Rewrite::Regex {
         pattern,
         substitution,

@@ -1,15 +1,15 @@
-//! What the syntax of `regex_syntax` has and RE2, as Envoy is built with it, has not. Each was tried with Envoy 1.40.
+//! Syntax that `regex_syntax` supports and RE2 in Envoy does not. Each was tried with Envoy 1.40.
 
 use regex_syntax::ast::{self, Ast};
 
-/// Categories of Unicode that RE2 knows.
+/// Categories of Unicode in RE2.
 const CATEGORIES: [&str; 37] = [
     "C", "Cc", "Cf", "Co", "Cs", "L", "Ll", "Lm", "Lo", "Lt", "Lu", "M", "Mc", "Me", "Mn", "N",
     "Nd", "Nl", "No", "P", "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "S", "Sc", "Sk", "Sm", "So",
     "Z", "Zl", "Zp", "Zs", "Any",
 ];
 
-/// Scripts of Unicode that RE2 knows, separated by blanks.
+/// Scripts of Unicode in RE2, separated by blanks.
 const SCRIPTS: &str = "\
     Adlam Ahom Anatolian_Hieroglyphs Arabic Armenian Avestan Balinese Bamum Bassa_Vah Batak Bengali Bhaiksuki \
     Bopomofo Brahmi Braille Buginese Buhid Canadian_Aboriginal Carian Caucasian_Albanian Chakma Cham Cherokee \
@@ -27,18 +27,18 @@ const SCRIPTS: &str = "\
     Syloti_Nagri Syriac Tagalog Tagbanwa Tai_Le Tai_Tham Tai_Viet Takri Tamil Tangsa Tangut Telugu Thaana Thai \
     Tibetan Tifinagh Tirhuta Toto Ugaritic Vai Vithkuqi Wancho Warang_Citi Yezidi Yi Zanabazar_Square";
 
-/// Refuses what `regex_syntax` has and RE2 has not.
+/// Rejects syntax that RE2 does not support.
 #[derive(Default)]
 pub(super) struct OnlyRe2 {
-    /// Upper bounds of the repetitions around the place of the visit.
+    /// Upper bounds of the repetitions around the node that is visited.
     repetitions: Vec<u32>,
 }
 
 impl OnlyRe2 {
-    /// RE2 refuses repetitions of repetitions that come to more than 1000, and a repetition sign behind another.
+    /// RE2 rejects nested repetitions of more than 1000 in total, and a repetition sign after another.
     fn repetition(&mut self, repetition: &ast::Repetition) -> Result<(), &'static str> {
         if matches!(*repetition.ast, Ast::Repetition(_)) {
-            return Err("a repetition of a repetition without brackets");
+            return Err("a repetition sign after another");
         }
         let times = match &repetition.op.kind {
             ast::RepetitionKind::Range(range) => upper(range).max(1),
@@ -53,7 +53,7 @@ impl OnlyRe2 {
             .copied()
             .fold(1, u32::saturating_mul);
         if total > 1000 {
-            return Err("a repetition above 1000");
+            return Err("more than 1000 repetitions");
         }
         Ok(())
     }
@@ -81,7 +81,7 @@ impl ast::Visitor for OnlyRe2 {
                 | ast::AssertionKind::WordBoundaryStartAngle
                 | ast::AssertionKind::WordBoundaryEndAngle
                 | ast::AssertionKind::WordBoundaryStartHalf
-                | ast::AssertionKind::WordBoundaryEndHalf => Err("a half word boundary"),
+                | ast::AssertionKind::WordBoundaryEndHalf => Err("half word boundaries"),
                 ast::AssertionKind::StartLine
                 | ast::AssertionKind::EndLine
                 | ast::AssertionKind::StartText
@@ -112,12 +112,12 @@ impl ast::Visitor for OnlyRe2 {
         &mut self,
         _op: &ast::ClassSetBinaryOp,
     ) -> Result<(), &'static str> {
-        Err("an operation between character classes")
+        Err("operations on character classes")
     }
 
     fn visit_class_set_item_pre(&mut self, item: &ast::ClassSetItem) -> Result<(), &'static str> {
         match item {
-            ast::ClassSetItem::Bracketed(_) => Err("a character class inside another"),
+            ast::ClassSetItem::Bracketed(_) => Err("nested character classes"),
             ast::ClassSetItem::Literal(literal) => allowed_literal(literal),
             ast::ClassSetItem::Range(range) => {
                 allowed_literal(&range.start).and(allowed_literal(&range.end))
@@ -132,7 +132,7 @@ impl ast::Visitor for OnlyRe2 {
 }
 
 fn allowed_flags(flags: &ast::Flags) -> Result<(), &'static str> {
-    let known = flags.items.iter().all(|item| {
+    let is_supported = flags.items.iter().all(|item| {
         matches!(
             item.kind,
             ast::FlagsItemKind::Negation
@@ -144,10 +144,10 @@ fn allowed_flags(flags: &ast::Flags) -> Result<(), &'static str> {
                 )
         )
     });
-    if known {
+    if is_supported {
         Ok(())
     } else {
-        Err("a flag other than i, m, s and U")
+        Err("flags other than i, m, s and U")
     }
 }
 
@@ -158,9 +158,9 @@ fn allowed_literal(literal: &ast::Literal) -> Result<(), &'static str> {
         )
         | ast::LiteralKind::HexBrace(
             ast::HexLiteralKind::UnicodeShort | ast::HexLiteralKind::UnicodeLong,
-        ) => Err("a \\u escape"),
+        ) => Err("\\u escapes"),
         ast::LiteralKind::HexBrace(ast::HexLiteralKind::X) if literal.c > '\u{ff}' => {
-            Err("a character above \\x{FF}")
+            Err("characters above \\x{FF}")
         }
         _ => Ok(()),
     }
@@ -171,22 +171,22 @@ fn allowed_name(name: &str) -> Result<(), &'static str> {
     if name.bytes().all(word) {
         Ok(())
     } else {
-        Err("a group with a name of other characters than A-Z, a-z, 0-9 and _")
+        Err("group names with characters other than A-Z, a-z, 0-9 and _")
     }
 }
 
 fn allowed_class(class: &ast::ClassUnicode) -> Result<(), &'static str> {
-    let known = match &class.kind {
+    let is_supported = match &class.kind {
         ast::ClassUnicodeKind::OneLetter(letter) => "CLMNPSZ".contains(*letter),
         ast::ClassUnicodeKind::Named(name) => {
             CATEGORIES.contains(&name.as_str()) || SCRIPTS.split(' ').any(|script| script == name)
         }
         ast::ClassUnicodeKind::NamedValue { .. } => false,
     };
-    if known {
+    if is_supported {
         Ok(())
     } else {
-        Err("a property other than the short names of categories and the names of scripts")
+        Err("properties other than short names of categories and names of scripts")
     }
 }
 

@@ -5,18 +5,17 @@ use std::time::Duration;
 use nuncio_crds::field;
 use nuncio_ir::{HealthCheck, HealthChecker};
 
-use super::asked::left_out;
 use crate::{
-    reconcile::{duration, mapping::header},
-    report::Problem,
+    reconcile::{duration, ignored, mapping::header, replaced},
+    report::{Problem, Reason},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The check, if any; what Envoy would refuse is left out.
+/// The health check, if any; those that Envoy would reject are ignored.
 ///
-/// There is one: Envoy takes no more before 1.40, and from then on wants each to have a name, by a field that
+/// There is at most one: Envoy supports no more before 1.40, and later versions need a name for each, in a field that
 /// `envoy-types` does not have yet.
 pub(super) fn health_checks(
     checks: &[field::HealthCheck],
@@ -30,50 +29,38 @@ pub(super) fn health_checks(
             continue;
         };
         if !found.is_empty() {
-            problems.push(left_out(
-                &path,
-                "Envoy takes one check, and there is one before it",
+            problems.push(replaced(
+                path,
+                "only one health check is supported",
+                "the first",
             ));
             continue;
         }
-        let time = |field: &str, text: &Option<String>, default, problems: &mut Vec<Problem>| {
+        let mut time = |field: &str, text: &Option<String>, default: Duration| {
             let text = text.as_deref().filter(|text| !text.is_empty());
-            let parsed = text.map(|text| (text, duration::parse(text)));
-            match parsed {
-                None => default,
-                Some((_, Ok(time))) if time >= Duration::from_millis(1) => time,
-                Some((text, result)) => {
-                    let flaw = result
-                        .err()
-                        .unwrap_or_else(|| "is no time above zero".to_owned());
-                    problems.push(left_out(
-                        &format!("{path}.{field}"),
-                        &format!("{text:?} {flaw}"),
-                    ));
+            text.map_or(Ok(default), duration::parse_positive)
+                .unwrap_or_else(|fact| {
+                    let instead = format!("the default of {default:?}");
+                    problems.push(replaced(format!("{path}.{field}"), fact, instead));
                     default
-                }
-            }
+                })
         };
-        let threshold = |field: &str, number: Option<i64>, default, problems: &mut Vec<Problem>| {
-            let Some(number) = number else { return default };
-            u32::try_from(number).unwrap_or_else(|_source| {
-                problems.push(left_out(
-                    &format!("{path}.{field}"),
-                    "a number from 0 was expected",
-                ));
+        let timeout = time("timeout", &check.timeout, TIMEOUT);
+        let interval = time("interval", &check.interval, INTERVAL);
+        let mut threshold = |field: &str, number: Option<i64>, default: u32| {
+            let number = number.map_or(Ok(default), u32::try_from);
+            number.unwrap_or_else(|_source| {
+                let instead = format!("the default of {default}");
+                let fact = "must be from 0 to 4294967295";
+                problems.push(replaced(format!("{path}.{field}"), fact, instead));
                 default
             })
         };
         found.push(HealthCheck {
-            timeout: time("timeout", &check.timeout, TIMEOUT, problems),
-            interval: time("interval", &check.interval, INTERVAL, problems),
-            unhealthy_threshold: threshold(
-                "unhealthy_threshold",
-                check.unhealthy_threshold,
-                2,
-                problems,
-            ),
-            healthy_threshold: threshold("healthy_threshold", check.healthy_threshold, 1, problems),
+            timeout,
+            interval,
+            unhealthy_threshold: threshold("unhealthy_threshold", check.unhealthy_threshold, 2),
+            healthy_threshold: threshold("healthy_threshold", check.healthy_threshold, 1),
             checker,
         });
     }
@@ -91,9 +78,9 @@ fn checker(
         let path = format!("{path}.health_check.http");
         let host = http.hostname.clone().unwrap_or_default();
         if http.path.is_empty() || !is_text(&http.path) || !is_text(&host) {
-            problems.push(left_out(
-                &path,
-                "a check has a path, and no control characters",
+            problems.push(ignored(
+                path,
+                "path must not be empty, path and hostname must not contain control characters",
             ));
             return None;
         }
@@ -115,21 +102,19 @@ fn checker(
     }
     let path = format!("{path}.health_check");
     let Some(grpc) = &checker.grpc else {
-        problems.push(left_out(&path, "a check is either http or grpc"));
+        problems.push(ignored(path, "set http or grpc"));
         return None;
     };
     if !is_grpc {
-        problems.push(left_out(
-            &format!("{path}.grpc"),
-            "a check by gRPC needs grpc: true",
-        ));
+        problems.push(ignored(format!("{path}.grpc"), "needs spec.grpc: true"));
         return None;
     }
     let authority = grpc.authority.clone().unwrap_or_default();
     if !is_text(&authority) {
-        problems.push(left_out(
-            &format!("{path}.grpc.authority"),
-            "there is a control character in it",
+        problems.push(Problem::ignored(
+            Reason::PARTIALLY_INVALID,
+            format!("{path}.grpc.authority"),
+            "must not contain control characters; this health check is ignored",
         ));
         return None;
     }
@@ -139,7 +124,7 @@ fn checker(
     })
 }
 
-/// Ranges of codes; Envoy's end before their second number.
+/// Ranges of status codes. The end of a range is exclusive in Envoy.
 fn expected(
     path: &str,
     ranges: &[field::StatusRange],
@@ -154,9 +139,9 @@ fn expected(
         };
         match (code(range.min), code(range.max)) {
             (Some(min), Some(max)) if min <= max => found.push((min, max + 1)),
-            _ => problems.push(left_out(
-                &format!("{path}.expected_statuses[{index}]"),
-                "two codes from 100 to 599 were expected, min being no more than max",
+            _ => problems.push(ignored(
+                format!("{path}.expected_statuses[{index}]"),
+                "min and max must be status codes from 100 to 599, and min must not be above max",
             )),
         }
     }

@@ -1,13 +1,15 @@
-//! Outlier detection. The schema has a text, of which Emissary's documentation says nothing and its code less; here it is
-//! the YAML or JSON of Envoy's message of that name, as far as that is about failures in a row.
+//! Outlier detection. The schema has a text that Emissary neither documents nor uses; here it is Envoy's message of that
+//! name in YAML or JSON, with the fields for consecutive failures.
 
 use std::time::Duration;
 
 use nuncio_ir::OutlierDetection;
 use serde::Deserialize;
 
-use super::asked::left_out;
-use crate::{reconcile::duration, report::Problem};
+use crate::{
+    reconcile::{duration, ignored},
+    report::Problem,
+};
 
 const PATH: &str = "spec.outlier_detection";
 
@@ -21,25 +23,24 @@ struct Fields {
     max_ejection_percent: Option<u32>,
 }
 
-/// What the text says.
+/// The parsed text.
 pub(super) fn detection(text: &str, problems: &mut Vec<Problem>) -> Option<OutlierDetection> {
     let fields: Fields = match serde_saphyr::from_str(text) {
         Ok(fields) => fields,
         Err(_) => {
-            problems.push(left_out(PATH, "it is no YAML map of consecutive_5xx, consecutive_gateway_failure, interval, base_ejection_time and max_ejection_percent"));
+            problems.push(ignored(
+                PATH,
+                "must be a YAML map of consecutive_5xx, consecutive_gateway_failure, interval, base_ejection_time and max_ejection_percent",
+            ));
             return None;
         }
     };
     let mut time = |field: &str, text: Option<String>| -> Option<Duration> {
         let text = text?;
-        match duration::parse(&text) {
-            Ok(time) if time >= Duration::from_millis(1) => Some(time),
-            result => {
-                let flaw = result
-                    .err()
-                    .unwrap_or_else(|| "is no time above zero".to_owned());
-                let flaw = format!("{text:?} {flaw}");
-                problems.push(left_out(&format!("{PATH}.{field}"), &flaw));
+        match duration::parse_positive(&text) {
+            Ok(time) => Some(time),
+            Err(fact) => {
+                problems.push(ignored(format!("{PATH}.{field}"), fact));
                 None
             }
         }
@@ -51,7 +52,6 @@ pub(super) fn detection(text: &str, problems: &mut Vec<Problem>) -> Option<Outli
         consecutive_5xx: fields.consecutive_5xx,
         consecutive_gateway_failure: fields.consecutive_gateway_failure,
         interval,
-        // Envoy wants no less than the longest time, which is 300 s unless the base is more
         base_ejection_time,
         max_ejection_percent,
     })

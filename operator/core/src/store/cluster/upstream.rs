@@ -5,7 +5,9 @@ use std::{net::SocketAddr, sync::Arc};
 use nuncio_ir::{ClientTls, Cluster, Discovery, Endpoints};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::settings::Settings;
 use crate::{
+    defaults::Defaults,
     reconcile::{
         ClusterSettings, EndpointSlice, Name, Origination, Resolver, ResolverKind, Service,
         Upstream,
@@ -52,29 +54,38 @@ pub(in crate::store) struct Linked {
 }
 
 /// Links an upstream. Equal settings have equal results: clusters are shared.
-pub(in crate::store) fn link(upstream: &Upstream, references: &References<'_>) -> Linked {
+pub(in crate::store) fn link(
+    upstream: &Upstream,
+    defaults: &Defaults,
+    references: &References<'_>,
+) -> Linked {
     let mut problems = Vec::new();
+    let settings = Settings::new(&upstream.settings, defaults);
     let resolver = match &upstream.resolver {
-        Resolver::Service => Some(ResolverKind::Service),
-        Resolver::Endpoints => Some(ResolverKind::Endpoints),
+        Resolver::Default => Some(defaults.resolver),
         Resolver::Named(_) => references.resolver,
     };
-    let mut found = find(upstream, references, resolver, &mut problems);
+    let mut found = find(upstream, &settings, references, resolver, &mut problems);
     let tls = tls(upstream, references, &mut problems);
     let has_flaw = tls.is_err() || resolver.is_none();
     if let (Resolver::Named(name), None) = (&upstream.resolver, resolver) {
         problems.push(Problem::unresolved(Reason::RESOLVER_NOT_FOUND, "spec.resolver", format!("resolver {name:?} does not exist; requests get 503 (built in are kubernetes-service and endpoint)")));
     }
-    let name: Arc<str> = cluster_name(upstream, &found.target, found.endpoints.is_some()).into();
+    let name: Arc<str> = cluster_name(
+        upstream,
+        &settings,
+        &found.target,
+        found.endpoints.is_some(),
+    )
+    .into();
     if has_flaw {
         // anything else would lead somewhere that was not meant, or there without the TLS that was
         found.discovery = Discovery::Empty;
         found.endpoints = None;
     }
-    let settings = &upstream.settings;
     let several = !matches!(found.discovery, Discovery::Static { .. });
     let by_endpoints = matches!(found.discovery, Discovery::Endpoints(_));
-    if settings.balancer.is_some() && !several {
+    if upstream.settings.balancer.is_some() && !several {
         problems.push(without_endpoints(
             "spec.load_balancer",
             "the Service is a single address",
@@ -99,10 +110,10 @@ pub(in crate::store) fn link(upstream: &Upstream, references: &References<'_>) -
             idle_timeout: settings.idle_timeout,
             max_connection_lifetime: settings.max_connection_lifetime,
             balancer: settings.balancer.filter(|_| several).unwrap_or_default(),
-            circuit_breakers: settings.circuit_breakers.clone(),
+            circuit_breakers: settings.circuit_breakers,
             keepalive: settings.keepalive,
             health_checks: if by_endpoints {
-                settings.health_checks.clone()
+                settings.health_checks
             } else {
                 Vec::new()
             },
@@ -123,12 +134,12 @@ struct Location {
 
 fn find(
     upstream: &Upstream,
+    settings: &Settings,
     references: &References<'_>,
     resolver: Option<ResolverKind>,
     problems: &mut Vec<Problem>,
 ) -> Location {
     let by_endpoints = resolver == Some(ResolverKind::Endpoints);
-    let settings = &upstream.settings;
     let at = |target: String, discovery| Location {
         discovery,
         endpoints: None,
@@ -230,7 +241,7 @@ fn tls(
 }
 
 /// `TARGET:PORT`, then what differs from the ordinary: readable, and different for different settings.
-fn cluster_name(upstream: &Upstream, target: &str, endpoints: bool) -> String {
+fn cluster_name(upstream: &Upstream, settings: &Settings, target: &str, endpoints: bool) -> String {
     let mut name = if target.contains(':') {
         format!("[{target}]:{}", upstream.port)
     } else {
@@ -249,7 +260,7 @@ fn cluster_name(upstream: &Upstream, target: &str, endpoints: bool) -> String {
     if upstream.http2 {
         name.push_str("/h2");
     }
-    let mut other = described(&upstream.settings);
+    let mut other = described(settings);
     if let Resolver::Named(resolver) = &upstream.resolver
         && !["kubernetes-service", "endpoint", "kubernetes-endpoint"].contains(&&**resolver)
     {
@@ -261,9 +272,9 @@ fn cluster_name(upstream: &Upstream, target: &str, endpoints: bool) -> String {
     name
 }
 
-/// What differs from the default, as text that is the same for the same settings in every release.
-fn described(settings: &ClusterSettings) -> String {
-    let default = ClusterSettings::default();
+/// What differs from the built-in defaults, as text that is the same for the same settings in every release.
+fn described(settings: &Settings) -> String {
+    let default = Settings::new(&ClusterSettings::default(), &Defaults::default());
     let mut text = String::new();
     let mut add = |name: &str, value: &dyn std::fmt::Debug, differs: bool| {
         if differs {

@@ -1,4 +1,9 @@
-//! How the members of a group share its requests: the routes of the group, and what is wrong with its members. Pure.
+//! How the members of a group share its requests: the routes of the group, and the problems of its members. Pure.
+//!
+//! Each member has its own route with a share of the requests, not a place among the weighted clusters of one route:
+//! in a `WeightedCluster` of Envoy a backend has no prefix rewrite, timeout, retry policy or idle timeout of its own,
+//! all of which the members of a group may have. And weights that add up to less than 100 leave the rest to less
+//! specific routes, which weighted clusters cannot do.
 
 use std::{
     cmp::Ordering,
@@ -10,53 +15,55 @@ use nuncio_ir::{Action, Mirror, Route};
 
 use super::{GroupKey, combine};
 use crate::{
+    defaults::Defaults,
     object::ObjectRef,
     reconcile::{Mapping, Role},
     report::{Problem, Reason},
 };
 
-/// A member with the cluster that its upstream has become.
+/// A member with the cluster of its upstream.
 pub(in crate::store) struct Member<'a> {
     pub(in crate::store) object: &'a ObjectRef,
     pub(in crate::store) mapping: &'a Mapping,
-    /// None for a redirect.
+    /// `None` for a redirect.
     pub(in crate::store) cluster: Option<Arc<str>>,
 }
 
-/// What becomes of the members of a group.
+/// The routes of a group, and what its members report.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Shared {
     /// In order.
     pub(in crate::store) routes: Vec<Arc<Route>>,
     pub(in crate::store) problems: BTreeMap<ObjectRef, Vec<Problem>>,
+    /// Members that get no requests.
     pub(in crate::store) idle: BTreeSet<ObjectRef>,
 }
 
 impl Shared {
-    fn say(&mut self, member: &Member<'_>, problem: Problem) {
+    fn report(&mut self, member: &Member<'_>, problem: Problem) {
         self.problems
             .entry(member.object.clone())
             .or_default()
             .push(problem);
     }
 
-    /// A member of which nothing is served, because another comes first.
-    fn refuse(&mut self, member: &Member<'_>, path: &str, message: &str) {
-        self.say(
+    /// A member that is not served because another comes first.
+    fn not_served(&mut self, member: &Member<'_>, path: &str, fact: &str) {
+        let message = format!("{fact}; this Mapping is not served");
+        self.report(
             member,
-            Problem::ignored(
-                Reason::GROUP_CONFLICT,
-                path,
-                format!("{message}; nothing of this Mapping is served"),
-            ),
+            Problem::ignored(Reason::GROUP_CONFLICT, path, message),
         );
         self.idle.insert(member.object.clone());
     }
 }
 
-/// The routes of a group, in order, and what is wrong with its members. The first that is no shadow decides whether the
-/// group redirects.
-pub(in crate::store) fn share(key: &GroupKey, members: &[Member<'_>]) -> Shared {
+/// Shares the requests of a group. Its first member that is no shadow decides whether the group redirects.
+pub(in crate::store) fn share(
+    key: &GroupKey,
+    members: &[Member<'_>],
+    defaults: &Defaults,
+) -> Shared {
     let mut shared = Shared::default();
     let is_shadow = |member: &&Member<'_>| member.mapping.role == Role::Shadow;
     let shadow = shadow(members.iter().filter(is_shadow), &mut shared);
@@ -67,12 +74,12 @@ pub(in crate::store) fn share(key: &GroupKey, members: &[Member<'_>]) -> Shared 
     if others.peek().is_none() {
         for member in members.iter().filter(is_shadow) {
             shared.idle.insert(member.object.clone());
-            shared.say(
+            shared.report(
                 member,
                 Problem::ignored(
                     Reason::NOTHING_TO_SHADOW,
                     "spec.shadow",
-                    "no other Mapping has this match, so there are no requests to copy".to_owned(),
+                    "no other Mapping has the same match; no requests are copied",
                 ),
             );
         }
@@ -85,36 +92,33 @@ pub(in crate::store) fn share(key: &GroupKey, members: &[Member<'_>]) -> Shared 
         let mut route = Route::new(name, key.path.clone(), Action::Redirect(redirect.clone()));
         condition(&mut route, key, first.mapping);
         shared.routes.push(Arc::new(route));
+        let fact = format!(
+            "{} has the same match, comes first by name and redirects",
+            first.object
+        );
         for member in others.skip(1) {
-            let message = format!(
-                "{} has the same match, comes first by name and redirects",
-                first.object
-            );
-            shared.refuse(member, "spec.prefix", &message);
+            shared.not_served(member, "spec.prefix", &fact);
         }
         if let Some(shadow) = shadow {
-            shared.refuse(
-                shadow,
-                "spec.shadow",
-                &format!(
-                    "{} redirects, so there are no requests to copy",
-                    first.object
-                ),
-            );
+            shared.not_served(shadow, "spec.shadow", &fact);
         }
         return shared;
     }
-    let mut forwarding = Vec::new();
+    let mut forwarding: Vec<&Member<'_>> = Vec::new();
     for member in others {
-        if matches!(member.mapping.role, Role::Redirect(_)) {
-            let message =
-                "other Mappings with the same match come first by name and forward requests";
-            shared.refuse(member, "spec.host_redirect", message);
+        if matches!(member.mapping.role, Role::Redirect(_))
+            && let Some(first) = forwarding.first()
+        {
+            let fact = format!(
+                "{} has the same match, comes first by name and forwards requests",
+                first.object
+            );
+            shared.not_served(member, "spec.host_redirect", &fact);
         } else {
             forwarding.push(member);
         }
     }
-    forward(key, &forwarding, shadow, &mut shared);
+    forward(key, &forwarding, shadow, defaults, &mut shared);
     shared
 }
 
@@ -125,11 +129,11 @@ fn shadow<'a, 'b: 'a>(
 ) -> Option<&'a Member<'b>> {
     let first = shadows.next()?;
     for member in shadows {
-        let message = format!(
+        let fact = format!(
             "{} is a shadow with the same match and comes first by name",
             first.object
         );
-        shared.refuse(member, "spec.shadow", &message);
+        shared.not_served(member, "spec.shadow", &fact);
     }
     Some(first)
 }
@@ -138,12 +142,13 @@ fn forward(
     key: &GroupKey,
     members: &[&Member<'_>],
     shadow: Option<&Member<'_>>,
+    defaults: &Defaults,
     shared: &mut Shared,
 ) {
     let weights: Vec<Option<u32>> = members.iter().map(|member| member.mapping.weight).collect();
     let shares = shares(&weights);
-    let common = combine::combine(members, &mut |member, path, message| {
-        shared.say(
+    let common = combine::combine(members, defaults, &mut |member, path, message| {
+        shared.report(
             member,
             Problem::ignored(Reason::GROUP_CONFLICT, path, message),
         );
@@ -157,23 +162,16 @@ fn forward(
         })
         .into_iter()
         .collect();
-    if let Some(sum) = shares.over {
-        for member in members {
-            shared.say(member, Problem::ignored(Reason::WEIGHTS_EXCEED_HUNDRED, "spec.weight", format!("the weights of the {} Mappings with this match add up to {sum}; requests are shared in proportion to them", members.len())));
-        }
-    }
     for (index, member) in members.iter().enumerate() {
-        let gets_something = shares.percentages.iter().any(|(found, _)| *found == index);
-        if !gets_something {
+        if let Some(sum) = shares.over {
+            shared.report(member, too_much_weight(members.len(), sum));
+        }
+        for problem in unused_labels(member.mapping, defaults) {
+            shared.report(member, problem);
+        }
+        if !shares.percentages.iter().any(|(found, _)| *found == index) {
             shared.idle.insert(member.object.clone());
-            shared.say(
-                member,
-                Problem::notice(
-                    Reason::NO_SHARE,
-                    "spec.weight",
-                    "it gets no requests: its weight is zero, or others have all of it".to_owned(),
-                ),
-            );
+            shared.report(member, no_share());
         }
     }
     for (index, percentage) in shares.percentages {
@@ -181,15 +179,46 @@ fn forward(
         let Some(cluster) = member.cluster.clone() else {
             continue;
         };
-        let mut forward = common.forward(member.mapping);
-        forward.cluster = cluster;
-        forward.mirrors.clone_from(&mirrors);
+        let forward = common.forward(member.mapping, cluster, mirrors.clone());
         let action = Action::Forward(forward.into());
         let mut route = Route::new(route_name(member), key.path.clone(), action);
         condition(&mut route, key, member.mapping);
         route.percentage = (percentage < 100).then_some(percentage);
         shared.routes.push(Arc::new(route));
     }
+}
+
+fn too_much_weight(members: usize, sum: u64) -> Problem {
+    Problem::ignored(
+        Reason::WEIGHTS_EXCEED_HUNDRED,
+        "spec.weight",
+        format!(
+            "the weights of the {members} Mappings with the same match add up to {sum}, not 100; requests are shared in proportion"
+        ),
+    )
+}
+
+fn no_share() -> Problem {
+    Problem::notice(
+        Reason::NO_SHARE,
+        "spec.weight",
+        "no requests are left for this Mapping: its weight is 0, or the weights of others add up to 100",
+    )
+}
+
+/// A notice for each domain of labels that no rate limit service uses.
+fn unused_labels(mapping: &Mapping, defaults: &Defaults) -> impl Iterator<Item = Problem> {
+    let used = &defaults.label_domain;
+    let domains = mapping.forwarding.rate_limits.keys();
+    domains
+        .filter(move |domain| *domain != used)
+        .map(move |domain| {
+            Problem::notice(
+                Reason::WITHOUT_EFFECT,
+                format!("spec.labels.{domain}"),
+                format!("no effect: the rate limit service uses the labels of domain {used:?}"),
+            )
+        })
 }
 
 fn route_name(member: &Member<'_>) -> String {
@@ -203,19 +232,19 @@ fn condition(route: &mut Route, key: &GroupKey, mapping: &Mapping) {
     route.query.clone_from(&key.query);
 }
 
-/// How the requests of a group are shared.
+/// The shares of the members of a group.
 #[derive(Debug, PartialEq, Eq)]
 struct Shares {
-    /// Index of a member and the percentage of requests *that reach its route* by position: each route takes those
-    /// whose random number is below its cumulated percentage, and leaves the others to the next.
+    /// Index of a member, and the cumulated percentage up to and including its share: its route takes the requests
+    /// whose random number is below that, and leaves the others to the next.
     percentages: Vec<(usize, u32)>,
     /// Sum of the weights, if it is above 100.
     over: Option<u64>,
 }
 
 /// Members with a weight come first and get it; the others share what is left. A lone member gets everything.
-/// Weights that add up to less than 100, with nobody to share the rest, leave it to less specific routes. Envoy
-/// draws one random number per request, so that cumulated percentages give each its share.
+/// Weights that add up to less than 100, with no member to share the rest, leave it to less specific routes. Envoy
+/// draws one random number per request, so that cumulated percentages give each member its share.
 fn shares(weights: &[Option<u32>]) -> Shares {
     if weights.len() == 1 {
         return Shares {
@@ -254,11 +283,11 @@ fn shares(weights: &[Option<u32>]) -> Shares {
         let share = round_half_even(left, rest.len() as u64) * (position as u64 + 1);
         percentages.push((*index, if last { 100 } else { scale(cumulated + share) }));
     }
-    // nobody reaches what comes after a full share, and a share of nothing needs no route
-    let mut taken = 0;
+    // a route after a full share is never reached, and an empty share needs no route
+    let mut covered = 0;
     percentages.retain(|(_, percentage)| {
-        let keep = *percentage > taken;
-        taken = taken.max(*percentage);
+        let keep = *percentage > covered;
+        covered = covered.max(*percentage);
         keep
     });
     Shares { percentages, over }

@@ -1,23 +1,26 @@
-//! What a Mapping or TCPMapping asks of its upstream, and what we make of it.
+//! The fields of a Mapping or TCPMapping that describe its upstream, and the fragment that follows from them.
 
 use std::time::Duration;
 
 use nuncio_crds::field;
-use nuncio_ir::{Balancer, CircuitBreaker, DnsFamily, Keepalive};
+use nuncio_ir::{Balancer, CircuitBreaker, Keepalive};
 
 use super::{health_check, outlier, parse, qualified, service};
 use crate::{
     object::ObjectRef,
-    reconcile::{ClusterSettings, Name, Origination, Resolver, Upstream, duration},
+    reconcile::{
+        ClusterSettings, Name, Origination, Resolver, Upstream, duration, ignored, not_served,
+        replaced,
+    },
     report::{Problem, Reason},
     settings::Settings,
 };
 
-/// The fields of a Mapping or TCPMapping that concern its upstream.
+/// The fields of a Mapping or TCPMapping that describe its upstream.
 #[derive(Clone, Copy, Default)]
-pub(in crate::reconcile) struct Asked<'a> {
+pub(in crate::reconcile) struct UpstreamFields<'a> {
     pub(in crate::reconcile) service: &'a str,
-    /// Nothing is sent there.
+    /// Whether it is only the target of a redirect.
     pub(in crate::reconcile) is_redirect: bool,
     pub(in crate::reconcile) resolver: Option<&'a str>,
     pub(in crate::reconcile) tls: Option<&'a str>,
@@ -38,25 +41,19 @@ pub(in crate::reconcile) struct Asked<'a> {
     pub(in crate::reconcile) stats_name: Option<&'a str>,
 }
 
-/// The upstream. Only a service that cannot be read stops its object: of all else, what is wrong is left out.
+/// The upstream. Only an invalid service makes the object invalid; other invalid fields are ignored.
 ///
 /// # Errors
 /// The problem with the service.
 pub(in crate::reconcile) fn upstream(
-    asked: &Asked<'_>,
+    fields: &UpstreamFields<'_>,
     object: &ObjectRef,
     settings: &Settings,
     problems: &mut Vec<Problem>,
 ) -> Result<Upstream, Problem> {
-    let context = asked.tls.filter(|name| !name.is_empty());
-    let text = parse(asked.service, context.is_some()).map_err(|flaw| {
-        let kind = object.kind;
-        let message = format!(
-            "{:?} {flaw}; nothing of this {kind} is served",
-            asked.service
-        );
-        Problem::invalid(Reason::INVALID, "spec.service", message)
-    })?;
+    let context = fields.tls.filter(|name| !name.is_empty());
+    let text = parse(fields.service, context.is_some())
+        .map_err(|fact| not_served(object.kind, "spec.service", fact))?;
     let tls = match context {
         None if text.scheme == Some("https") => Origination::Plain,
         None => Origination::None,
@@ -65,8 +62,7 @@ pub(in crate::reconcile) fn upstream(
                 problems.push(Problem::ignored(
                     Reason::CONFLICT,
                     "spec.tls",
-                    "the service says http:// and tls names a TLSContext; TLS is originated"
-                        .to_owned(),
+                    "service starts with http:// but tls is set; using TLS",
                 ));
             }
             Origination::Context(Name {
@@ -75,11 +71,11 @@ pub(in crate::reconcile) fn upstream(
             })
         }
     };
-    let resolver = match asked.resolver {
-        None | Some("") => Resolver::Service,
+    let resolver = match fields.resolver {
+        None | Some("") => Resolver::Default,
         Some(name) => Resolver::Named(name.into()),
     };
-    let meaning = if text.address.is_some() || asked.is_redirect {
+    let named = if text.address.is_some() || fields.is_redirect {
         None
     } else {
         service(&text.host, &object.namespace)
@@ -92,23 +88,23 @@ pub(in crate::reconcile) fn upstream(
         ),
         port: text.port,
         address: text.address,
-        only_service: meaning.as_ref().is_some_and(|(_, only)| *only),
-        service: meaning.map(|(name, _)| name),
+        only_service: named.as_ref().is_some_and(|(_, only)| *only),
+        service: named.map(|(name, _)| name),
         tls,
         resolver,
-        http2: asked.grpc == Some(true),
-        settings: cluster_settings(asked, problems),
+        http2: fields.grpc == Some(true),
+        settings: cluster_settings(fields, problems),
     })
 }
 
-fn cluster_settings(asked: &Asked<'_>, problems: &mut Vec<Problem>) -> ClusterSettings {
-    let default = ClusterSettings::default();
+fn cluster_settings(fields: &UpstreamFields<'_>, problems: &mut Vec<Problem>) -> ClusterSettings {
     let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
-    let connect_timeout = match asked.connect_timeout_ms {
+    let connect_timeout = match fields.connect_timeout_ms {
         Some(0) => {
-            problems.push(left_out(
+            problems.push(replaced(
                 "spec.connect_timeout_ms",
-                "a connection takes more than no time",
+                "must be at least 1",
+                "the default",
             ));
             None
         }
@@ -116,57 +112,47 @@ fn cluster_settings(asked: &Asked<'_>, problems: &mut Vec<Problem>) -> ClusterSe
     };
     let lifetime = time(
         "spec.cluster_max_connection_lifetime_ms",
-        asked.max_connection_lifetime_ms,
+        fields.max_connection_lifetime_ms,
         problems,
     );
     ClusterSettings {
-        connect_timeout: connect_timeout.unwrap_or(default.connect_timeout),
+        connect_timeout,
+        enable_ipv4: fields.enable_ipv4,
+        enable_ipv6: fields.enable_ipv6,
         idle_timeout: time(
             "spec.cluster_idle_timeout_ms",
-            asked.idle_timeout_ms,
+            fields.idle_timeout_ms,
             problems,
         ),
-        max_connection_lifetime: lifetime.filter(|time| !time.is_zero()),
-        dns_family: match (
-            asked.enable_ipv4.unwrap_or(true),
-            asked.enable_ipv6.unwrap_or(false),
-        ) {
-            (true, true) => DnsFamily::Auto,
-            (false, true) => DnsFamily::V6,
-            (_, false) => DnsFamily::V4,
-        },
-        logical_dns: logical_dns(asked.dns_type, problems),
-        respect_dns_ttl: asked.respect_dns_ttl == Some(true),
-        balancer: asked.load_balancer.map(|balancer| match balancer.policy {
+        max_connection_lifetime: lifetime,
+        logical_dns: logical_dns(fields.dns_type, problems),
+        respect_dns_ttl: fields.respect_dns_ttl == Some(true),
+        balancer: fields.load_balancer.map(|balancer| match balancer.policy {
             field::LoadBalancerPolicy::RoundRobin => Balancer::RoundRobin,
             field::LoadBalancerPolicy::LeastRequest => Balancer::LeastRequest,
             field::LoadBalancerPolicy::RingHash => Balancer::RingHash,
             field::LoadBalancerPolicy::Maglev => Balancer::Maglev,
         }),
-        circuit_breakers: circuit_breakers(asked.circuit_breakers, problems),
-        keepalive: asked.keepalive.map(|found| keepalive(found, problems)),
+        circuit_breakers: (!fields.circuit_breakers.is_empty())
+            .then(|| circuit_breakers(fields.circuit_breakers, problems)),
+        keepalive: fields.keepalive.map(|found| keepalive(found, problems)),
         health_checks: health_check::health_checks(
-            asked.health_checks,
-            asked.grpc == Some(true),
+            fields.health_checks,
+            fields.grpc == Some(true),
             problems,
         ),
-        outlier_detection: text(asked.outlier_detection)
+        outlier_detection: text(fields.outlier_detection)
             .and_then(|text| outlier::detection(&text, problems)),
-        stat_name: text(asked.stats_name),
-        tag: text(asked.cluster_tag),
+        stat_name: text(fields.stats_name),
+        tag: text(fields.cluster_tag),
     }
-}
-
-/// Something that is left out, while the rest is served.
-pub(super) fn left_out(path: &str, message: &str) -> Problem {
-    Problem::ignored(Reason::INVALID, path, format!("{message}; it is left out"))
 }
 
 fn time(path: &str, milliseconds: Option<i64>, problems: &mut Vec<Problem>) -> Option<Duration> {
     match u64::try_from(milliseconds?) {
         Ok(milliseconds) => Some(duration::milliseconds(path, milliseconds, problems)),
         Err(_) => {
-            problems.push(left_out(path, "a time cannot be negative"));
+            problems.push(ignored(path, "must not be negative"));
             None
         }
     }
@@ -178,17 +164,14 @@ fn logical_dns(dns_type: Option<&str>, problems: &mut Vec<Problem>) -> bool {
         "" | "strict_dns" => false,
         "logical_dns" => true,
         _ => {
-            problems.push(Problem::ignored(
-                Reason::INVALID,
-                "spec.dns_type",
-                format!("{text:?} is neither strict_dns nor logical_dns; strict_dns is used"),
-            ));
+            let fact = format!("must be strict_dns or logical_dns, not {text:?}");
+            problems.push(replaced("spec.dns_type", fact, "strict_dns"));
             false
         }
     }
 }
 
-/// One breaker for each priority: Envoy would take the first of several.
+/// One circuit breaker for each priority: Envoy uses the first of several.
 fn circuit_breakers(
     breakers: &[field::CircuitBreaker],
     problems: &mut Vec<Problem>,
@@ -199,9 +182,11 @@ fn circuit_breakers(
         let high_priority = breaker.priority == Some(field::BreakerPriority::High);
         if found
             .iter()
-            .any(|known| known.high_priority == high_priority)
+            .any(|earlier| earlier.high_priority == high_priority)
         {
-            problems.push(left_out(&path, "there is one of this priority already"));
+            let priority = if high_priority { "high" } else { "default" };
+            let fact = format!("duplicate circuit breaker for priority {priority}");
+            problems.push(ignored(path, fact));
             continue;
         }
         let mut limit = |field: &str, limit| number(&format!("{path}.{field}"), limit, problems);
@@ -228,7 +213,7 @@ fn number(path: &str, number: Option<i64>, problems: &mut Vec<Problem>) -> Optio
     match u32::try_from(number?) {
         Ok(number) => Some(number),
         Err(_) => {
-            problems.push(left_out(path, "a number from 0 to 4294967295 was expected"));
+            problems.push(ignored(path, "must be from 0 to 4294967295"));
             None
         }
     }

@@ -43,9 +43,9 @@ pub struct Defaults {
     /// `keepalive`
     pub keepalive: Option<Keepalive>,
     /// `enable_ipv4`
-    pub enable_ipv4: bool,
+    pub enable_ipv4: Option<bool>,
     /// `enable_ipv6`
-    pub enable_ipv6: bool,
+    pub enable_ipv6: Option<bool>,
 }
 
 /// How one of several addresses is selected.
@@ -74,8 +74,8 @@ impl Default for Defaults {
             load_balancer: None,
             circuit_breakers: Vec::new(),
             keepalive: None,
-            enable_ipv4: true,
-            enable_ipv6: false,
+            enable_ipv4: None,
+            enable_ipv6: None,
         }
     }
 }

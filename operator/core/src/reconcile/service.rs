@@ -1,5 +1,7 @@
 //! A core Service: its address and ports.
 
+use std::net::IpAddr;
+
 use k8s_openapi::{api::core::v1::ServiceSpec, apimachinery::pkg::util::intstr::IntOrString};
 use serde_json::Value;
 
@@ -27,6 +29,16 @@ pub(super) fn reconcile(value: Value) -> Found {
             Some((u16::try_from(target).ok()?, u16::try_from(port.port).ok()?))
         })
         .collect();
+    let tcp = all
+        .iter()
+        .filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    let targets = tcp
+        .filter_map(|port| match &port.target_port {
+            Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),
+            None => u16::try_from(port.port).ok(),
+            Some(IntOrString::String(_)) => None,
+        })
+        .collect();
     let ports = all
         .into_iter()
         .filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP")
@@ -37,10 +49,28 @@ pub(super) fn reconcile(value: Value) -> Found {
             ))
         })
         .collect();
+    let cluster_ips = spec.cluster_ips.into_iter().flatten();
+    let mut cluster_ips: Vec<IpAddr> = cluster_ips
+        .filter_map(|address| address.parse().ok())
+        .collect();
+    if cluster_ips.is_empty() {
+        cluster_ips.extend(
+            spec.cluster_ip
+                .and_then(|address| address.parse::<IpAddr>().ok()),
+        );
+    }
+    let families = spec.ip_families.unwrap_or_default();
+    let has = |name: &str, is_family: fn(&IpAddr) -> bool| match families.as_slice() {
+        // written by hand: what it has, or either if it has no address of its own
+        [] => cluster_ips.is_empty() || cluster_ips.iter().any(is_family),
+        families => families.iter().any(|family| family == name),
+    };
     let service = Service {
-        cluster_ip: spec.cluster_ip.and_then(|address| address.parse().ok()),
+        families: (has("IPv4", IpAddr::is_ipv4), has("IPv6", IpAddr::is_ipv6)),
+        cluster_ips,
         external_name,
         ports,
+        targets,
         udp,
     };
     (Some(Fragment::Service(service.into())), Vec::new())

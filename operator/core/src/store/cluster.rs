@@ -8,6 +8,7 @@ use std::{
 
 use nuncio_ir::Unit;
 
+use self::family::Families;
 use self::upstream::{EndpointsKey, Linked, References};
 use super::{Store, users::Users};
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     report::Problem,
 };
 
+mod family;
 mod settings;
 pub(super) mod upstream;
 
@@ -60,11 +62,13 @@ impl Clusters {
 
     /// The endpoints of a Service that are used, one for each port.
     pub(super) fn endpoints_of(&self, service: &Name) -> impl Iterator<Item = &EndpointsKey> {
-        let key = |port| EndpointsKey {
+        let key = |port, families| EndpointsKey {
             service: service.clone(),
             port,
+            families,
         };
-        self.endpoints.keys_in(key(0)..=key(u16::MAX))
+        let (first, last) = (Families::Preferred, Families::None);
+        self.endpoints.keys_in(key(0, first)..=key(u16::MAX, last))
     }
 }
 

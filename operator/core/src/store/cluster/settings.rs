@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use nuncio_ir::{Balancer, CircuitBreaker, DnsFamily, HealthCheck, Keepalive, OutlierDetection};
+use nuncio_ir::{Balancer, CircuitBreaker, HealthCheck, Keepalive, OutlierDetection};
 
+use super::family::Families;
 use crate::{defaults::Defaults, reconcile::ClusterSettings};
 
 /// How connections to an upstream are made and shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
-    pub(super) dns_family: DnsFamily,
+    pub(super) families: Families,
     pub(super) logical_dns: bool,
     pub(super) respect_dns_ttl: bool,
     pub(super) idle_timeout: Option<Duration>,
@@ -33,14 +34,10 @@ impl Settings {
         let default_balancer = defaults.load_balancer.as_ref();
         Self {
             connect_timeout: own.connect_timeout.unwrap_or(defaults.connect_timeout),
-            dns_family: match (
-                own.enable_ipv4.unwrap_or(defaults.enable_ipv4),
-                own.enable_ipv6.unwrap_or(defaults.enable_ipv6),
-            ) {
-                (true, true) => DnsFamily::Auto,
-                (false, true) => DnsFamily::V6,
-                (_, false) => DnsFamily::V4,
-            },
+            families: Families::new(
+                own.enable_ipv4.or(defaults.enable_ipv4),
+                own.enable_ipv6.or(defaults.enable_ipv6),
+            ),
             logical_dns: own.logical_dns,
             respect_dns_ttl: own.respect_dns_ttl,
             idle_timeout: own.idle_timeout.or(defaults.cluster_idle_timeout),
@@ -77,7 +74,7 @@ mod tests {
                 hash: None,
             }),
             circuit_breakers: vec![CircuitBreaker::default()],
-            enable_ipv6: true,
+            enable_ipv6: Some(true),
             ..Defaults::default()
         }
     }
@@ -93,7 +90,7 @@ mod tests {
         );
         assert_eq!(settings.balancer, Some(Balancer::Maglev));
         assert_eq!(settings.circuit_breakers.len(), 1);
-        assert_eq!(settings.dns_family, DnsFamily::Auto);
+        assert_eq!(settings.families, Families::Both);
     }
 
     #[test]
@@ -113,6 +110,6 @@ mod tests {
         assert_eq!(settings.max_connection_lifetime, None);
         assert_eq!(settings.balancer, Some(Balancer::RoundRobin));
         assert_eq!(settings.circuit_breakers, []);
-        assert_eq!(settings.dns_family, DnsFamily::V6);
+        assert_eq!(settings.families, Families::V6);
     }
 }

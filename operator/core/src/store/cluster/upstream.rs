@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use nuncio_ir::{ClientTls, Cluster, Discovery, Endpoints};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::settings::Settings;
+use super::{family::Families, settings::Settings};
 use crate::{
     defaults::Defaults,
     reconcile::{
@@ -20,16 +20,21 @@ use crate::{
 pub(in crate::store) struct EndpointsKey {
     pub(in crate::store) service: Name,
     pub(in crate::store) port: u16,
+    pub(in crate::store) families: Families,
 }
 
 impl EndpointsKey {
     /// The resource name.
     pub(in crate::store) fn resource(&self) -> Arc<str> {
-        format!(
-            "k8s/{}/{}/{}",
-            self.service.namespace, self.service.name, self.port
-        )
-        .into()
+        let suffix = match self.families {
+            Families::Preferred => "",
+            Families::V4 => "/ipv4",
+            Families::V6 => "/ipv6",
+            Families::Both => "/ipv4-ipv6",
+            Families::None => "/none",
+        };
+        let Name { namespace, name } = &self.service;
+        format!("k8s/{namespace}/{name}/{}{suffix}", self.port).into()
     }
 }
 
@@ -145,17 +150,21 @@ fn find(
         endpoints: None,
         target,
     };
-    let dns = |host: &str| Discovery::Dns {
-        host: host.to_owned(),
-        port: upstream.port,
-        family: settings.dns_family,
-        logical: settings.logical_dns,
-        respect_ttl: settings.respect_dns_ttl,
+    let dns = |host: &str| match settings.families.dns() {
+        None => Discovery::Empty,
+        Some(family) => Discovery::Dns {
+            host: host.to_owned(),
+            port: upstream.port,
+            family,
+            logical: settings.logical_dns,
+            respect_ttl: settings.respect_dns_ttl,
+        },
     };
     let endpoints = |name: &Name| {
         let key = EndpointsKey {
             service: name.clone(),
             port: upstream.port,
+            families: settings.families,
         };
         Location {
             discovery: Discovery::Endpoints(key.resource()),
@@ -174,15 +183,29 @@ fn find(
         && let Some(service) = references.service
     {
         let target = format!("{}.{}", name.name, name.namespace);
-        check_port(name, service, upstream.port, problems);
-        return match (&service.external_name, service.cluster_ip) {
-            (Some(external), _) => at(target, dns(external)),
-            (None, Some(address)) if !by_endpoints => {
+        let uses_endpoints = by_endpoints || service.is_headless();
+        check_port(name, service, upstream.port, uses_endpoints, problems);
+        if let Some(external) = &service.external_name {
+            check_families(settings.families, problems);
+            return at(target, dns(external));
+        }
+        if !service.has_families(|v4| settings.families.select(vec![v4], |v4| *v4).len() == 1) {
+            problems.push(Problem::unresolved(
+                Reason::NO_ADDRESS,
+                "spec.service",
+                format!(
+                    "Service {name} has no {} address; requests get 503",
+                    settings.families.name()
+                ),
+            ));
+            return at(target, Discovery::Empty);
+        }
+        return match settings.families.first(&service.cluster_ips) {
+            Some(address) if !uses_endpoints => {
                 let port = upstream.port;
                 at(target, Discovery::Static { address, port })
             }
-            // a headless Service has no address but those of its pods
-            (None, _) => endpoints(name),
+            _ => endpoints(name),
         };
     }
     if let Some(name) = upstream.service.as_ref().filter(|_| by_endpoints) {
@@ -197,7 +220,19 @@ fn find(
             "using DNS; requests get 503 if the name does not resolve",
         ));
     }
+    check_families(settings.families, problems);
     at(upstream.host.clone(), dns(&upstream.host))
+}
+
+/// Reports that DNS cannot be queried.
+fn check_families(families: Families, problems: &mut Vec<Problem>) {
+    if families.dns().is_none() {
+        problems.push(Problem::unresolved(
+            Reason::NO_ADDRESS,
+            "spec.enable_ipv4",
+            "enable_ipv4 and enable_ipv6 are both false; requests get 503",
+        ));
+    }
 }
 
 /// How TLS is originated; an error if it cannot be as configured.
@@ -287,8 +322,8 @@ fn described(settings: &Settings) -> String {
         &s.connect_timeout,
         s.connect_timeout != default.connect_timeout,
     );
-    let has_dns = (s.dns_family, s.logical_dns) != (default.dns_family, default.logical_dns);
-    add("dns", &(s.dns_family, s.logical_dns), has_dns);
+    add("dns", &s.logical_dns, s.logical_dns);
+    add("families", &s.families, s.families != default.families);
     add("ttl", &s.respect_dns_ttl, s.respect_dns_ttl);
     add("idle", &s.idle_timeout, s.idle_timeout.is_some());
     add(
@@ -335,18 +370,38 @@ fn stat_name(text: &str) -> String {
         .collect()
 }
 
-fn check_port(name: &Name, service: &Service, port: u16, problems: &mut Vec<Problem>) {
+fn check_port(
+    name: &Name,
+    service: &Service,
+    port: u16,
+    uses_endpoints: bool,
+    problems: &mut Vec<Problem>,
+) {
     if service.external_name.is_some()
         || service.ports.is_empty()
         || service.ports.contains_key(&port)
     {
         return;
     }
+    let is_target = service.is_headless() || service.targets.contains(&port);
     let ports: Vec<String> = service.ports.keys().map(ToString::to_string).collect();
-    problems.push(Problem::unresolved(Reason::PORT_NOT_FOUND, "spec.service", format!(
-            "Service {name} has no TCP port {port} (its ports: {}); requests are still sent to {port}",
-            ports.join(", ")
-        )));
+    let fact = format!(
+        "Service {name} has no TCP port {port} (its ports: {})",
+        ports.join(", ")
+    );
+    problems.push(if uses_endpoints && is_target {
+        Problem::notice(
+            Reason::PORT_NOT_FOUND,
+            "spec.service",
+            format!("{fact}; using port {port} of each pod"),
+        )
+    } else {
+        Problem::unresolved(
+            Reason::PORT_NOT_FOUND,
+            "spec.service",
+            format!("{fact}; requests are still sent to {port}"),
+        )
+    });
 }
 
 fn not_found(name: &Name, instead: &str) -> Problem {
@@ -357,36 +412,36 @@ fn not_found(name: &Name, instead: &str) -> Problem {
     )
 }
 
-/// The addresses behind a port of a Service: those that are ready, or else those that still serve while they end,
-/// as kube-proxy does it (KEP-1669).
+/// The addresses behind a port of a Service: those that are ready, or else those that still serve while they terminate,
+/// as in kube-proxy (KEP-1669).
 pub(in crate::store) fn endpoints<'a>(
     key: &EndpointsKey,
     service: Option<&Service>,
     slices: &(impl Iterator<Item = &'a EndpointSlice> + Clone),
 ) -> Endpoints {
-    let port_name = service.and_then(|service| service.ports.get(&key.port));
+    // an EndpointSlice names its ports as the Service does
+    let name = service.and_then(|service| service.ports.get(&key.port));
+    let is_headless = service.is_some_and(Service::is_headless);
+    let port = |slice: &EndpointSlice| match name {
+        Some(name) => slice.ports.get(name).copied(),
+        // as with DNS, any number is that of the pods
+        None if is_headless => Some(key.port),
+        None => slice.ports.values().copied().find(|port| *port == key.port),
+    };
     let addresses = |ready: bool| {
-        let mut addresses: Vec<SocketAddr> = slices
-            .clone()
-            .filter_map(|slice| {
-                // an EndpointSlice names its ports as the Service does; without such a port the number is the pod's
-                let port = match port_name {
-                    Some(name) => slice.ports.get(name).copied(),
-                    None => slice.ports.values().copied().find(|port| *port == key.port),
-                }?;
-                let addresses = if ready {
-                    &slice.ready
-                } else {
-                    &slice.terminating
-                };
-                Some(
-                    addresses
-                        .iter()
-                        .map(move |address| SocketAddr::new(*address, port)),
-                )
-            })
-            .flatten()
-            .collect();
+        let all = slices.clone().flat_map(|slice| {
+            let addresses = if ready {
+                &slice.ready
+            } else {
+                &slice.terminating
+            };
+            let port = port(slice);
+            let addresses = addresses
+                .iter()
+                .filter_map(move |address| Some((*address, port?)));
+            addresses.map(SocketAddr::from)
+        });
+        let mut addresses = key.families.select(all.collect(), SocketAddr::is_ipv4);
         addresses.sort_unstable();
         addresses.dedup();
         addresses

@@ -88,9 +88,14 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
     Reconciled {
         object,
         generation: metadata.generation,
-        fragment: fragment.filter(|_| !is_invalid),
+        fragment: fragment.filter(|fragment| !is_invalid || is_kept(fragment)),
         problems,
     }
+}
+
+/// Whether an invalid object adds something all the same: a Mapping keeps the requests that it matches from others.
+fn is_kept(fragment: &Fragment) -> bool {
+    matches!(fragment, Fragment::Mapping(mapping) if mapping.role == Role::Invalid)
 }
 
 /// The kind of an object from a file.

@@ -105,6 +105,8 @@ reasons! {
     SHADOWED = "Shadowed";
     /// No other Mapping has the match of a shadow.
     NOTHING_TO_SHADOW = "NothingToShadow";
+    /// Requests that the object matches get 503.
+    UNAVAILABLE = "Unavailable";
     /// The weights leave no traffic.
     NO_SHARE = "NoShare";
     /// The weights add up to more than 100.

@@ -9,6 +9,8 @@ pub enum Action {
     Forward(Box<Forward>),
     /// Redirect clients.
     Redirect(Redirect),
+    /// Answer 503: the route belongs to something that cannot be served, and its requests must not go elsewhere.
+    Unavailable,
 }
 
 impl Action {
@@ -17,7 +19,7 @@ impl Action {
     pub fn forward(&self) -> Option<&Forward> {
         match self {
             Self::Forward(forward) => Some(forward),
-            Self::Redirect(_) => None,
+            Self::Redirect(_) | Self::Unavailable => None,
         }
     }
 }

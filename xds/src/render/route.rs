@@ -186,10 +186,7 @@ fn misdirected_host(domains: &[Arc<str>]) -> VirtualHost {
                 path_specifier: Some(route_match::PathSpecifier::Prefix("/".to_owned())),
                 ..RouteMatch::default()
             }),
-            action: Some(route::Action::DirectResponse(DirectResponseAction {
-                status: 421,
-                ..DirectResponseAction::default()
-            })),
+            action: Some(direct_response(421)),
             ..Route::default()
         }],
         ..VirtualHost::default()
@@ -284,7 +281,16 @@ fn set_action(message: &mut Route, action: &Action) {
         Action::Redirect(redirect) => {
             message.action = Some(route::Action::Redirect(action::redirect(redirect)));
         }
+        Action::Unavailable => message.action = Some(direct_response(503)),
     }
+}
+
+/// An answer of Envoy itself, without a body.
+fn direct_response(status: u32) -> route::Action {
+    route::Action::DirectResponse(DirectResponseAction {
+        status,
+        ..DirectResponseAction::default()
+    })
 }
 
 fn route_match(route: &ir::Route) -> RouteMatch {

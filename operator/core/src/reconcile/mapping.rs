@@ -7,7 +7,8 @@ use nuncio_ir::Authorization;
 use serde_json::Value;
 
 use super::{
-    Forwarding, Found, Fragment, Mapping, Role, duration, outcome, overridden, parse, regex,
+    Forwarding, Found, Fragment, Mapping, Role, Shared, duration, outcome, overridden, parse,
+    regex,
     upstream::{self, UpstreamFields},
     without_effect,
 };
@@ -41,20 +42,77 @@ pub(super) fn reconcile(
     settings: &Settings,
 ) -> Found {
     let mut problems = fields_without_effect(&value);
+    let conditions = conditions(&value);
     let spec: MappingSpec = match parse::spec(value, object.kind, true) {
         Ok((spec, unknown)) => {
             problems.extend(unknown);
             spec
         }
-        Err(problem) => return (None, vec![problem]),
+        Err(problem) => {
+            let invalid = conditions.and_then(|spec| invalid(&spec, labels));
+            return (invalid, vec![problem]);
+        }
     };
     match mapping(&spec, object, labels, settings, &mut problems) {
         Ok(mapping) => (Some(Fragment::Mapping(mapping.into())), problems),
         Err(problem) => {
             problems.push(problem);
-            (None, problems)
+            (invalid(&spec, labels), problems)
         }
     }
+}
+
+/// The fields that say which requests a Mapping matches.
+const CONDITIONS: [&str; 15] = [
+    "case_sensitive",
+    "headers",
+    "host",
+    "host_regex",
+    "hostname",
+    "method",
+    "method_regex",
+    "precedence",
+    "prefix",
+    "prefix_exact",
+    "prefix_regex",
+    "query_parameters",
+    "regex_headers",
+    "regex_query_parameters",
+    "shadow",
+];
+
+/// The conditions alone, for when another field does not have its type.
+fn conditions(value: &Value) -> Option<MappingSpec> {
+    let spec = value["spec"].as_object()?.iter();
+    let known = spec.filter(|(field, _)| CONDITIONS.contains(&field.as_str()));
+    let mut spec: serde_json::Map<String, Value> = known
+        .map(|(field, value)| (field.clone(), value.clone()))
+        .collect();
+    spec.insert("service".to_owned(), Value::String(String::new()));
+    serde_json::from_value(Value::Object(spec)).ok()
+}
+
+/// What an invalid Mapping matches. Nothing if its conditions are invalid, too, or if it only copies requests.
+fn invalid(spec: &MappingSpec, labels: &Labels) -> Option<Fragment> {
+    if spec.shadow == Some(true) {
+        return None;
+    }
+    // problems of conditions that are ignored have been reported with the others, or are not the ones to fix first
+    let mapping = Mapping {
+        labels: labels.clone(),
+        host: condition::host(spec, &mut Vec::new()).ok()?,
+        path: condition::path(spec).ok()?,
+        case_sensitive: spec.case_sensitive,
+        headers: condition::headers(spec).ok()?,
+        query: condition::query(spec).ok()?,
+        precedence: spec.precedence.unwrap_or_default(),
+        weight: None,
+        role: Role::Invalid,
+        forwarding: Forwarding::default(),
+        upstream: None,
+        shared: Shared::default(),
+    };
+    Some(Fragment::Mapping(mapping.into()))
 }
 
 /// A problem for each field that is set and has no effect.
@@ -89,14 +147,14 @@ fn mapping(
         labels: labels.clone(),
         host: condition::host(spec, problems)?,
         path: condition::path(spec)?,
-        case_sensitive: spec.case_sensitive.unwrap_or(true),
+        case_sensitive: spec.case_sensitive,
         headers: condition::headers(spec)?,
         query: condition::query(spec)?,
         precedence: spec.precedence.unwrap_or_default(),
         weight: weight(spec.weight)?,
-        role,
         forwarding: forwarding(spec, &upstream, problems)?,
-        upstream,
+        upstream: (!matches!(role, Role::Redirect(_))).then_some(upstream),
+        role,
         shared,
     })
 }

@@ -9,7 +9,7 @@ use std::{
 use super::{Store, group::GroupKey};
 use crate::{
     object::ObjectRef,
-    reconcile::{Mapping, Role},
+    reconcile::Mapping,
     report::{Problem, Reason, Report},
 };
 
@@ -52,10 +52,15 @@ impl Mappings {
 impl Store {
     pub(super) fn set_mapping(&mut self, object: &ObjectRef, mapping: Option<Arc<Mapping>>) {
         if let Some(old) = self.mappings.get(object).cloned() {
-            self.forget_references(object, &old.upstream);
+            if let Some(upstream) = &old.upstream {
+                self.forget_references(object, upstream);
+            }
         }
-        if let Some(mapping) = &mapping {
-            self.note_references(object, &mapping.upstream);
+        let upstream = mapping
+            .as_ref()
+            .and_then(|mapping| mapping.upstream.as_ref());
+        if let Some(upstream) = upstream {
+            self.note_references(object, upstream);
         }
         self.note_error_overrides(object, mapping.as_deref());
         let state = self.mappings.states.entry(object.clone()).or_default();
@@ -95,13 +100,16 @@ impl Store {
                 continue;
             };
             let key = GroupKey::new(&mapping);
-            let (cluster, problems) = if matches!(mapping.role, Role::Redirect(_)) {
-                self.release_cluster(&object, old_cluster.as_ref());
-                (None, Vec::new())
-            } else {
-                let (cluster, problems) =
-                    self.link_upstream(&object, &mapping.upstream, old_cluster.as_ref());
-                (Some(cluster), problems)
+            let (cluster, problems) = match &mapping.upstream {
+                None => {
+                    self.release_cluster(&object, old_cluster.as_ref());
+                    (None, Vec::new())
+                }
+                Some(upstream) => {
+                    let (cluster, problems) =
+                        self.link_upstream(&object, upstream, old_cluster.as_ref());
+                    (Some(cluster), problems)
+                }
             };
             let group = if old_group.as_deref() == Some(&key) {
                 old_group

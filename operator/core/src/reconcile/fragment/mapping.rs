@@ -19,8 +19,8 @@ pub struct Mapping {
     pub host: HostMatch,
     /// Condition on the path.
     pub path: PathMatch,
-    /// Whether the path is compared case-sensitively.
-    pub case_sensitive: bool,
+    /// Whether the path is compared case-sensitively; `None`: the group decides.
+    pub case_sensitive: Option<bool>,
     /// Conditions on headers: exact ones by name, then regexes by name, then the method.
     pub headers: Vec<HeaderMatch>,
     /// Conditions on query parameters: exact ones by name, then regexes by name.
@@ -31,8 +31,8 @@ pub struct Mapping {
     pub weight: Option<u32>,
     /// Role in its group.
     pub role: Role,
-    /// Where requests go.
-    pub upstream: Upstream,
+    /// Where requests go; `None` for a redirect and an invalid Mapping.
+    pub upstream: Option<Upstream>,
     /// How its own share of the requests is forwarded.
     pub forwarding: Forwarding,
     /// Settings that apply to the whole group.
@@ -59,6 +59,9 @@ pub enum Role {
     Redirect(Redirect),
     /// It gets copies of requests.
     Shadow,
+    /// It is invalid. Its requests get 503 unless another member of the group serves them: a mistake must not send them
+    /// to a less specific route.
+    Invalid,
 }
 
 /// The settings of a Mapping for its own share of the requests. The group completes them to a [`nuncio_ir::Forward`].

@@ -168,7 +168,8 @@ impl Common<'_> {
 
     /// What is hashed comes from the same place as the balancer.
     fn hash(&self, mapping: &Mapping) -> Option<HashPolicy> {
-        if mapping.upstream.settings.balancer.is_some() {
+        let upstream = mapping.upstream.as_ref();
+        if upstream.is_some_and(|upstream| upstream.settings.balancer.is_some()) {
             return mapping.forwarding.hash.clone();
         }
         self.defaults.load_balancer.as_ref()?.hash.clone()
@@ -177,8 +178,10 @@ impl Common<'_> {
     fn request_headers(&self, mapping: &Mapping) -> HeaderChanges {
         let mut changes = self.request_headers.clone();
         let adds_linkerd = mapping.forwarding.add_linkerd_headers;
-        if adds_linkerd.unwrap_or(self.defaults.add_linkerd_headers) {
-            let header = || linkerd(&mapping.upstream);
+        if adds_linkerd.unwrap_or(self.defaults.add_linkerd_headers)
+            && let Some(upstream) = &mapping.upstream
+        {
+            let header = || linkerd(upstream);
             changes.add.entry(LINKERD.to_owned()).or_insert_with(header);
         }
         changes

@@ -47,6 +47,29 @@ impl Shared {
             .push(problem);
     }
 
+    /// A group of invalid members only: its requests get 503.
+    fn unavailable(
+        &mut self,
+        key: &GroupKey,
+        first: &Member<'_>,
+        members: &[&Member<'_>],
+        condition: impl Fn(&mut Route),
+    ) {
+        let mut route = Route::new(route_name(first), key.path.clone(), Action::Unavailable);
+        condition(&mut route);
+        self.routes.push(Arc::new(route));
+        for member in members {
+            self.report(
+                member,
+                Problem::notice(
+                    Reason::UNAVAILABLE,
+                    "",
+                    "requests that this Mapping matches get 503 until it is fixed",
+                ),
+            );
+        }
+    }
+
     /// A member that is not served because another comes first.
     fn not_served(&mut self, member: &Member<'_>, path: &str, fact: &str) {
         let message = format!("{fact}; this Mapping is not served");
@@ -65,13 +88,28 @@ pub(in crate::store) fn share(
     defaults: &Defaults,
 ) -> Shared {
     let mut shared = Shared::default();
+    let case_sensitive = case_sensitive(members, &mut shared);
+    let condition = |route: &mut Route| {
+        route.case_sensitive = case_sensitive;
+        route.headers.clone_from(&key.headers);
+        route.authority = key.authority();
+        route.query.clone_from(&key.query);
+    };
+    let is_invalid = |member: &&Member<'_>| member.mapping.role == Role::Invalid;
+    let invalid: Vec<&Member<'_>> = members.iter().filter(is_invalid).collect();
+    for member in &invalid {
+        shared.idle.insert(member.object.clone());
+    }
     let is_shadow = |member: &&Member<'_>| member.mapping.role == Role::Shadow;
     let shadow = shadow(members.iter().filter(is_shadow), &mut shared);
     let mut others = members
         .iter()
-        .filter(|member| !is_shadow(member))
+        .filter(|member| !is_shadow(member) && !is_invalid(member))
         .peekable();
     if others.peek().is_none() {
+        if let Some(first) = invalid.first() {
+            shared.unavailable(key, first, &invalid, condition);
+        }
         for member in members.iter().filter(is_shadow) {
             shared.idle.insert(member.object.clone());
             shared.report(
@@ -90,7 +128,7 @@ pub(in crate::store) fn share(
     {
         let name = route_name(first);
         let mut route = Route::new(name, key.path.clone(), Action::Redirect(redirect.clone()));
-        condition(&mut route, key, first.mapping);
+        condition(&mut route);
         shared.routes.push(Arc::new(route));
         let fact = format!(
             "{} has the same match, comes first by name and redirects",
@@ -118,7 +156,7 @@ pub(in crate::store) fn share(
             forwarding.push(member);
         }
     }
-    forward(key, &forwarding, shadow, defaults, &mut shared);
+    forward(key, &forwarding, shadow, defaults, &condition, &mut shared);
     shared
 }
 
@@ -143,6 +181,7 @@ fn forward(
     members: &[&Member<'_>],
     shadow: Option<&Member<'_>>,
     defaults: &Defaults,
+    condition: &dyn Fn(&mut Route),
     shared: &mut Shared,
 ) {
     let weights: Vec<Option<u32>> = members.iter().map(|member| member.mapping.weight).collect();
@@ -182,7 +221,7 @@ fn forward(
         let forward = common.forward(member.mapping, cluster, mirrors.clone());
         let action = Action::Forward(forward.into());
         let mut route = Route::new(route_name(member), key.path.clone(), action);
-        condition(&mut route, key, member.mapping);
+        condition(&mut route);
         route.percentage = (percentage < 100).then_some(percentage);
         shared.routes.push(Arc::new(route));
     }
@@ -225,11 +264,29 @@ fn route_name(member: &Member<'_>) -> String {
     format!("{}/{}", member.object.namespace, member.object.name)
 }
 
-fn condition(route: &mut Route, key: &GroupKey, mapping: &Mapping) {
-    route.case_sensitive = mapping.case_sensitive;
-    route.headers.clone_from(&key.headers);
-    route.authority = key.authority();
-    route.query.clone_from(&key.query);
+/// Whether the path is compared case-sensitively: as the first member that sets it says.
+fn case_sensitive(members: &[Member<'_>], shared: &mut Shared) -> bool {
+    let setting = |member: &Member<'_>| member.mapping.case_sensitive;
+    let Some((first, value)) = members
+        .iter()
+        .find_map(|member| Some((member, setting(member)?)))
+    else {
+        return true;
+    };
+    for member in members {
+        if setting(member).is_some_and(|other| other != value) {
+            let message = format!(
+                "case_sensitive applies to all Mappings with the same match; using that of {}, the first by name",
+                first.object
+            );
+            let path = "spec.case_sensitive";
+            shared.report(
+                member,
+                Problem::ignored(Reason::GROUP_CONFLICT, path, message),
+            );
+        }
+    }
+    value
 }
 
 /// The shares of the members of a group.

@@ -3,14 +3,13 @@
 
 pub mod backend;
 pub mod bench;
-pub mod certificate;
 pub mod client;
 pub mod control_plane;
 pub mod fuzz;
 pub mod gateway;
-pub mod kat;
 pub mod kubectl;
 pub mod process;
 pub mod sandbox;
-pub mod wait;
 pub mod workspace;
+
+pub use nuncio_kat::{certificate, wait};

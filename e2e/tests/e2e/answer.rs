@@ -1,7 +1,8 @@
 //! Requests by `kat-client`, and what came of them.
 
 use anyhow::{Context as _, Result, ensure};
-use nuncio_e2e::{certificate::Authority, kat::client, wait::until};
+use nuncio_e2e::{certificate::Authority, wait::until};
+use nuncio_kat::client;
 use serde_json::{Value, json};
 
 use crate::fixture::{HTTP, HTTPS};

@@ -1,7 +1,7 @@
 //! What a Mapping changes of requests and of responses, seen from both ends.
 
 use anyhow::{Result, ensure};
-use nuncio_e2e::kat::server::{Http, Listen, Server};
+use nuncio_kat::server::{Http, Listen, Server};
 use serde_json::{Value, json};
 
 use crate::{

@@ -3,11 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use nuncio_e2e::{
-    backend::Backend,
-    kat::server::{HealthCheck, Http, Listen, Server},
-    wait::until,
-};
+use nuncio_e2e::{backend::Backend, wait::until};
+use nuncio_kat::server::{HealthCheck, Http, Listen, Server};
 use serde_json::json;
 
 use crate::{

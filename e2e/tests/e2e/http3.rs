@@ -1,11 +1,8 @@
 //! HTTP/3 beside HTTPS on the same port. The client is another Envoy, which turns what it is asked by HTTP/1.1 into HTTP/3.
 
 use anyhow::{Result, ensure};
-use nuncio_e2e::{
-    certificate::Authority,
-    gateway::Envoy,
-    kat::server::{Http, Listen, Server},
-};
+use nuncio_e2e::{certificate::Authority, gateway::Envoy};
+use nuncio_kat::server::{Http, Listen, Server};
 use serde_json::json;
 
 use crate::{

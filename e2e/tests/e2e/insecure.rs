@@ -1,11 +1,8 @@
 //! Which requests are secure, by Listener and by `x-forwarded-proto`, and what becomes of those that are not.
 
 use anyhow::{Context as _, Result, ensure};
-use nuncio_e2e::{
-    certificate::Authority,
-    kat::server::{Http, Listen, Server},
-    wait::until,
-};
+use nuncio_e2e::{certificate::Authority, wait::until};
+use nuncio_kat::server::{Http, Listen, Server};
 use serde_json::{Value, json};
 
 use crate::{

@@ -3,12 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use nuncio_e2e::{
-    certificate::Authority,
-    client::get_tls,
-    kat::server::{GrpcEcho, Http, Listen, Server},
-    wait::until,
-};
+use nuncio_e2e::{certificate::Authority, client::get_tls, wait::until};
+use nuncio_kat::server::{GrpcEcho, Http, Listen, Server};
 use serde_json::json;
 
 use crate::{

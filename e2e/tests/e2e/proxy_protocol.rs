@@ -4,9 +4,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nuncio_e2e::{
     certificate::Authority,
     client::{Answer, Connection, tls_config},
-    kat::server::{Http, Listen, Server},
     wait::until,
 };
+use nuncio_kat::server::{Http, Listen, Server};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     control_plane::{ControlPlane, NAMESPACE, page},
+    instance::Instance,
     process::Process,
     wait::until,
     workspace::{nuncio, tool},
@@ -17,46 +18,43 @@ use crate::{
 #[derive(Debug)]
 pub struct Replica {
     name: String,
-    number: u16,
+    health: String,
     /// The process.
     pub process: Process,
 }
 
 impl Replica {
-    /// Starts `nuncio operator` number `number`, whose ports follow from that, and waits until it is ready.
+    /// Starts `nuncio operator` number `number` of an instance, and waits until it is ready.
     ///
     /// # Errors
     /// It does not get ready.
-    pub async fn start(plane: &ControlPlane, number: u16) -> Result<Self> {
-        Self::start_at(plane, number, &xds_address(number), &[], "default").await
-    }
-
-    /// Starts one that has only objects with this `ambassador_id`.
-    ///
-    /// # Errors
-    /// It does not get ready.
-    pub async fn start_for(plane: &ControlPlane, number: u16, id: &str) -> Result<Self> {
-        Self::start_at(plane, number, &xds_address(number), &[], id).await
+    pub async fn start(plane: &ControlPlane, instance: &Instance, number: u16) -> Result<Self> {
+        Self::start_at(plane, instance, number, &instance.xds(number), &[]).await
     }
 
     /// Starts one that serves Envoys on the address of a pod.
     ///
     /// # Errors
     /// It does not get ready.
-    pub async fn start_on_pod(plane: &ControlPlane, number: u16, address: &str) -> Result<Self> {
-        Self::start_at(plane, number, address, &["--xds-insecure"], "default").await
+    pub async fn start_on_pod(
+        plane: &ControlPlane,
+        instance: &Instance,
+        number: u16,
+        address: &str,
+    ) -> Result<Self> {
+        Self::start_at(plane, instance, number, address, &["--xds-insecure"]).await
     }
 
     async fn start_at(
         plane: &ControlPlane,
+        instance: &Instance,
         number: u16,
         address: &str,
         flags: &[&str],
-        id: &str,
     ) -> Result<Self> {
-        let name = format!("nuncio-{number}");
+        let name = instance.name("nuncio", number);
         let kubeconfig = plane.operator_kubeconfig().display().to_string();
-        let health = health_address(number);
+        let health = instance.health(number);
         let mut arguments = vec![
             "operator",
             "--xds-address",
@@ -71,8 +69,12 @@ impl Replica {
             arguments,
             &[
                 ("KUBECONFIG", &kubeconfig),
-                ("AMBASSADOR_ID", id),
+                ("AMBASSADOR_ID", &instance.id),
                 ("AMBASSADOR_NAMESPACE", NAMESPACE),
+                (
+                    "AMBASSADOR_ENVOY_BIND_ADDRESS",
+                    &instance.address.to_string(),
+                ),
                 ("POD_NAME", &name),
                 (
                     "RUST_LOG",
@@ -82,7 +84,7 @@ impl Replica {
         )?;
         let mut replica = Self {
             name,
-            number,
+            health,
             process,
         };
         replica.ready().await?;
@@ -100,9 +102,10 @@ impl Replica {
     /// # Errors
     /// It ends, or does not get ready.
     pub async fn ready(&mut self) -> Result<()> {
-        let address = health_address(self.number);
         let result = until("check_ready", || async {
-            page(&address, "/ambassador/v0/check_ready").await.map(drop)
+            page(&self.health, "/ambassador/v0/check_ready")
+                .await
+                .map(drop)
         })
         .await;
         ensure!(
@@ -119,7 +122,7 @@ impl Replica {
     /// # Errors
     /// There is no answer.
     pub async fn metric(&self, name: &str) -> Result<f64> {
-        metric(&health_address(self.number), name).await
+        metric(&self.health, name).await
     }
 }
 
@@ -141,18 +144,6 @@ pub async fn metric(address: &str, name: &str) -> Result<f64> {
     Ok(values.sum())
 }
 
-/// Where replica `number` serves Envoys.
-#[must_use]
-pub fn xds_address(number: u16) -> String {
-    format!("127.0.0.1:{}", 8003 + 10 * number)
-}
-
-/// Where replica `number` serves health and metrics.
-#[must_use]
-pub fn health_address(number: u16) -> String {
-    format!("127.0.0.1:{}", 8877 + number)
-}
-
 /// An Envoy.
 #[derive(Debug)]
 pub struct Envoy {
@@ -164,13 +155,12 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts an Envoy with the bootstrap that `nuncio bootstrap` prints. `admin` is the port of its admin interface.
+    /// Starts an Envoy with the bootstrap that `nuncio bootstrap` prints. `admin` is the address of its admin interface.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(name: &str, xds: &str, admin: u16, protocol: &str) -> Result<Self> {
+    pub fn start(name: &str, xds: &str, admin: &str, protocol: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let admin = format!("127.0.0.1:{admin}");
         let output = Command::new(nuncio()?)
             .args([
                 "bootstrap",
@@ -179,7 +169,7 @@ impl Envoy {
                 "--node-id",
                 name,
                 "--admin-address",
-                &admin,
+                admin,
                 "--protocol",
                 protocol,
             ])
@@ -193,7 +183,7 @@ impl Envoy {
         let process = run(name, &folder, &[])?;
         Ok(Self {
             name: name.to_owned(),
-            admin,
+            admin: admin.to_owned(),
             folder,
             process,
         })

@@ -7,6 +7,7 @@ pub mod client;
 pub mod control_plane;
 pub mod fuzz;
 pub mod gateway;
+pub mod instance;
 pub mod kubectl;
 pub mod process;
 pub mod sandbox;

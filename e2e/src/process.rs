@@ -133,9 +133,9 @@ fn kilobytes(path: &str, name: &str) -> f64 {
         .unwrap_or_default()
 }
 
-/// The last lines of each log of this run that has any, for a failure.
+/// The last lines of the logs of Nuncio and Envoy whose names have one of these words, for a failure.
 #[must_use]
-pub fn tails() -> String {
+pub fn tails(words: &[&str]) -> String {
     let entries = workspace::logs().and_then(|folder| Ok(std::fs::read_dir(folder)?));
     let mut logs: Vec<PathBuf> = entries
         .into_iter()
@@ -143,7 +143,8 @@ pub fn tails() -> String {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|log| {
             let name = log.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("nuncio") || name.starts_with("envoy")
+            (name.starts_with("nuncio") || name.starts_with("envoy"))
+                && words.iter().any(|word| name.contains(word))
         })
         .collect();
     logs.sort();

@@ -6,7 +6,7 @@ use std::{
     env, fs,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::workspace::{logs, root};
 
 const INSIDE: &str = "NUNCIO_E2E_INSIDE";
+const TEST: &str = "NUNCIO_E2E_TEST";
 
 /// A name that resolves to [`REPLICAS`], as a headless Service resolves to its pods.
 pub const CONTROL_PLANES: &str = "nuncio.test";
@@ -31,15 +32,7 @@ pub fn enter() -> Result<()> {
     }
     fs::create_dir_all(&files)
         .with_context(|| format!("cannot make the folder {}", files.display()))?;
-    let mut command = Command::new("unshare");
-    command.args([
-        "--net",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "--kill-child",
-    ]);
+    let mut command = unshare();
     if !rustix::process::getuid().is_root() {
         command.arg("--map-root-user");
     }
@@ -50,6 +43,45 @@ pub fn enter() -> Result<()> {
         .env("TMPDIR", files)
         .exec();
     Err(error).context("cannot run unshare (package util-linux)")
+}
+
+/// The one test that this program was started for by [`run_test`], in a sandbox of its own.
+#[must_use]
+pub fn test() -> Option<String> {
+    env::var(TEST).ok()
+}
+
+/// Starts this program anew in a sandbox within this one, for this test only.
+///
+/// # Errors
+/// The test fails; the error is what the program prints.
+pub fn run_test(name: &str) -> Result<()> {
+    let output = unshare()
+        .arg(env::current_exe()?)
+        .env(TEST, name)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run unshare (package util-linux)")?;
+    ensure!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    command.args([
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+    ]);
+    command
 }
 
 fn prepare(files: &Path) -> Result<()> {
@@ -66,6 +98,9 @@ fn prepare(files: &Path) -> Result<()> {
         &["--bind", &hosts.to_string_lossy()],
         Path::new("/etc/hosts"),
     )?;
+    if test().is_some() {
+        return Ok(());
+    }
     let old = logs()?;
     fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))
 }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
+use crate::sandbox;
+
 /// The root of the checkout.
 #[must_use]
 pub fn root() -> PathBuf {
@@ -50,7 +52,7 @@ pub fn nuncio() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Where the logs of a run go; each program has its own folder.
+/// Where the logs of a run go; each program has its own folder, and so has each test that has a sandbox of its own.
 ///
 /// # Errors
 /// The folder cannot be made.
@@ -62,7 +64,10 @@ pub fn logs() -> Result<PathBuf> {
         Some((name, hash)) if hash.len() == 16 => name,
         _ => &name,
     };
-    let path = root().join("target/e2e-logs").join(name);
+    let mut path = root().join("target/e2e-logs").join(name);
+    if let Some(test) = sandbox::test() {
+        path.push(test.replace("::", "-"));
+    }
     std::fs::create_dir_all(&path)?;
     Ok(path)
 }

@@ -6,7 +6,7 @@ use nuncio_kat::server::{Http, Listen, Server};
 use serde_json::{Value, json};
 
 use crate::{
-    World,
+    Space,
     answer::{answered, ask_all, is_closed, query, reached, returned},
     fixture::{labelled, mapping},
 };
@@ -149,7 +149,7 @@ impl Case {
     }
 }
 
-pub(crate) async fn insecure_requests_are_treated_as_asked(world: &mut World) -> Result<()> {
+pub(crate) async fn insecure_requests_are_treated_as_asked(space: &Space) -> Result<()> {
     let _server =
         Server::start(&Listen::on("10.96.50.1:80"), Http::new("insecure").router()).await?;
     let authority = Authority::new()?;
@@ -157,7 +157,7 @@ pub(crate) async fn insecure_requests_are_treated_as_asked(world: &mut World) ->
     let mut manifests = vec![
         authority
             .issue(&["*.insecure.example"])?
-            .secret("default", "insecure"),
+            .secret(&space.namespace, "insecure"),
         mapping(
             "insecure",
             "'*.insecure.example'",
@@ -200,7 +200,7 @@ pub(crate) async fn insecure_requests_are_treated_as_asked(world: &mut World) ->
         ));
     }
     manifests.extend(sockets.iter().map(Socket::manifest));
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     for socket in &sockets {
         until(&socket.name(), || {
             all_are_treated_as_asked(socket, &authority)
@@ -213,10 +213,7 @@ pub(crate) async fn insecure_requests_are_treated_as_asked(world: &mut World) ->
     let mut exact = query("redirect.insecure.example", path, &[]);
     exact["url"] = json!(format!("http://127.0.0.1:{}{path}", sockets[0].port));
     answered(&exact, 301).await?;
-    world
-        .plane
-        .kubectl(&["delete", "listeners,hosts", "-l", "test=insecure"], "")
-        .map(drop)
+    Ok(())
 }
 
 async fn all_are_treated_as_asked(socket: &Socket, authority: &Authority) -> Result<()> {
@@ -237,9 +234,7 @@ async fn all_are_treated_as_asked(socket: &Socket, authority: &Authority) -> Res
     Ok(())
 }
 
-pub(crate) async fn the_client_is_the_one_that_trusted_proxies_name(
-    world: &mut World,
-) -> Result<()> {
+pub(crate) async fn the_client_is_the_one_that_trusted_proxies_name(space: &Space) -> Result<()> {
     let _server = Server::start(&Listen::on("10.96.50.2:80"), Http::new("named").router()).await?;
     let mut manifests = vec![
         mapping("trusted", "trusted.example", "/", "10.96.50.2", ""),
@@ -267,7 +262,7 @@ pub(crate) async fn the_client_is_the_one_that_trusted_proxies_name(
             &spec,
         ));
     }
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     let path = "192.0.2.1, 198.51.100.2, 203.0.113.3";
     for (depth, named) in depths {
         let mut query = query("trusted.example", "/", &[("x-forwarded-for", path)]);
@@ -281,8 +276,5 @@ pub(crate) async fn the_client_is_the_one_that_trusted_proxies_name(
             "l7Depth {depth}: {told} were on the way"
         );
     }
-    world
-        .plane
-        .kubectl(&["delete", "listeners,hosts", "-l", "test=trusted"], "")
-        .map(drop)
+    Ok(())
 }

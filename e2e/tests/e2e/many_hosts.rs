@@ -10,16 +10,17 @@ use nuncio_e2e::{
     backend::Backend,
     certificate::{Authority, Certificate},
     client::{Load, open_tls, tls_config},
-    gateway::{Envoy, Replica, xds_address},
     wait::until,
 };
 use rustls::pki_types::CertificateDer;
 
-use crate::World;
+use crate::{
+    Space,
+    space::{self, Gateway},
+};
 
-/// Of an instance and an Envoy of their own: on the Listeners that tests share they would be in the way.
+/// ID of its own instance, which starts after the Hosts have been applied.
 const ID: &str = "many";
-const ADDRESS: &str = "127.0.0.1:9170";
 const HOSTS: usize = 1_000;
 const ROUNDS: usize = 6;
 /// How many Hosts come, how many go, and how many get another certificate in each round.
@@ -29,15 +30,22 @@ const BOUND: Duration = Duration::from_secs(5);
 
 /// The Hosts and who certifies them, all with one key.
 struct Many {
+    namespace: String,
+    address: String,
     authority: Authority,
     key: Certificate,
 }
 
 impl Many {
-    fn new() -> Result<Self> {
+    fn new(namespace: &str, address: &str) -> Result<Self> {
         let authority = Authority::new()?;
         let key = authority.issue(&["key"])?;
-        Ok(Self { authority, key })
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            address: address.to_owned(),
+            authority,
+            key,
+        })
     }
 
     fn certificate(&self, number: usize) -> Result<Certificate> {
@@ -49,7 +57,7 @@ impl Many {
         let (name, hostname) = (name(number), hostname(number));
         let spec = format!("hostname: {hostname}, tlsSecret: {{name: {name}}}");
         Ok([
-            self.certificate(number)?.secret(ID, &name),
+            self.certificate(number)?.secret(&self.namespace, &name),
             object("Host", &name, &spec),
             object(
                 "Mapping",
@@ -64,7 +72,7 @@ impl Many {
     async fn serves(&self, number: usize, certificate: Option<&CertificateDer<'_>>) -> Result<()> {
         let hostname = hostname(number);
         until(&hostname, || async {
-            let mut connection = open_tls(ADDRESS, &hostname, &self.authority.der()).await?;
+            let mut connection = open_tls(&self.address, &hostname, &self.authority.der()).await?;
             let shown = connection.certificate();
             ensure!(
                 certificate.is_none() || shown.as_ref() == certificate,
@@ -88,27 +96,28 @@ fn hostname(number: usize) -> String {
 
 fn object(kind: &str, name: &str, spec: &str) -> String {
     format!(
-        "apiVersion: getambassador.io/v3alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {ID}}}\nspec: {{ambassador_id: [{ID}], {spec}}}\n---\n"
+        "apiVersion: getambassador.io/v3alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{ambassador_id: [{ID}], {spec}}}\n---\n"
     )
 }
 
-pub(crate) async fn hosts_come_and_go_among_a_thousand(world: &mut World) -> Result<()> {
+pub(crate) async fn hosts_come_and_go_among_a_thousand(space: &Space) -> Result<()> {
     let _backend = Backend::start("10.96.54.1:80", "many").await?;
-    world.plane.kubectl(&["create", "namespace", ID], "")?;
-    let many = Many::new()?;
-    apply_all(world, &many)?;
-    let _replica = Replica::start_for(&world.plane, 4, ID).await?;
-    let _envoy = Envoy::start("envoy-many", &xds_address(4), 8401, "delta")?;
+    let instance = space::instance(ID);
+    let many = Many::new(&space.namespace, &instance.port(9170))?;
+    apply_all(space, &many)?;
+    let _gateway = Gateway::start(&space.plane, instance).await?;
     many.serves(HOSTS - 1, None).await?;
     let config = tls_config(&many.authority.der(), None)?;
     // the first whose certificate changes, and two that stay as they are
     let kept = [EACH * ROUNDS, HOSTS / 2, HOSTS - 1];
-    let kept = kept.map(|number| Load::start_tls(ADDRESS, &hostname(number), "/", config.clone()));
+    let kept =
+        kept.map(|number| Load::start_tls(&many.address, &hostname(number), "/", config.clone()));
     let new = [EACH * ROUNDS, HOSTS - 2];
-    let new =
-        new.map(|number| Load::start_handshakes(ADDRESS, &hostname(number), "/", config.clone()));
+    let new = new.map(|number| {
+        Load::start_handshakes(&many.address, &hostname(number), "/", config.clone())
+    });
     for round in 0..ROUNDS {
-        come_and_go(world, &many, round).await?;
+        come_and_go(space, &many, round).await?;
     }
     for load in kept {
         let sent = load.finish().await.context("kept connections")?;
@@ -124,16 +133,16 @@ pub(crate) async fn hosts_come_and_go_among_a_thousand(world: &mut World) -> Res
 }
 
 /// Applies them all, by few calls at once.
-fn apply_all(world: &World, many: &Many) -> Result<()> {
+fn apply_all(space: &Space, many: &Many) -> Result<()> {
     let listener =
         "port: 9170, protocol: HTTPS, securityModel: XFP, hostBinding: {namespace: {from: SELF}}";
-    world.plane.apply(&object("Listener", "many", listener))?;
+    space.apply(&object("Listener", "many", listener))?;
     let manifests: Result<Vec<String>> = (0..HOSTS).map(|number| many.host(number)).collect();
     let manifests = manifests?;
     thread::scope(|scope| {
         let calls: Vec<_> = manifests
             .chunks(HOSTS / 4)
-            .map(|part| scope.spawn(|| world.plane.apply(&part.concat())))
+            .map(|part| scope.spawn(|| space.apply(&part.concat())))
             .collect();
         calls
             .into_iter()
@@ -142,7 +151,7 @@ fn apply_all(world: &World, many: &Many) -> Result<()> {
 }
 
 /// New Hosts, the end of old ones, and other certificates, each seen by clients.
-async fn come_and_go(world: &World, many: &Many, round: usize) -> Result<()> {
+async fn come_and_go(space: &Space, many: &Many, round: usize) -> Result<()> {
     let part = |first: usize| (first + round * EACH)..(first + (round + 1) * EACH);
     let (coming, going, changing) = (part(HOSTS), part(0), part(EACH * ROUNDS));
     let mut manifests = Vec::new();
@@ -152,17 +161,17 @@ async fn come_and_go(world: &World, many: &Many, round: usize) -> Result<()> {
     let mut next = Vec::new();
     for number in changing {
         let certificate = many.certificate(number)?;
-        manifests.push(certificate.secret(ID, &name(number)));
+        manifests.push(certificate.secret(&many.namespace, &name(number)));
         next.push((number, certificate.der()?));
     }
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     let names: Vec<String> = going
         .clone()
         .map(|number| format!("host/{}", name(number)))
         .collect();
-    let mut arguments = vec!["delete", "-n", ID, "--wait=false"];
+    let mut arguments = vec!["delete", "-n", &many.namespace, "--wait=false"];
     arguments.extend(names.iter().map(String::as_str));
-    world.plane.kubectl(&arguments, "")?;
+    space.plane.kubectl(&arguments, "")?;
     let start = Instant::now();
     for (number, certificate) in &next {
         many.serves(*number, Some(certificate)).await?;
@@ -173,7 +182,7 @@ async fn come_and_go(world: &World, many: &Many, round: usize) -> Result<()> {
     for number in going {
         let hostname = hostname(number);
         until("the end of a Host", || async {
-            match open_tls(ADDRESS, &hostname, &many.authority.der()).await {
+            match open_tls(&many.address, &hostname, &many.authority.der()).await {
                 Ok(_open) => bail!("{hostname} is still served"),
                 Err(_closed) => Ok(()),
             }

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    World,
+    Space,
     fixture::{labelled, mapping, object},
 };
 
@@ -70,13 +70,11 @@ fn headers() -> Vec<(Vec<u8>, &'static str)> {
     ]
 }
 
-pub(crate) async fn the_client_is_the_one_that_the_proxy_header_names(
-    world: &mut World,
-) -> Result<()> {
+pub(crate) async fn the_client_is_the_one_that_the_proxy_header_names(space: &Space) -> Result<()> {
     let _server = Server::start(&Listen::on("10.96.51.1:80"), Http::new("proxy").router()).await?;
     let authority = Authority::new()?;
     let mut manifests = vec![
-        authority.issue(&[HOST])?.secret("default", "proxy"),
+        authority.issue(&[HOST])?.secret(&space.namespace, "proxy"),
         labelled(
             "Host",
             "proxy",
@@ -107,7 +105,7 @@ pub(crate) async fn the_client_is_the_one_that_the_proxy_header_names(
             &spec,
         ));
     }
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     for (port, stack, tls) in STACKS {
         for (header, client) in headers() {
             let shown = String::from_utf8_lossy(&header).into_owned();
@@ -133,11 +131,7 @@ pub(crate) async fn the_client_is_the_one_that_the_proxy_header_names(
         is_passed_on(b"").await.is_err(),
         "no PROXY header is needed"
     );
-    world.plane.delete("default", "tcpmapping/proxy")?;
-    world
-        .plane
-        .kubectl(&["delete", "listeners,hosts", "-l", "test=proxy"], "")
-        .map(drop)
+    Ok(())
 }
 
 /// Whether the backend is told of this client, also by one that says that it is a proxy itself.

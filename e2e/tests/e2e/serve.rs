@@ -60,7 +60,7 @@ pub(crate) async fn the_demo_answers_and_stops_cleanly() -> Result<()> {
     let envoy = tool("envoy")?.display().to_string();
     let mut demo = Process::start("nuncio-demo", &nuncio()?, ["demo", "--envoy", &envoy], &[])?;
     for (path, body) in [
-        ("/hello/world", "\"/world\""),
+        ("/hello/space", "\"/space\""),
         ("/keep/this", "\"/keep/this\""),
         ("/quote/", "\"backend\""),
     ] {

@@ -6,11 +6,11 @@ use std::sync::{
 };
 
 use anyhow::Result;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-};
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::wait::until;
 
@@ -33,10 +33,14 @@ impl Backend {
         })
         .await?;
         let requests = Arc::new(AtomicU64::new(0));
-        let (counter, name) = (requests.clone(), name.to_owned());
+        let (counter, name) = (requests.clone(), Arc::<str>::from(name));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, name.clone(), counter.clone()));
+                let (counter, name) = (counter.clone(), name.clone());
+                let service =
+                    service_fn(move |request| answer(request, name.clone(), counter.clone()));
+                // how a connection ends is seen by its client
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
         Ok(Self { task, requests })
@@ -55,45 +59,14 @@ impl Drop for Backend {
     }
 }
 
-async fn answer(stream: TcpStream, name: String, requests: Arc<AtomicU64>) {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let mut first = String::new();
-        let mut length = 0;
-        if stream.read_line(&mut first).await.unwrap_or(0) == 0 {
-            return;
-        }
-        loop {
-            let mut line = String::new();
-            if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
-                return;
-            }
-            if let Some((key, value)) = line.split_once(':')
-                && key.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().unwrap_or(0);
-            }
-            if line.trim().is_empty() {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        if stream.read_exact(&mut body).await.is_err() {
-            return;
-        }
-        requests.fetch_add(1, Ordering::Relaxed);
-        let mut words = first.split(' ');
-        let (method, path) = (
-            words.next().unwrap_or_default(),
-            words.next().unwrap_or_default(),
-        );
-        let body = format!("{name} {method} {path}");
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        if stream.write_all(answer.as_bytes()).await.is_err() {
-            return;
-        }
-    }
+async fn answer(
+    request: Request<Incoming>,
+    name: Arc<str>,
+    requests: Arc<AtomicU64>,
+) -> Result<Response<String>> {
+    let (parts, body) = request.into_parts();
+    body.collect().await?;
+    requests.fetch_add(1, Ordering::Relaxed);
+    let body = format!("{name} {} {}", parts.method, parts.uri);
+    Ok(Response::new(body))
 }

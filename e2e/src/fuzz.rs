@@ -1,14 +1,14 @@
 //! A fuzzer of what users write: objects at random, most of which pass the schemas of their kinds, go in batches through
 //! the pipeline and on to a real Envoy.
 //!
-//! Nothing that anybody writes may make our code panic, be left unserved without a word, or be refused by Envoy: what
-//! Envoy would refuse has to be told by us, on the object and the field. What is found is reduced to the objects and
-//! fields that it takes, and printed as YAML. The same seed writes the same batches.
+//! No input may make our code panic, be left unserved without a report, or be rejected by Envoy: what Envoy would reject,
+//! we must report, on the object and the field. A finding is reduced to the objects and fields that it needs, and printed
+//! as YAML. The same seed writes the same batches.
 
 use std::{
     collections::BTreeSet,
     io::{Write as _, stdout},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::Result;
@@ -26,6 +26,7 @@ mod finding;
 mod gateway;
 mod hostile;
 mod meaning;
+mod options;
 mod pipeline;
 mod random;
 mod reduce;
@@ -33,20 +34,9 @@ mod schema;
 mod spoil;
 mod value;
 
-/// How long and from where.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// No batch is begun after this time.
-    pub time: Duration,
-    /// Seed of the first batch; each further one has the next number.
-    pub seed: u64,
-    /// No batch is begun after so many.
-    pub batches: u64,
-    /// How many different defects are reduced and printed before it ends.
-    pub findings: usize,
-}
+pub use self::options::Options;
 
-/// What a run has come to.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// Batches that were written.
@@ -55,17 +45,17 @@ pub struct Summary {
     pub objects: usize,
     /// Objects of which something was served.
     pub in_service: usize,
-    /// Resources that Envoy was told.
+    /// Resources that were sent to Envoy.
     pub resources: usize,
-    /// Different defects, told for people.
+    /// Different defects, as text.
     pub findings: Vec<String>,
 }
 
-/// Writes batches until the time is over or enough is found. Has to be in the sandbox.
+/// Writes batches until the time is over or enough is found. Must run in the sandbox.
 ///
 /// # Errors
 /// Envoy cannot be started.
-pub async fn run(options: Options) -> Result<Summary> {
+pub async fn run(options: &Options) -> Result<Summary> {
     pipeline::keep_panics();
     let world = World::new()?;
     let mut fuzzer = Fuzzer {
@@ -77,7 +67,7 @@ pub async fn run(options: Options) -> Result<Summary> {
     let start = Instant::now();
     for number in 0..options.batches {
         let is_enough = fuzzer.summary.findings.len() >= options.findings;
-        if start.elapsed() >= options.time || is_enough {
+        if start.elapsed() >= options.time() || is_enough {
             break;
         }
         let seed = options.seed.wrapping_add(number);

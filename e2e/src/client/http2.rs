@@ -3,13 +3,13 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::Empty;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
-use super::{Answer, Connection, PATIENCE};
+use super::{Answer, PATIENCE, Session, connect, connect_tls};
 
 /// A connection that speaks HTTP/2.
 pub struct Http2Connection {
@@ -23,13 +23,12 @@ impl Http2Connection {
     /// Nobody listens, or there is no trust, or no HTTP/2.
     pub async fn open(address: &str, host: &str, mut config: ClientConfig) -> Result<Self> {
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let connection = Connection::open(address).await?;
-        let connection = connection.with_tls(host, config.into()).await?;
+        let stream = connect_tls(connect(address, &[]).await?, host, config.into()).await?;
         ensure!(
-            connection.protocol().is_some(),
-            "HTTP/2 is not agreed on with {host}"
+            Session::of(&stream).protocol.is_some(),
+            "{host} does not agree on HTTP/2"
         );
-        let stream = TokioIo::new(connection.stream.into_inner());
+        let stream = TokioIo::new(stream);
         let (sender, connection) = handshake(TokioExecutor::new(), stream).await?;
         // how it ends is seen by those who send
         tokio::spawn(connection);
@@ -55,17 +54,7 @@ impl Http2Connection {
                 None => bail!(error.into_error()),
             },
         };
-        let (parts, body) = response.into_parts();
-        let headers = parts.headers.iter().map(|(name, value)| {
-            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            (name.as_str().to_owned(), value)
-        });
-        Ok(Some(Answer {
-            status: parts.status.as_u16(),
-            headers: headers.collect(),
-            body: String::from_utf8_lossy(&body.collect().await?.to_bytes()).into_owned(),
-            certificate: None,
-        }))
+        Answer::read(response).await.map(Some)
     }
 
     /// Whether the connection has ended.

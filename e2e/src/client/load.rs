@@ -11,10 +11,7 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 use rustls::{ClientConfig, client::Resumption};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::JoinHandle,
-};
+use tokio::task::JoinHandle;
 
 use super::{Answer, Connection, Http2Connection};
 
@@ -54,7 +51,7 @@ trait Carrier: Send + 'static {
     fn is_over(&self) -> bool;
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Carrier for Connection<S> {
+impl Carrier for Connection {
     async fn carry(&mut self, host: &str, path: &str) -> Result<Option<Answer>> {
         self.get(host, path).await.map(Some)
     }
@@ -117,10 +114,7 @@ impl Load {
         let (address, name, config) = (address.to_owned(), host.to_owned(), Arc::new(config));
         Self::run(host, path, stays, move || {
             let (address, name, config) = (address.clone(), name.clone(), config.clone());
-            async move {
-                let connection = Connection::open(&address).await?;
-                connection.with_tls(&name, config).await
-            }
+            async move { Connection::open_tls(&address, &name, config).await }
         })
     }
 

@@ -177,8 +177,7 @@ pub(crate) async fn a_revoked_client_cannot_resume_its_session(space: &Space) ->
     // the configuration keeps the sessions
     let config = Arc::new(tls_config(&authority.der(), Some(&client))?);
     let enter = || async {
-        let connection = Connection::open(HTTPS).await?;
-        let mut connection = connection.with_tls(host, config.clone()).await?;
+        let mut connection = Connection::open_tls(HTTPS, host, config.clone()).await?;
         let answer = connection.get(host, "/").await?;
         ensure!(answer.status == 200, "{answer:?}");
         Ok(connection.is_resumed())

@@ -146,18 +146,14 @@ async fn is_told(
         ("x-forwarded-for", "192.0.2.66"),
         ("x-forwarded-proto", "https"),
     ];
-    let connection = Connection::open_behind(&format!("127.0.0.1:{port}"), header).await?;
-    let answer = if tls {
+    let address = format!("127.0.0.1:{port}");
+    let mut connection = if tls {
         let config = tls_config(&authority.der(), None)?;
-        connection
-            .with_tls(HOST, config.into())
-            .await?
-            .get_with(HOST, "/", &claims)
-            .await?
+        Connection::open_tls_behind(&address, header, HOST, config.into()).await?
     } else {
-        let mut connection = connection;
-        connection.get_with(HOST, "/", &claims).await?
+        Connection::open_behind(&address, header).await?
     };
+    let answer = connection.get_with(HOST, "/", &claims).await?;
     let told = told(&answer)?;
     ensure!(
         told["x-envoy-external-address"] == json!([client]),

@@ -174,11 +174,10 @@ pub(crate) async fn protocols_are_agreed_on_as_asked(space: &Space) -> Result<()
         let mut config = tls_config(&authority.der(), None)?;
         let protocols = offered.split(' ').filter(|protocol| !protocol.is_empty());
         config.alpn_protocols = protocols.map(|protocol| protocol.into()).collect();
-        let connection = Connection::open(HTTPS).await?;
-        let mut connection = connection.with_tls(&hostname, config.into()).await?;
+        let mut connection = Connection::open_tls(HTTPS, &hostname, config.into()).await?;
         let agreed = connection.protocol();
         ensure!(
-            agreed.as_deref() == expected,
+            agreed == expected,
             "{name}: of {offered:?} {agreed:?} is agreed on"
         );
         if expected != Some("h2") {

@@ -1,4 +1,4 @@
-//! Backends: HTTP/1.1 servers that say who they are and what reached them.
+//! Backends: HTTP/1.1 servers that answer with their name and the request line.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::wait::until;
 
-/// A running backend. Dropped, it ends.
+/// A running backend. Stopped when dropped.
 #[derive(Debug)]
 pub struct Backend {
     task: JoinHandle<()>,
@@ -27,7 +27,7 @@ impl Backend {
     /// # Errors
     /// The address cannot be bound.
     pub async fn start(address: &str, name: &str) -> Result<Self> {
-        // one that has just ended may still hold the address
+        // one that has just been stopped may still hold the address
         let listener = until("the address of a backend", || async {
             Ok(TcpListener::bind(address).await?)
         })
@@ -39,14 +39,14 @@ impl Backend {
                 let (counter, name) = (counter.clone(), name.clone());
                 let service =
                     service_fn(move |request| answer(request, name.clone(), counter.clone()));
-                // how a connection ends is seen by its client
+                // the client sees how the connection ends
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
         Ok(Self { task, requests })
     }
 
-    /// How many requests it has answered.
+    /// Number of requests answered.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)

@@ -45,7 +45,7 @@ pub struct Answer {
     pub headers: BTreeMap<String, String>,
     /// Body.
     pub body: String,
-    /// The certificate that the server showed.
+    /// The certificate that the server presented.
     pub certificate: Option<CertificateDer<'static>>,
 }
 
@@ -54,12 +54,12 @@ pub struct Answer {
 pub struct Connection {
     sender: SendRequest<Empty<Bytes>>,
     task: Option<JoinHandle<hyper::Result<()>>>,
-    /// Whether the server has said that it closes the connection.
+    /// Whether the server has announced that it closes the connection.
     is_over: bool,
     session: Session,
 }
 
-/// What TLS has agreed on; nothing without TLS.
+/// The result of the TLS handshake; empty without TLS.
 #[derive(Clone, Debug, Default)]
 struct Session {
     certificate: Option<CertificateDer<'static>>,
@@ -71,15 +71,15 @@ impl Connection {
     /// Connects without TLS.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// The connection fails.
     pub async fn open(address: &str) -> Result<Self> {
         Self::open_behind(address, &[]).await
     }
 
-    /// Connects as a proxy in front would that sends this first.
+    /// Connects like a proxy in front that sends this first.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// The connection fails.
     pub async fn open_behind(address: &str, preface: &[u8]) -> Result<Self> {
         let stream = connect(address, preface).await?;
         Self::over(stream, Session::default()).await
@@ -88,15 +88,15 @@ impl Connection {
     /// Connects with TLS.
     ///
     /// # Errors
-    /// Nobody listens, or the handshake fails.
+    /// The connection or the handshake fails.
     pub async fn open_tls(address: &str, host: &str, config: Arc<ClientConfig>) -> Result<Self> {
         Self::open_tls_behind(address, &[], host, config).await
     }
 
-    /// Connects with TLS, as a proxy in front would that sends this first.
+    /// Connects with TLS, like a proxy in front that sends this first.
     ///
     /// # Errors
-    /// Nobody listens, or the handshake fails.
+    /// The connection or the handshake fails.
     pub async fn open_tls_behind(
         address: &str,
         preface: &[u8],
@@ -121,19 +121,19 @@ impl Connection {
         })
     }
 
-    /// The certificate that the server showed.
+    /// The certificate that the server presented.
     #[must_use]
     pub fn certificate(&self) -> Option<CertificateDer<'static>> {
         self.session.certificate.clone()
     }
 
-    /// Whether TLS resumed an earlier session, in which certificates had been shown.
+    /// Whether TLS resumed an earlier session, in which certificates had been presented.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.session.is_resumed
     }
 
-    /// The protocol that TLS agreed on.
+    /// The negotiated protocol (ALPN).
     #[must_use]
     pub fn protocol(&self) -> Option<&str> {
         self.session.protocol.as_deref()
@@ -142,7 +142,7 @@ impl Connection {
     /// One GET.
     ///
     /// # Errors
-    /// The connection ends, or there is no answer.
+    /// The connection is closed, or there is no answer.
     pub async fn get(&mut self, host: &str, path: &str) -> Result<Answer> {
         self.get_with(host, path, &[]).await
     }
@@ -150,7 +150,7 @@ impl Connection {
     /// One GET with headers.
     ///
     /// # Errors
-    /// The connection ends, or there is no answer.
+    /// The connection is closed, or there is no answer.
     pub async fn get_with(
         &mut self,
         host: &str,
@@ -159,7 +159,7 @@ impl Connection {
     ) -> Result<Answer> {
         timeout(PATIENCE, self.exchange(host, path, headers))
             .await
-            .context("no answer")?
+            .context("no answer within the time limit")?
     }
 
     async fn exchange(
@@ -188,7 +188,7 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Why a request failed: hyper does not say so in the error of a request that it has not sent.
+    /// Why a request failed: hyper reports a request that it did not send as canceled, without the cause.
     async fn cause(&mut self, error: hyper::Error) -> Error {
         match self.task.take() {
             Some(task) if error.is_canceled() || error.is_closed() => match task.await {
@@ -246,7 +246,7 @@ async fn connect(address: &str, preface: &[u8]) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Goes on with TLS.
+/// Starts TLS on a connection.
 async fn connect_tls(
     stream: TcpStream,
     host: &str,
@@ -254,10 +254,12 @@ async fn connect_tls(
 ) -> Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(host.to_owned())?;
     let stream = TlsConnector::from(config).connect(name, stream);
-    Ok(timeout(PATIENCE, stream).await.context("no handshake")??)
+    Ok(timeout(PATIENCE, stream)
+        .await
+        .context("no handshake within the time limit")??)
 }
 
-/// One GET on a connection of its own.
+/// One GET on a new connection.
 ///
 /// # Errors
 /// There is no answer.
@@ -265,10 +267,10 @@ pub async fn get(address: &str, host: &str, path: &str) -> Result<Answer> {
     Connection::open(address).await?.get(host, path).await
 }
 
-/// One GET with TLS, the server's certificate being verified against `authority`.
+/// One GET with TLS, and verifies the server's certificate against `authority`.
 ///
 /// # Errors
-/// There is no answer, or no trust.
+/// The handshake fails, or there is no answer.
 pub async fn get_tls(
     address: &str,
     host: &str,
@@ -281,10 +283,10 @@ pub async fn get_tls(
     Ok(answer)
 }
 
-/// Connects with TLS, the server's certificate being verified against `authority`.
+/// Connects with TLS, and verifies the server's certificate against `authority`.
 ///
 /// # Errors
-/// Nobody listens, or there is no trust.
+/// The connection or the handshake fails.
 pub async fn open_tls(
     address: &str,
     host: &str,
@@ -294,10 +296,10 @@ pub async fn open_tls(
     Connection::open_tls(address, host, config.into()).await
 }
 
-/// TLS of a client that trusts `authority` and shows `certificate`.
+/// TLS configuration of a client that trusts `authority` and presents `certificate`.
 ///
 /// # Errors
-/// Either of them is none.
+/// Either of them is invalid.
 pub fn tls_config(
     authority: &CertificateDer<'static>,
     certificate: Option<&Certificate>,

@@ -39,11 +39,11 @@ pub use self::options::Options;
 /// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// Batches that were written.
+    /// Number of batches.
     pub batches: u64,
-    /// Objects in them.
+    /// Number of objects in them.
     pub objects: usize,
-    /// Objects of which something was served.
+    /// Number of objects that were served, at least in part.
     pub in_service: usize,
     /// Resources that were sent to Envoy.
     pub resources: usize,
@@ -51,7 +51,7 @@ pub struct Summary {
     pub findings: Vec<String>,
 }
 
-/// Writes batches until the time is over or enough is found. Must run in the sandbox.
+/// Writes batches until the time is over or enough defects are found. Must run in the sandbox.
 ///
 /// # Errors
 /// Envoy cannot be started.
@@ -79,7 +79,7 @@ pub async fn run(options: &Options) -> Result<Summary> {
 struct Fuzzer {
     gateway: Gateway,
     survivor: Survivor,
-    /// Signatures of what was found already.
+    /// Signatures of the defects found so far.
     known: BTreeSet<(What, String, String)>,
     summary: Summary,
 }
@@ -105,11 +105,11 @@ impl Fuzzer {
         Ok(())
     }
 
-    /// Reduces the batch to what it takes, and prints that.
+    /// Reduces the batch to what the defect needs, and prints it.
     async fn report(&mut self, seed: u64, objects: &[Object], finding: &Finding) -> Result<()> {
         let gateway = &mut self.gateway;
         let mut last = finding.clone();
-        let needs_envoy = matches!(finding.what, What::Refused | What::Silent | What::Died);
+        let needs_envoy = matches!(finding.what, What::Rejected | What::Silent | What::Died);
         let shows = async |objects: &[Object]| {
             let made = make(objects);
             let mut findings = made.findings;
@@ -130,7 +130,7 @@ impl Fuzzer {
         if !self.known.insert(last.signature()) && finding.is_cut() {
             return Ok(());
         }
-        let text = last.tell(seed, &reduced);
+        let text = last.describe(seed, &reduced);
         writeln!(stdout(), "{text}")?;
         self.summary.findings.push(text);
         Ok(())

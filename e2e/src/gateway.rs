@@ -1,4 +1,4 @@
-//! Nuncio and its Envoys.
+//! Replicas of Nuncio, and Envoys.
 
 use std::{collections::BTreeMap, fs, process::Command, time::Duration};
 
@@ -27,7 +27,7 @@ impl Replica {
     /// Starts `nuncio operator` number `number` of an instance, and waits until it is ready.
     ///
     /// # Errors
-    /// It does not get ready.
+    /// It does not become ready.
     pub async fn start(plane: &ControlPlane, instance: &Instance, number: u16) -> Result<Self> {
         Self::start_at(plane, instance, number, &instance.xds(number), &[]).await
     }
@@ -35,7 +35,7 @@ impl Replica {
     /// Starts one that serves Envoys on the address of a pod.
     ///
     /// # Errors
-    /// It does not get ready.
+    /// It does not become ready.
     pub async fn start_on_pod(
         plane: &ControlPlane,
         instance: &Instance,
@@ -100,7 +100,7 @@ impl Replica {
     /// Waits until it is ready.
     ///
     /// # Errors
-    /// It ends, or does not get ready.
+    /// It exits, or does not become ready.
     pub async fn ready(&mut self) -> Result<()> {
         let result = until("check_ready", || async {
             page(&self.health, "/ambassador/v0/check_ready")
@@ -110,7 +110,7 @@ impl Replica {
         .await;
         ensure!(
             self.process.is_running(),
-            "{} has ended; see {}",
+            "{} exited; see {}",
             self.name,
             self.process.log.display()
         );
@@ -189,7 +189,7 @@ impl Envoy {
         })
     }
 
-    /// Starts an Envoy with a bootstrap of one's own, such as one that is a client of the gateway. `admin` is the address
+    /// Starts an Envoy with another bootstrap, such as one that is a client of the gateway. `admin` is the address
     /// of its admin interface there.
     ///
     /// # Errors
@@ -224,7 +224,7 @@ impl Envoy {
         Ok(())
     }
 
-    /// What it has been told, by type, without versions and times.
+    /// Its configuration by type, without versions and times.
     ///
     /// # Errors
     /// There is no answer.
@@ -262,7 +262,7 @@ impl Envoy {
     /// Waits until it has a configuration.
     ///
     /// # Errors
-    /// It gets none.
+    /// It receives none.
     pub async fn ready(&self) -> Result<()> {
         until("Envoy", || async { self.admin("/ready").await.map(drop) }).await
     }
@@ -278,7 +278,7 @@ impl Envoy {
                 line.rsplit(' ')
                     .next()
                     .and_then(|value| value.parse::<u64>().ok())
-                    .context("no number")
+                    .context("not a number")
             })
             .sum()
     }
@@ -299,14 +299,14 @@ fn run(name: &str, folder: &tempfile::TempDir, flags: &[&str]) -> Result<Process
     Process::start(name, &tool("envoy")?, arguments, &[])
 }
 
-/// A program that was started by us and has to end by itself when asked.
+/// Sends a signal to a program that must then exit.
 ///
 /// # Errors
-/// It does not.
+/// It does not exit.
 pub fn stops(process: &mut Process, signal: Signal) -> Result<()> {
     ensure!(
         process.stop(signal, Duration::from_secs(5)),
-        "it does not stop; see {}",
+        "does not exit; see {}",
         process.log.display()
     );
     Ok(())

@@ -13,7 +13,7 @@ impl ControlPlane {
     /// Runs kubectl with this text as its input, and returns what it prints.
     ///
     /// # Errors
-    /// It fails; the error is what it says.
+    /// It fails; the error contains its output.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
         let mut child = Command::new(tool("kubectl")?)
             .arg("--kubeconfig")

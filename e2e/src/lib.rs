@@ -1,5 +1,4 @@
-//! Test tools: a real control plane of Kubernetes and a real Envoy in a namespace of their own, and what it takes to
-//! drive and observe them.
+//! Test tools: a real Kubernetes control plane and a real Envoy in a sandbox, and the clients and backends to test them.
 
 pub mod backend;
 pub mod bench;

@@ -1,6 +1,6 @@
-//! Namespaces of our own for network, processes and mounts: every address of pods and Services is local, nothing
-//! leaves, temporary files are in memory, and when the first process ends, however that may be, the kernel ends all
-//! others and forgets the files.
+//! A sandbox: Linux namespaces for network, processes and mounts. Every address of pods and Services is local, no packet
+//! leaves, temporary files are in memory, and when the first process exits, for whatever reason, the kernel kills all
+//! others and discards the files.
 
 use std::{
     env, fs,
@@ -21,17 +21,17 @@ pub const CONTROL_PLANES: &str = "nuncio.test";
 /// Addresses of replicas that are found by name.
 pub const REPLICAS: [&str; 2] = ["10.244.8.1", "10.244.8.2"];
 
-/// Makes sure that this program runs in a sandbox, by starting it anew in one if need be.
+/// Ensures that this program runs in a sandbox: restarts it in one if necessary.
 ///
 /// # Errors
-/// Namespaces cannot be made, or `unshare`, `ip` or `mount` is missing.
+/// The namespaces cannot be created, or `unshare`, `ip` or `mount` is missing.
 pub fn enter() -> Result<()> {
     let files = root().join("target/e2e-files");
     if env::var_os(INSIDE).is_some() {
         return prepare(&files);
     }
     fs::create_dir_all(&files)
-        .with_context(|| format!("cannot make the folder {}", files.display()))?;
+        .with_context(|| format!("cannot create the folder {}", files.display()))?;
     let mut command = unshare();
     if !rustix::process::getuid().is_root() {
         command.arg("--map-root-user");
@@ -51,7 +51,7 @@ pub fn test() -> Option<String> {
     env::var(TEST).ok()
 }
 
-/// Starts this program anew in a sandbox within this one, for this test only.
+/// Runs this program again, in a sandbox within this one, for one test only.
 ///
 /// # Errors
 /// The test fails; the error is what the program prints.
@@ -90,7 +90,7 @@ fn prepare(files: &Path) -> Result<()> {
     run("ip route add local 10.244.0.0/16 dev lo", "iproute2")?;
     ensure!(
         std::net::UdpSocket::bind("10.244.255.254:0").is_ok(),
-        "addresses of pods are not local in this namespace"
+        "pod addresses are not local in this network namespace"
     );
     mount(&["-t", "tmpfs", "tmpfs"], files)?;
     let hosts = hosts_file(files)?;

@@ -82,11 +82,11 @@ const WITHOUT_CLUSTER: &[Test] = tests![WithoutCluster:
     serve::the_demo_answers_and_stops_cleanly,
     serve::edits_of_files_reach_traffic,
     serve::every_golden_input_is_accepted_by_envoy,
-    serve::rendering_a_wrong_object_fails,
-    serve::an_address_beyond_loopback_needs_tls,
-    bad_files::a_bad_file_is_told_and_harms_no_other,
-    bad_files::a_file_that_is_served_in_part_says_which,
-    fuzz::whatever_is_written_is_served_or_told,
+    serve::rendering_an_invalid_object_fails,
+    serve::an_address_other_than_loopback_needs_tls,
+    bad_files::a_bad_file_is_reported_and_affects_no_other,
+    bad_files::a_file_served_in_part_is_reported,
+    fuzz::every_object_is_served_or_reported,
 ];
 
 /// In a namespace of the shared cluster, served by the shared gateway.
@@ -121,8 +121,8 @@ const SHARED: &[Test] = tests![Shared:
     listener::hosts_are_bound_by_namespace_and_label,
     listener::the_first_by_name_serves_the_port_and_goes_on,
     status::a_missing_service_and_a_missing_host_are_told,
-    bad_input::an_invalid_object_harms_no_other,
-    bad_input::an_edit_that_is_wrong_takes_the_object_out_until_it_is_mended,
+    bad_input::an_invalid_object_affects_no_other,
+    bad_input::an_invalid_edit_removes_the_object_until_it_is_fixed,
     bad_input::a_secret_without_key_is_told_on_its_host,
     bad_input::two_listeners_on_one_port_both_say_so,
     // starts an instance of its own once its Hosts exist
@@ -140,7 +140,7 @@ const OWN_GATEWAY: &[Test] = tests![OwnGateway:
     rotation::a_certificate_rotates_under_load,
     status::conditions_and_columns_say_what_is_served,
     status::status_is_written_once_per_change,
-    bad_input::what_envoy_alone_refuses_is_quarantined,
+    bad_input::what_only_envoy_rejects_is_quarantined,
     failover::a_killed_operator_costs_no_request,
     failover::a_restarted_envoy_gets_everything,
     replicas::an_envoy_whose_replica_dies_goes_to_the_other,

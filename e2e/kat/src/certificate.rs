@@ -9,7 +9,7 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
-/// How many authorities there have been.
+/// Number of authorities created so far.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// A certificate authority.
@@ -30,12 +30,12 @@ impl Authority {
     /// A new authority.
     ///
     /// # Errors
-    /// The system gives no random numbers.
+    /// The system provides no random numbers.
     pub fn new() -> Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // what it issues has another name, or a verifier takes it for self-signed; and so has every other authority, or a
-        // verifier takes one for the other
+        // a name of its own: a verifier takes a certificate with the name of its issuer for self-signed, and confuses
+        // authorities of the same name
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("Authority {number} of tests");
         params.distinguished_name.push(DnType::CommonName, name);
@@ -58,15 +58,15 @@ impl Authority {
     /// A certificate for these names.
     ///
     /// # Errors
-    /// A name that is none.
+    /// A name is invalid.
     pub fn issue(&self, names: &[&str]) -> Result<Certificate> {
         self.sign(&params(names)?)
     }
 
-    /// A certificate for these names that was valid once.
+    /// A certificate for these names that has expired.
     ///
     /// # Errors
-    /// A name that is none.
+    /// A name is invalid.
     pub fn issue_expired(&self, names: &[&str]) -> Result<Certificate> {
         let mut params = params(names)?;
         params.not_after = date_time_ymd(2020, 1, 1);
@@ -76,7 +76,7 @@ impl Authority {
     /// A certificate for these names with the key of another.
     ///
     /// # Errors
-    /// A name that is none, or the key.
+    /// A name or the key is invalid.
     pub fn issue_for(&self, names: &[&str], other: &Certificate) -> Result<Certificate> {
         let key = KeyPair::from_pem(&other.key)?;
         Ok(Certificate {
@@ -96,7 +96,7 @@ impl Authority {
     /// A list that revokes these certificates, PEM.
     ///
     /// # Errors
-    /// One of them is none.
+    /// One of them is invalid.
     pub fn revoke(&self, certificates: &[&Certificate]) -> Result<String> {
         let revoked: Result<_> = certificates.iter().map(|one| one.revoked()).collect();
         let list = CertificateRevocationListParams {
@@ -126,7 +126,7 @@ impl Certificate {
     /// The first certificate of the chain, DER.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no certificate.
     pub fn der(&self) -> Result<CertificateDer<'static>> {
         Ok(CertificateDer::from_pem_slice(self.chain.as_bytes())?)
     }
@@ -134,7 +134,7 @@ impl Certificate {
     /// The key, DER.
     ///
     /// # Errors
-    /// It is none.
+    /// The key is invalid.
     pub fn key_der(&self) -> Result<PrivateKeyDer<'static>> {
         Ok(PrivateKeyDer::from_pem_slice(self.key.as_bytes())?)
     }

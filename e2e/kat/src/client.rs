@@ -1,4 +1,4 @@
-//! `kat-client`: takes queries as JSON objects, sends them all, and adds to each what came back.
+//! `kat-client`: takes queries as JSON objects, sends them all, and adds the result to each.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ mod websocket;
 
 use self::query::{Kind, Query};
 
-/// Queries in flight, unless told otherwise.
+/// Default number of queries in flight.
 pub const LIMIT: usize = 25;
 
 /// Sends the queries, at most `limit` at a time; the answers are in their order.

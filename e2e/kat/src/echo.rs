@@ -8,7 +8,7 @@ use serde::Serialize;
 /// The path of the only method.
 pub const PATH: &str = "/echo.EchoService/Echo";
 
-/// What is asked.
+/// The request.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct EchoRequest {
     /// Anything.

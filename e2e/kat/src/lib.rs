@@ -1,9 +1,9 @@
 //! The test tools of Emissary-ingress, `kat-client` and `kat-server`, with the same flags, variables, headers and JSON: a
-//! client that is told its queries in JSON and reports the answers in JSON, and backends that say what reached them.
+//! client with queries and results in JSON, and backends that answer with what they received.
 //!
 //! Where ours differ from the originals:
 //! - TLS is rustls: no TLS 1.0 and 1.1, no cipher suite without forward secrecy, no curve P-521. A lower bound below TLS
-//!   1.2 is as good as none; a query that leaves nothing else reports an error.
+//!   1.2 has no effect; a query that allows nothing else gets an error.
 //! - A self-signed certificate that may sign others is not trusted as the certificate of a server.
 //! - The client does not ask for compression by itself, and its user agent is `kat-client`.
 //! - It offers HTTP/2 to every `https` server; the others get HTTP/1.1.

@@ -1,4 +1,4 @@
-//! `kat-server`: backends that say what reached them, over HTTP/1.1 and HTTP/2, with and without TLS.
+//! `kat-server`: backends that answer with what they received, over HTTP/1.1 and HTTP/2, with and without TLS.
 //!
 //! A backend is a [`Router`]; a [`Server`] gives it addresses:
 //!
@@ -78,7 +78,7 @@ impl Server {
     /// Answers on the addresses with the backend.
     ///
     /// # Errors
-    /// An address cannot be bound, or the certificate is none.
+    /// An address cannot be bound, or the certificate is invalid.
     pub async fn start(listen: &Listen, backend: Router) -> Result<Self> {
         let (running, stopped) = watch::channel(());
         let mut server = Self {

@@ -1,4 +1,4 @@
-//! `kat-server` and `kat-client`, each tested by the other where that can tell.
+//! `kat-server` and `kat-client`, each tested with the other where that is possible.
 
 use anyhow::{Context as _, Result};
 use axum::Router;

@@ -28,7 +28,7 @@ use super::{
 /// Longest wait for a change to reach traffic.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Measures all sizes in all layouts that are asked for.
+/// Measures all requested sizes and layouts.
 pub(super) async fn run(options: &Options) -> Result<()> {
     table::head(
         "Changes of Mappings. Times are in milliseconds, p50 / p99 / max, from sending the request to the apiserver to \

@@ -20,29 +20,29 @@ impl Http2Connection {
     /// Connects with TLS.
     ///
     /// # Errors
-    /// Nobody listens, or there is no trust, or no HTTP/2.
+    /// The connection or the handshake fails, or the server does not support HTTP/2.
     pub async fn open(address: &str, host: &str, mut config: ClientConfig) -> Result<Self> {
         config.alpn_protocols = vec![b"h2".to_vec()];
         let stream = connect_tls(connect(address, &[]).await?, host, config.into()).await?;
         ensure!(
             Session::of(&stream).protocol.is_some(),
-            "{host} does not agree on HTTP/2"
+            "{host} does not negotiate HTTP/2"
         );
         let stream = TokioIo::new(stream);
         let (sender, connection) = handshake(TokioExecutor::new(), stream).await?;
-        // how it ends is seen by those who send
+        // senders see how it ends
         tokio::spawn(connection);
         Ok(Self { sender })
     }
 
-    /// One GET; no answer if the server takes no more requests on this connection, so that nothing was sent.
+    /// One GET; `None` if the server accepts no more requests on this connection, so that nothing was sent.
     ///
     /// # Errors
-    /// The connection ends, or there is no answer.
+    /// The connection is closed, or there is no answer.
     pub async fn get(&mut self, host: &str, path: &str) -> Result<Option<Answer>> {
         timeout(PATIENCE, self.answer(host, path))
             .await
-            .context("no answer")?
+            .context("no answer within the time limit")?
     }
 
     async fn answer(&mut self, host: &str, path: &str) -> Result<Option<Answer>> {
@@ -57,7 +57,7 @@ impl Http2Connection {
         Answer::read(response).await.map(Some)
     }
 
-    /// Whether the connection has ended.
+    /// Whether the connection is closed.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.sender.is_closed()

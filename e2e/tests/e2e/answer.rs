@@ -1,4 +1,4 @@
-//! Requests by `kat-client`, and what came of them.
+//! Requests by `kat-client`, and their results.
 
 use anyhow::{Context as _, Result, ensure};
 use nuncio_e2e::{certificate::Authority, wait::until};
@@ -21,14 +21,14 @@ pub(crate) fn tls_query(host: &str, path: &str, authority: &Authority) -> Value 
     json!({"url": format!("https://{HTTPS}{path}"), "headers": {"Host": host}, "sni": true, "ca_cert": authority.pem()})
 }
 
-/// What came of a query.
+/// The result of a query.
 pub(crate) async fn ask(query: Value) -> Result<Value> {
     let mut answers = client::run(vec![query], client::LIMIT).await?;
     let answer = answers.pop().context("there is no answer")?;
     Ok(answer["result"].clone())
 }
 
-/// What came of many queries, all under way at once.
+/// The results of many queries, all in flight at once.
 pub(crate) async fn ask_all(queries: Vec<Value>) -> Result<Vec<Value>> {
     let number = queries.len();
     let answers = client::run(queries, number).await?;
@@ -42,7 +42,7 @@ pub(crate) async fn ask_all(queries: Vec<Value>) -> Result<Vec<Value>> {
 /// happens once in 30,000 times.
 pub(crate) const CONNECTIONS: usize = 16;
 
-/// Asks until the status is this whichever worker answers, and returns what the last answer was.
+/// Asks until the status is this whichever worker answers, and returns the last answer.
 pub(crate) async fn answered(query: &Value, status: u64) -> Result<Value> {
     until(&query["url"].to_string(), || async {
         let answers = ask_all(vec![query.clone(); CONNECTIONS]).await?;
@@ -55,7 +55,7 @@ pub(crate) async fn answered(query: &Value, status: u64) -> Result<Value> {
 }
 
 /// Asks until there is no answer, and the reason has these words.
-pub(crate) async fn refused(query: &Value, words: &str) -> Result<()> {
+pub(crate) async fn rejected(query: &Value, words: &str) -> Result<()> {
     let what = format!("{words:?} from {}", query["headers"]["Host"]);
     until(&what, || async {
         let answer = ask(query.clone()).await?;
@@ -66,10 +66,10 @@ pub(crate) async fn refused(query: &Value, words: &str) -> Result<()> {
     .await
 }
 
-/// Whether the connection was closed before anything came back.
+/// Whether the connection was closed without an answer.
 pub(crate) fn is_closed(answer: &Value) -> bool {
     let reason = answer["error"].as_str().unwrap_or_default();
-    // what the server has not read makes it a reset
+    // unread bytes turn a close into a reset
     reason.contains("EOF") || reason.contains("connection reset by peer")
 }
 
@@ -84,7 +84,7 @@ pub(crate) async fn closed(query: &Value) -> Result<()> {
     .await
 }
 
-/// The names in the certificate that the server showed.
+/// The names in the certificate that the server presented.
 pub(crate) fn shown(answer: &Value) -> &Value {
     &answer["tls"][0]["DNSNames"]
 }
@@ -94,12 +94,12 @@ pub(crate) fn backend(answer: &Value) -> &str {
     answer["json"]["backend"].as_str().unwrap_or_default()
 }
 
-/// A header as it reached the backend: all of its values.
+/// All values of a header as it reached the backend.
 pub(crate) fn reached<'a>(answer: &'a Value, name: &str) -> &'a Value {
     &answer["json"]["request"]["headers"][name]
 }
 
-/// A header of the response, by its canonical name: all of its values.
+/// All values of a response header, by its canonical name.
 pub(crate) fn returned<'a>(answer: &'a Value, name: &str) -> &'a Value {
     &answer["headers"][name]
 }

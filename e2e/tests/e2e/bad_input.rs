@@ -1,4 +1,4 @@
-//! A bad object says so itself, and harms no other.
+//! An invalid object has a condition, and affects no other.
 
 use anyhow::{Result, ensure};
 use nuncio_e2e::{backend::Backend, wait::until};
@@ -9,7 +9,7 @@ use crate::{
     status::{condition, uncontested},
 };
 
-pub(crate) async fn an_invalid_object_harms_no_other(space: &Space) -> Result<()> {
+pub(crate) async fn an_invalid_object_affects_no_other(space: &Space) -> Result<()> {
     let _good = Backend::start("10.96.6.1:80", "good").await?;
     let manifests = [
         host("bad", "bad.example", ""),
@@ -79,44 +79,47 @@ fn what_the_apiserver_rejects(space: &Space) -> Result<()> {
             ),
         ),
     ] {
-        ensure!(space.apply(&manifest).is_err(), "the apiserver took {what}");
+        ensure!(
+            space.apply(&manifest).is_err(),
+            "the apiserver accepted {what}"
+        );
     }
     Ok(())
 }
 
-pub(crate) async fn an_edit_that_is_wrong_takes_the_object_out_until_it_is_mended(
+pub(crate) async fn an_invalid_edit_removes_the_object_until_it_is_fixed(
     space: &Space,
 ) -> Result<()> {
     let _good = Backend::start("10.96.6.3:80", "good").await?;
     let manifests = [
-        host("mended", "mended.example", ""),
-        mapping("mended", "mended.example", "/good/", "10.96.6.3", ""),
-        mapping("beside", "mended.example", "/beside/", "10.96.6.3", ""),
+        host("fixed", "fixed.example", ""),
+        mapping("fixed", "fixed.example", "/good/", "10.96.6.3", ""),
+        mapping("beside", "fixed.example", "/beside/", "10.96.6.3", ""),
     ];
     space.apply(&manifests.concat())?;
     space
-        .answers("mended.example", "/good/", 200, "good")
+        .answers("fixed.example", "/good/", 200, "good")
         .await?;
     space.apply(&mapping(
-        "mended",
-        "mended.example",
+        "fixed",
+        "fixed.example",
         "'/('",
         "10.96.6.3",
         ", prefix_regex: true",
     ))?;
-    space.answers("mended.example", "/good/", 404, "").await?;
+    space.answers("fixed.example", "/good/", 404, "").await?;
     space
-        .answers("mended.example", "/beside/", 200, "good")
+        .answers("fixed.example", "/beside/", 200, "good")
         .await?;
     space.apply(&mapping(
-        "mended",
-        "mended.example",
+        "fixed",
+        "fixed.example",
         "/good/",
         "10.96.6.3",
         ", prefix_regex: false",
     ))?;
     space
-        .answers("mended.example", "/good/", 200, "good")
+        .answers("fixed.example", "/good/", 200, "good")
         .await?;
     Ok(())
 }
@@ -172,8 +175,8 @@ pub(crate) async fn two_listeners_on_one_port_both_say_so(space: &Space) -> Resu
     uncontested(space, "listener/a-first", "z-second").await
 }
 
-pub(crate) async fn what_envoy_alone_refuses_is_quarantined(space: &Space) -> Result<()> {
-    // a port that something else holds: only Envoy can know. What it accepted before is served on.
+pub(crate) async fn what_only_envoy_rejects_is_quarantined(space: &Space) -> Result<()> {
+    // a port that is in use: only Envoy can find out. What it accepted before stays served.
     let _taken = tokio::net::TcpListener::bind(space.gateway.instance.port(8099)).await?;
     let listener = "apiVersion: getambassador.io/v3alpha1\nkind: Listener\nmetadata: {name: taken}\nspec: {port: 8099, protocol: HTTP, securityModel: XFP, hostBinding: {namespace: {from: ALL}}}\n";
     space.apply(listener)?;

@@ -1,4 +1,4 @@
-//! What a Mapping changes of requests and of responses, seen from both ends.
+//! What a Mapping changes in requests and responses, seen from both ends.
 
 use anyhow::{Result, ensure};
 use nuncio_kat::server::{Http, Listen, Server};
@@ -157,7 +157,7 @@ async fn origins_are_checked() -> Result<()> {
     }
     ensure!(
         backend(&answer).is_empty(),
-        "a preflight is answered by the gateway"
+        "a preflight request reached the backend"
     );
     let answer = ask(query("response.example", "/cors/", &origin)).await?;
     ensure!(
@@ -196,7 +196,7 @@ async fn errors_are_replaced() -> Result<()> {
     let answer = ask(query("response.example", "/error/", &status("500"))).await?;
     ensure!(
         answer["json"]["backend"] == "change",
-        "an error without another body keeps its own: {answer}"
+        "an error without an override keeps its body: {answer}"
     );
     let answer = ask(query("response.example", "/nobody/", &[])).await?;
     ensure!(
@@ -247,7 +247,7 @@ pub(crate) async fn redirects_send_clients_elsewhere(space: &Space) -> Result<()
     ] {
         let answer = answered(&query("moved.example", path, &[]), status).await?;
         let found = returned(&answer, "Location");
-        ensure!(*found == json!([location]), "{path} leads to {found}");
+        ensure!(*found == json!([location]), "{path} redirects to {found}");
     }
     Ok(())
 }
@@ -338,7 +338,7 @@ pub(crate) async fn many_routes_are_chosen_as_few_would_be(space: &Space) -> Res
     let mut manifests = vec![
         host("many", "many.example", ""),
         mapping("many-rest", "many.example", "/", "10.96.22.3", ""),
-        // before all others, although it says least
+        // before all others because of its precedence
         mapping(
             "many-first",
             "many.example",

@@ -1,4 +1,4 @@
-//! Nothing that restarts costs a request.
+//! No restart loses a request.
 
 use anyhow::{Result, ensure};
 use nuncio_e2e::{backend::Backend, client::Load, wait::until};
@@ -8,7 +8,7 @@ use crate::{
     fixture::{host, mapping, service},
 };
 
-/// A Host and a Mapping to a backend that goes on answering.
+/// A Host and a Mapping to a backend that keeps answering.
 async fn steady(space: &Space, address: &str) -> Result<Backend> {
     let backend = Backend::start(&format!("{address}:80"), "steady").await?;
     let manifests = [
@@ -40,7 +40,7 @@ pub(crate) async fn a_killed_operator_costs_no_request(space: &mut Space) -> Res
     let rejected = space.gateway.envoy.statistic("update_rejected").await?;
     for round in 0..3 {
         space.own_gateway()?.replica.process.kill();
-        // changed while nobody looks
+        // changed while no replica watches
         space.apply(&mapping(
             "edited",
             "steady.example",
@@ -57,7 +57,7 @@ pub(crate) async fn a_killed_operator_costs_no_request(space: &mut Space) -> Res
     load.finish().await?;
     ensure!(
         space.gateway.envoy.statistic("update_rejected").await? == rejected,
-        "an update was refused"
+        "Envoy rejected an update"
     );
     Ok(())
 }
@@ -84,7 +84,7 @@ pub(crate) async fn a_restarted_apiserver_is_picked_up(space: &mut Space) -> Res
             .replica
             .metric("nuncio_watch_errors_total")
             .await?;
-        ensure!(errors > 0.0, "nobody has noticed");
+        ensure!(errors > 0.0, "no watch has failed");
         Ok(())
     })
     .await?;

@@ -1,4 +1,4 @@
-//! Backends that fail, are slow, or are too few: retries, timeouts, limits, copies and balancing under real traffic.
+//! Backends that fail, are slow or overloaded: retries, timeouts, limits, copies and balancing under real traffic.
 
 use std::collections::BTreeSet;
 
@@ -75,7 +75,10 @@ pub(crate) async fn failures_are_retried_and_slowness_ends(space: &Space) -> Res
     let before = requests().await?;
     ask(query("failure.example", "/once/", &failing)).await?;
     let tried = requests().await? - before;
-    ensure!(tried == 1, "without a policy it is tried {tried} times");
+    ensure!(
+        tried == 1,
+        "without a retry policy it is tried {tried} times"
+    );
     Ok(())
 }
 
@@ -267,7 +270,7 @@ pub(crate) async fn a_circuit_breaker_refuses_what_is_too_much(space: &Space) ->
     let delay = [("Kat-Req-Http-Requested-Backend-Delay", "300")];
     for (path, is_limited) in [("/limited/", true), ("/free/", false), ("/high/", false)] {
         let answers = ask_all(vec![query("busy.example", path, &delay); 20]).await?;
-        let refused = answers
+        let rejected = answers
             .iter()
             .filter(|answer| answer["status"] == 503)
             .count();
@@ -275,12 +278,12 @@ pub(crate) async fn a_circuit_breaker_refuses_what_is_too_much(space: &Space) ->
             .iter()
             .filter(|answer| answer["status"] == 200)
             .count();
-        ensure!(refused + served == 20, "{answers:?}");
+        ensure!(rejected + served == 20, "{answers:?}");
         ensure!(
-            (refused > 10) == is_limited,
-            "{refused} of 20 requests to {path} were refused"
+            (rejected > 10) == is_limited,
+            "{rejected} of 20 requests to {path} got 503"
         );
-        ensure!(served > 0, "nothing of {path} is served");
+        ensure!(served > 0, "no request to {path} is served");
     }
     Ok(())
 }
@@ -321,7 +324,7 @@ pub(crate) async fn unhealthy_endpoints_are_left_out(space: &Space) -> Result<()
         Ok(())
     })
     .await?;
-    // one of the two turns bad at this, and says so from now on
+    // this request makes one of the two unhealthy
     let answer = ask(json!({"url": "http://10.244.26.2:8000/makeUnhealthy/"})).await?;
     ensure!(backend(&answer) == "bad", "{answer}");
     until("the bad one to be left out", || async {

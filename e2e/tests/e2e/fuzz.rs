@@ -4,14 +4,14 @@ use anyhow::{Result, ensure};
 use nuncio_e2e::fuzz::{Options, run};
 use tokio::{runtime::Handle, task::spawn_blocking};
 
-pub(crate) async fn whatever_is_written_is_served_or_told() -> Result<()> {
+pub(crate) async fn every_object_is_served_or_reported() -> Result<()> {
     let options = Options {
         seconds: 60,
         seed: 1,
         batches: 40,
         findings: 3,
     };
-    // a thread of its own: the future is not Send
+    // on its own thread: the future is not Send
     let runtime = Handle::current();
     let summary = spawn_blocking(move || runtime.block_on(run(&options))).await??;
     ensure!(

@@ -1,4 +1,4 @@
-//! HTTP/3 beside HTTPS on the same port. The client is another Envoy, which turns what it is asked by HTTP/1.1 into HTTP/3.
+//! HTTP/3 beside HTTPS on the same port. The client is another Envoy, which turns requests over HTTP/1.1 into HTTP/3.
 
 use anyhow::{Result, ensure};
 use nuncio_e2e::{certificate::Authority, gateway::Envoy, instance::Instance};
@@ -11,7 +11,7 @@ use crate::{
     fixture::mapping,
 };
 
-/// Where the client takes requests by HTTP/1.1.
+/// Where the client accepts requests over HTTP/1.1.
 const CLIENT: &str = "127.0.0.9:9080";
 const ADMIN: &str = "127.0.0.9:9901";
 
@@ -27,10 +27,10 @@ pub(crate) async fn http3_is_served_beside_https(space: &Space) -> Result<()> {
     space.apply(&manifests.concat())?;
     let https = json!({"url": format!("https://{}/", space.https()), "headers": {"Host": "http3.example"}, "sni": true, "ca_cert": authority.pem()});
     let answer = answered(&https, 200).await?;
-    let told = returned(&answer, "Alt-Svc")[0].as_str().unwrap_or_default();
+    let value = returned(&answer, "Alt-Svc")[0].as_str().unwrap_or_default();
     ensure!(
-        told.starts_with("h3=\":443\""),
-        "HTTP/3 is not told of: {answer}"
+        value.starts_with("h3=\":443\""),
+        "Alt-Svc does not offer HTTP/3: {answer}"
     );
 
     let client = Envoy::start_with(
@@ -51,7 +51,7 @@ pub(crate) async fn http3_is_served_beside_https(space: &Space) -> Result<()> {
     Ok(())
 }
 
-/// An Envoy that asks the gateway by HTTP/3.
+/// An Envoy that sends requests to the gateway over HTTP/3.
 fn bootstrap(gateway: &Instance, authority: &str) -> String {
     let (address, authority) = (gateway.address, json!(authority));
     format!(

@@ -1,4 +1,4 @@
-//! Listeners: which Hosts they serve, whose the port is, and what an edit does to connections.
+//! Listeners: which Hosts they serve, which one has the port, and what an edit does to connections.
 
 use anyhow::{Context as _, Result, ensure};
 use nuncio_e2e::{
@@ -103,7 +103,7 @@ pub(crate) async fn hosts_are_bound_by_namespace_and_label(space: &Space) -> Res
         "additionalPort",
     )
     .await?;
-    // labels of a Host, those of a namespace, and the binding itself
+    // labels of a Host, labels of a namespace, and the binding itself
     space.plane.apply(&far, &host("far-right", "left"))?;
     let edits = [
         namespace(near, "team: red"),
@@ -170,8 +170,11 @@ pub(crate) async fn the_first_by_name_serves_the_port_and_goes_on(space: &Space)
         uncontested(space, "listener/clash-a", "clash-b").await?;
     }
     let sent = load.finish().await?;
-    ensure!(sent.connections == 1, "{sent:?}: a rival costs connections");
-    // the other gets the port with the end of the first, and loses it again to it: the name decides, not the age
+    ensure!(
+        sent.connections == 1,
+        "{sent:?}: another Listener on the port closes connections"
+    );
+    // the second gets the port when the first is deleted, and loses it when it is back: the name decides, not the age
     space.apply(&listener("b"))?;
     space.delete("listener/clash-a")?;
     serves_side("b").await?;
@@ -215,7 +218,7 @@ const ALL: &str = "namespace: {from: ALL}, selector: {matchLabels: {test: edited
 const USUAL: &str = "protocol: HTTPS, securityModel: XFP";
 
 pub(crate) async fn an_edit_of_a_listener_drops_no_connection(space: &mut Space) -> Result<()> {
-    // what an edit ends it ends at once, and not some time within ten minutes
+    // connections that an edit drains are closed at once, not within ten minutes
     space
         .own_gateway()?
         .envoy
@@ -251,7 +254,7 @@ async fn edits_drop_nothing(space: &Space) -> Result<()> {
     let config = tls_config(&authority.der(), None)?;
     let loads = loads(&space.gateway.instance.port(9161), &config).await?;
     let few = "selector: {matchLabels: {test: edited, some: few}}";
-    // Settings of what speaks HTTP are fixed for a connection when it is opened, so Envoy asks clients to open others.
+    // HTTP settings are fixed when a connection is opened, so Envoy closes connections when they change.
     for (binding, more, connections) in [
         (few, USUAL, 1),
         (ALL, USUAL, 1),
@@ -284,7 +287,10 @@ async fn edits_drop_nothing(space: &Space) -> Result<()> {
         for (what, load) in &loads {
             let before = load.sent().requests;
             until("more requests", || async {
-                ensure!(load.sent().requests > before + 40, "hardly any is sent");
+                ensure!(
+                    load.sent().requests > before + 40,
+                    "too few requests are sent"
+                );
                 Ok(())
             })
             .await?;
@@ -323,7 +329,7 @@ async fn loads(edited: &str, config: &ClientConfig) -> Result<[(&'static str, Lo
     until("all Hosts", || async {
         for (_, load) in started() {
             until("a request", || async {
-                ensure!(load.sent().requests > 30, "none is sent");
+                ensure!(load.sent().requests > 30, "no request is sent");
                 Ok(())
             })
             .await?;

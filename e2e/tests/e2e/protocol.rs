@@ -53,7 +53,7 @@ pub(crate) async fn websockets_are_let_through_where_asked(space: &Space) -> Res
     let answer = ask(query).await?;
     ensure!(
         answer["status"] == 403,
-        "a websocket that nobody asked for: {answer}"
+        "a websocket where upgrades are off: {answer}"
     );
     Ok(())
 }
@@ -155,7 +155,7 @@ pub(crate) async fn tls_reaches_backends(space: &Space) -> Result<()> {
             "tls.example",
             "/missing/",
             "10.96.29.1",
-            ", tls: tls-nobody",
+            ", tls: tls-absent",
         ),
     ];
     space.apply(&manifests.concat())?;
@@ -171,10 +171,10 @@ pub(crate) async fn tls_reaches_backends(space: &Space) -> Result<()> {
         "{answer}"
     );
     answered(&query("tls.example", "/trusting/", &[]), 200).await?;
-    // a server that is not trusted, and a TLSContext that does not exist, get nothing, least of all in clear text
+    // nothing is sent to a server that is not trusted, nor with a TLSContext that does not exist
     answered(&query("tls.example", "/other/", &[]), 503).await?;
     answered(&query("tls.example", "/missing/", &[]), 503).await?;
-    space.apply(&context("tls-nobody", "sni: up.example"))?;
+    space.apply(&context("tls-absent", "sni: up.example"))?;
     answered(&query("tls.example", "/missing/", &[]), 200).await?;
     Ok(())
 }

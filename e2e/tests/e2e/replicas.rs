@@ -76,7 +76,7 @@ pub(crate) async fn an_envoy_whose_replica_dies_goes_to_the_other(space: &mut Sp
         Replica::start_on_pod(&space.plane, &instance, 2, &address(0)).await?,
         Replica::start_on_pod(&space.plane, &instance, 3, &address(1)).await?,
     ];
-    // it alone is to answer
+    // so that only the second Envoy answers
     space.own_gateway()?.envoy.process.kill();
     let target = format!("{CONTROL_PLANES}:8003");
     let envoy = Envoy::start(

@@ -17,7 +17,7 @@ use crate::{
 
 const HOST: &str = "rotation.example";
 const ROTATIONS: usize = 15;
-/// Longest time from the end of `kubectl apply` until clients see what was applied, on a machine that is busy.
+/// Longest time from the end of `kubectl apply` until clients see the change, on a busy machine.
 const BOUND: Duration = Duration::from_secs(2);
 
 pub(crate) async fn a_certificate_rotates_under_load(space: &Space) -> Result<()> {
@@ -55,7 +55,7 @@ pub(crate) async fn a_certificate_rotates_under_load(space: &Space) -> Result<()
             let connection = open_tls(&https, HOST, &authority).await?;
             ensure!(
                 connection.certificate().as_ref() == Some(&next),
-                "an older one is shown"
+                "an older certificate is presented"
             );
             Ok(())
         })
@@ -67,7 +67,7 @@ pub(crate) async fn a_certificate_rotates_under_load(space: &Space) -> Result<()
         let sent = load.finish().await.context(what)?;
         ensure!(
             sent.connections == 1,
-            "{what}: {sent:?}: a rotation ends connections"
+            "{what}: {sent:?}: a rotation closes connections"
         );
     }
     new.finish().await.context("new connections").map(drop)

@@ -15,7 +15,7 @@ use crate::{
     status::programmed,
 };
 
-/// How many resources Envoys were told.
+/// Metric: number of resources sent to Envoys.
 const SENT: &str = "xds_response_resources_total";
 
 pub(crate) async fn what_is_applied_edited_and_deleted_reaches_traffic(
@@ -60,7 +60,7 @@ pub(crate) async fn endpoints_of_a_service_are_followed(space: &Space) -> Result
     ];
     space.apply(&manifests.concat())?;
     space.answers("pods.example", "/", 200, "one").await?;
-    // nothing else is on its way once Envoy has everything
+    // once all objects are programmed, no other update is pending
     for object in [
         "listener/http",
         "listener/https",
@@ -156,9 +156,10 @@ pub(crate) async fn weights_share_requests(space: &Space) -> Result<()> {
         ),
     ];
     space.apply(&manifests.concat())?;
+    space.answers("weights.example", "/", 200, "").await?;
     until("the canary", || async {
         get(&space.http(), "weights.example", "/").await?;
-        ensure!(canary.requests() > 0, "it gets nothing");
+        ensure!(canary.requests() > 0, "it gets no requests");
         Ok(())
     })
     .await?;
@@ -217,11 +218,11 @@ pub(crate) async fn an_envoy_with_state_of_the_world_serves_the_same(
         .concat(),
     )?;
     same_configuration(&space.gateway.envoy, &other, "/b/").await?;
-    let told = other.configuration().await?;
-    let routes = told["dynamic_route_configs"].concat();
+    let configuration = other.configuration().await?;
+    let routes = configuration["dynamic_route_configs"].concat();
     ensure!(
         !routes.contains("/gone/"),
-        "what was deleted is still there"
+        "a deleted route is still served"
     );
     // both listen on the same port: with the first gone all requests go to the second
     space.own_gateway()?.envoy.process.kill();
@@ -231,12 +232,12 @@ pub(crate) async fn an_envoy_with_state_of_the_world_serves_the_same(
     Ok(())
 }
 
-/// Waits until both have been told the same, `text` included, and neither has refused anything.
+/// Waits until both have the same configuration, which contains `text`, and checks that neither has rejected an update.
 async fn same_configuration(one: &Envoy, other: &Envoy, text: &str) -> Result<()> {
     until(text, || async {
         let (one, other) = (one.configuration().await?, other.configuration().await?);
         let routes = one["dynamic_route_configs"].concat();
-        ensure!(routes.contains(text), "it is not there");
+        ensure!(routes.contains(text), "missing in the route tables");
         for (section, resources) in &one {
             ensure!(
                 *resources == other[section],
@@ -249,7 +250,7 @@ async fn same_configuration(one: &Envoy, other: &Envoy, text: &str) -> Result<()
     .await?;
     for envoy in [one, other] {
         let rejected = envoy.statistic("update_rejected").await?;
-        ensure!(rejected == 0, "{rejected} updates were refused");
+        ensure!(rejected == 0, "{rejected} updates were rejected");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Status says what is served.
+//! Status: conditions and columns.
 
 use anyhow::{Result, ensure};
 use nuncio_e2e::wait::until;
@@ -30,7 +30,7 @@ pub(crate) async fn condition(
     .await
 }
 
-/// Waits until an object is accepted with no word of this rival.
+/// Waits until an object is accepted and its condition does not name this rival.
 pub(crate) async fn uncontested(space: &Space, object: &str, rival: &str) -> Result<()> {
     let path = r#"{range .status.conditions[?(@.type=="Accepted")]}{.status} {.message}{end}"#;
     until(&format!("{object} without {rival}"), || async {
@@ -44,7 +44,7 @@ pub(crate) async fn uncontested(space: &Space, object: &str, rival: &str) -> Res
     .await
 }
 
-/// Waits until all Envoys have an object of ours as it was applied last.
+/// Waits until all Envoys have the last generation of an object.
 pub(crate) async fn programmed(space: &Space, object: &str) -> Result<()> {
     let path = r#"{.metadata.generation}{range .status.conditions[?(@.type=="Programmed")]} {.observedGeneration} {.status}{end}"#;
     until(&format!("the last generation of {object}"), || async {
@@ -144,7 +144,7 @@ pub(crate) async fn status_is_written_once_per_change(space: &Space) -> Result<(
         .metric("nuncio_status_writes_total")
         .await?
         - before;
-    ensure!(writes <= 10.0, "five edits led to {writes} writes");
+    ensure!(writes <= 10.0, "five edits caused {writes} writes");
     Ok(())
 }
 
@@ -161,7 +161,7 @@ async fn idle(space: &Space) -> Result<()> {
     until("the last status", || async {
         let replica = &space.gateway.replica;
         let pending = replica.metric("nuncio_status_pending").await?;
-        ensure!(pending < 0.5, "{pending} statuses wait");
+        ensure!(pending < 0.5, "{pending} statuses are pending");
         Ok(())
     })
     .await
@@ -174,7 +174,7 @@ pub(crate) async fn a_missing_service_and_a_missing_host_are_told(space: &Space)
             "no-service",
             "missing.example",
             "/no-service/",
-            "nobody",
+            "absent",
             "",
         ),
         mapping("no-host", "nowhere.example", "/", "10.96.5.1", ""),
@@ -198,7 +198,7 @@ pub(crate) async fn a_missing_service_and_a_missing_host_are_told(space: &Space)
     )
     .await?;
     state(space, "mapping/no-host", "Inactive").await?;
-    // the Service that was missed comes
-    space.apply(&crate::fixture::service("nobody", "10.96.5.2"))?;
+    // the missing Service is created
+    space.apply(&crate::fixture::service("absent", "10.96.5.2"))?;
     condition(space, "mapping/no-service", "ResolvedRefs", "True", "").await
 }

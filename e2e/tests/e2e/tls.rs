@@ -1,4 +1,4 @@
-//! TLS from clients: which certificate is shown for which name, and on what terms.
+//! TLS from clients: which certificate each name presents, and with which settings.
 
 use anyhow::{Context as _, Result, ensure};
 use nuncio_e2e::{
@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 
 use crate::{
     Space,
-    answer::{answered, ask, closed, refused, shown, tls_query},
+    answer::{answered, ask, closed, rejected, shown, tls_query},
     fixture::{HTTPS, mapping, object, tls_host},
 };
 
-/// The query of a client that takes any certificate.
+/// The query of a client that accepts any certificate.
 fn trusting_anyone(address: &str, host: &str) -> Value {
     json!({"url": format!("https://{address}/"), "headers": {"Host": host}, "sni": true, "insecure": true})
 }
@@ -63,7 +63,7 @@ async fn each_name_shows_its_certificate(space: &Space) -> Result<()> {
     is_shown(&nameless, "any.example").await
 }
 
-/// Waits until a client is served, and shown the certificate of this name.
+/// Waits until a client is served with the certificate of this name.
 async fn is_shown(query: &Value, certified: &str) -> Result<()> {
     let what = format!(
         "the certificate of {certified} for {}",
@@ -102,7 +102,7 @@ pub(crate) async fn a_name_without_certificate_is_closed_until_it_has_one(
     space.apply(&manifests.concat())?;
     answered(&trusting_anyone(HTTPS, "b.tls-late.example"), 200).await?;
     for (secret, what) in [
-        (None, "none has come yet"),
+        (None, "the Secret does not exist yet"),
         (
             Some(secret(
                 &space.namespace,
@@ -110,13 +110,13 @@ pub(crate) async fn a_name_without_certificate_is_closed_until_it_has_one(
                 "kubernetes.io/tls",
                 &broken,
             )),
-            "the key is of another certificate",
+            "the key belongs to another certificate",
         ),
     ] {
         if let Some(secret) = secret {
             space.apply(&secret)?;
         }
-        // no certificate, and no word in clear text
+        // no certificate, and no answer in cleartext
         closed(&trusting_anyone(HTTPS, host)).await.context(what)?;
         space.apply(&good)?;
         let answer = answered(&tls_query(host, "/", &authority), 200).await?;
@@ -125,7 +125,7 @@ pub(crate) async fn a_name_without_certificate_is_closed_until_it_has_one(
     space.delete("secret/late")?;
     closed(&trusting_anyone(HTTPS, host))
         .await
-        .context("it was deleted")?;
+        .context("the Secret was deleted")?;
     space.apply(&good)?;
     answered(&tls_query(host, "/", &authority), 200).await?;
     answered(&tls_query("b.tls-late.example", "/", &authority), 200)
@@ -169,7 +169,7 @@ pub(crate) async fn protocols_are_agreed_on_as_asked(space: &Space) -> Result<()
         ("both", "", None),
     ] {
         let hostname = format!("{name}.tls-alpn.example");
-        // this client speaks whatever is agreed on, and offers both
+        // this client offers both protocols and uses the negotiated one
         answered(&tls_query(&hostname, "/", &authority), 200).await?;
         let mut config = tls_config(&authority.der(), None)?;
         let protocols = offered.split(' ').filter(|protocol| !protocol.is_empty());
@@ -178,7 +178,7 @@ pub(crate) async fn protocols_are_agreed_on_as_asked(space: &Space) -> Result<()
         let agreed = connection.protocol();
         ensure!(
             agreed == expected,
-            "{name}: of {offered:?} {agreed:?} is agreed on"
+            "{name}: {agreed:?} is negotiated from {offered:?}"
         );
         if expected != Some("h2") {
             let answer = connection.get(&hostname, "/").await?;
@@ -188,19 +188,19 @@ pub(crate) async fn protocols_are_agreed_on_as_asked(space: &Space) -> Result<()
     Ok(())
 }
 
-/// A client of TLS 1.2 and no other.
+/// A client with TLS 1.2 only.
 fn only_1_2(mut query: Value) -> Value {
     query["maxTLSv"] = json!("v1.2");
     query
 }
 
-/// A client of TLS 1.3 and no other.
+/// A client with TLS 1.3 only.
 fn only_1_3(mut query: Value) -> Value {
     query["minTLSv"] = json!("v1.3");
     query
 }
 
-/// A client of TLS 1.2 that has one cipher suite.
+/// A client with TLS 1.2 and one cipher suite only.
 fn only_suite(query: Value, suite: &str) -> Value {
     let mut query = only_1_2(query);
     query["cipherSuites"] = json!([suite]);
@@ -260,9 +260,9 @@ pub(crate) async fn versions_and_ciphers_are_kept_to(space: &Space) -> Result<()
             "{query} is answered with {answer}"
         );
     }
-    refused(&only_1_2(to("new")), "protocol version not supported").await?;
-    refused(&only_1_3(to("old")), "protocol version not supported").await?;
-    refused(&only_suite(to("cipher"), AES_128), "handshake failure").await
+    rejected(&only_1_2(to("new")), "protocol version not supported").await?;
+    rejected(&only_1_3(to("old")), "protocol version not supported").await?;
+    rejected(&only_suite(to("cipher"), AES_128), "handshake failure").await
 }
 
 pub(crate) async fn a_tls_context_is_followed(space: &Space) -> Result<()> {
@@ -287,9 +287,9 @@ pub(crate) async fn a_tls_context_is_followed(space: &Space) -> Result<()> {
         tls_query(implicit, "/", &authority),
     );
     answered(&only_1_3(named.clone()), 200).await?;
-    refused(&only_1_2(named.clone()), "protocol version not supported").await?;
+    rejected(&only_1_2(named.clone()), "protocol version not supported").await?;
     answered(&only_1_2(implicit.clone()), 200).await?;
-    // the context of a Host that names none is the one with its name and `-context`
+    // a Host that names no TLSContext uses the one with its name and `-context`
     let manifests = [
         object("TLSContext", "context", "max_tls_version: v1.2"),
         object(
@@ -300,13 +300,13 @@ pub(crate) async fn a_tls_context_is_followed(space: &Space) -> Result<()> {
     ];
     space.apply(&manifests.concat())?;
     answered(&only_1_2(named.clone()), 200).await?;
-    refused(&only_1_3(named.clone()), "protocol version not supported").await?;
-    refused(
+    rejected(&only_1_3(named.clone()), "protocol version not supported").await?;
+    rejected(
         &only_1_2(implicit.clone()),
         "protocol version not supported",
     )
     .await?;
-    // without the context that it names the terms are unknown, and nothing is served
+    // without the TLSContext that it names, the settings are unknown and nothing is served
     space.delete("tlscontext/context")?;
     closed(&named).await?;
     space.delete("tlscontext/context-implicit-context")?;

@@ -1,4 +1,4 @@
-//! `kat-client`: sends queries that are told in JSON, and tells the answers in JSON. See `-help`.
+//! `kat-client`: sends queries from JSON, and writes the results as JSON. See `-help`.
 
 use std::io::{Read as _, Write as _};
 
@@ -9,7 +9,7 @@ use nuncio_kat::client::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Open files that would be enough.
+/// Enough open files.
 const FILES: u64 = 999_999;
 
 #[tokio::main]
@@ -30,7 +30,7 @@ async fn main() -> Result<()> {
             std::io::stdin().read_to_string(&mut input)?;
         }
     }
-    let queries = serde_json::from_str(&input).context("the queries are no JSON array")?;
+    let queries = serde_json::from_str(&input).context("the queries are not a JSON array")?;
     let limit = std::env::var("KAT_QUERY_LIMIT").ok();
     let limit = limit
         .and_then(|limit| limit.parse().ok())
@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
     }
 }
 
-/// Raises the limit on open files; a system that refuses is as good.
+/// Raises the limit on open files, if the system allows it.
 fn allow_many_files() {
     let hard = getrlimit(Resource::Nofile).maximum;
     let wanted = Rlimit {
@@ -51,6 +51,6 @@ fn allow_many_files() {
         maximum: Some(hard.map_or(FILES, |hard| hard.max(FILES))),
     };
     if let Err(error) = setrlimit(Resource::Nofile, wanted) {
-        eprintln!("the limit on open files stays as it is: {error}");
+        eprintln!("cannot raise the limit on open files: {error}");
     }
 }

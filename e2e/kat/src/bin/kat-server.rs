@@ -1,4 +1,4 @@
-//! `kat-server`: a backend for tests; the environment says which. See `--help`.
+//! `kat-server`: a backend for tests, configured by environment variables. See `--help`.
 
 use std::io::Write as _;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use nuncio_kat::server::environment;
 
 const HELP: &str = "\
-kat-server: a backend for tests, on the ports 8080 (clear text) and 8443 (TLS, from server.crt and server.key)
+kat-server: a backend for tests, on ports 8080 (cleartext) and 8443 (TLS, from server.crt and server.key)
 
   KAT_BACKEND_TYPE  http (default), grpc_echo, grpc_auth, grpc_rls, grpc_als, health_check_server
   BACKEND           the name of the backend
@@ -18,7 +18,7 @@ kat-server: a backend for tests, on the ports 8080 (clear text) and 8443 (TLS, f
   HEALTHY_STATUS_CODE, UNHEALTHY_STATUS_CODE  health_check_server: 200 and 500
 
 All ports speak HTTP/1.1 and HTTP/2. Websockets to an http backend get their text messages back.
-TLS is 1.2 and 1.3. The v2 gRPC services have the messages of v3, which are encoded alike.
+TLS is 1.2 and 1.3. The v2 gRPC services have the messages of v3, whose encoding is the same.
 ";
 
 #[tokio::main]
@@ -34,7 +34,7 @@ async fn main() -> Result<()> {
     terminated().await
 }
 
-/// Returns when the process is told to end.
+/// Returns when the process gets a signal to terminate.
 async fn terminated() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;

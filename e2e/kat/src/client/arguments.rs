@@ -6,17 +6,17 @@ use anyhow::{Context as _, Result, bail};
 
 /// What `-help` prints.
 pub const HELP: &str = "\
-kat-client [-input FILE] [-output FILE]: sends the queries of a JSON array, and writes it with the results
+kat-client [-input FILE] [-output FILE]: send the queries of a JSON array, and write the array with the results
 
   -input FILE      the queries, instead of stdin
   -output FILE     the results, instead of stdout
-  KAT_QUERY_LIMIT  queries in flight, 25 if it is no number
+  KAT_QUERY_LIMIT  number of queries in flight (default 25)
 
 TLS is 1.2 and 1.3. minTLSv below v1.2 sets no bound; a query whose maxTLSv, cipherSuites or ecdhCurves leave nothing
-that is supported has an error. There are no suites without forward secrecy and no CurveP521. wss: works like ws:.
+supported gets an error. There are no suites without forward secrecy and no CurveP521. wss: works like ws:.
 ";
 
-/// What the command line says.
+/// The parsed command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arguments {
     /// Where the queries are; stdin by default.
@@ -37,7 +37,7 @@ impl Arguments {
         let mut rest = arguments.into_iter();
         while let Some(argument) = rest.next() {
             let Some(flag) = argument.strip_prefix('-') else {
-                bail!("{argument}: only flags are understood");
+                bail!("unexpected argument {argument}: only flags are supported");
             };
             let flag = flag.strip_prefix('-').unwrap_or(flag);
             let (name, value) = flag.split_once('=').unzip();
@@ -51,7 +51,7 @@ impl Arguments {
                 "input" => parsed.input = Some(value()?),
                 "output" => parsed.output = Some(value()?),
                 "h" | "help" => parsed.help = true,
-                _ => bail!("{argument} is not a flag"),
+                _ => bail!("unknown flag {argument}"),
             }
         }
         Ok(parsed)

@@ -18,7 +18,7 @@ pub(super) fn describe(query: &Query, error: &anyhow::Error) -> String {
     format!("{first}{} \"{}\": {words}", rest.to_lowercase(), query.url)
 }
 
-/// How Go would say it.
+/// The text that Go has for it.
 fn words(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return of_tls(error);

@@ -1,4 +1,4 @@
-//! A query: what the JSON object says, checked.
+//! A query: the checked content of the JSON object.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -96,7 +96,7 @@ impl Query {
     pub(super) fn parse(object: &Value) -> Result<Self> {
         let mut object = object.clone();
         if let Some(fields) = object.as_object_mut() {
-            // null is as good as absent
+            // null equals absent
             fields.retain(|_, value| !value.is_null());
         }
         let fields: Fields = serde_json::from_value(object)?;

@@ -20,7 +20,7 @@ use crate::{
     header::text,
 };
 
-/// The result of a query. Trust is that of the system, whatever the query says.
+/// The result of a query. The system's authorities are trusted; the query cannot change that.
 pub(super) async fn answer(query: &Query) -> Result<Object> {
     ensure!(
         query.url.path() == PATH,

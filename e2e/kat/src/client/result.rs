@@ -1,4 +1,4 @@
-//! Results: what came back, as JSON.
+//! Results as JSON.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, StatusCode};

@@ -52,9 +52,9 @@ pub(super) fn config(tls: &Tls, protocols: &[&str]) -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// The versions that are asked for, of those that there are.
+/// The requested versions, of those that are supported.
 fn versions(tls: &Tls) -> Result<Vec<&'static SupportedProtocolVersion>> {
-    // an unknown bound is none
+    // an unknown bound has no effect
     let number = |name: &str| match name {
         "v1.0" => Some(0),
         "v1.1" => Some(1),
@@ -75,7 +75,7 @@ fn versions(tls: &Tls) -> Result<Vec<&'static SupportedProtocolVersion>> {
     Ok(versions)
 }
 
-/// The cipher suites and curves that are asked for, of those that there are.
+/// The requested cipher suites and curves, of those that are supported.
 fn provider(tls: &Tls) -> Result<CryptoProvider> {
     let mut provider = ring::default_provider();
     if !tls.cipher_suites.is_empty() {

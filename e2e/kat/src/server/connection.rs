@@ -86,6 +86,6 @@ async fn serve(
     server.http2().max_header_list_size(LIMIT);
     let served = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
     if served.await.is_err() {
-        // the client went away, or speaks no HTTP: nobody is left to be told
+        // the client has gone, or does not use HTTP: there is no one to report it to
     }
 }

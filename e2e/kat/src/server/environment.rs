@@ -90,7 +90,7 @@ fn is_known(kind: &str) -> bool {
 /// Starts all that the environment asks for, on all addresses, with the certificate of the working directory.
 ///
 /// # Errors
-/// Nothing is asked for, there is no certificate, or a port is taken.
+/// No backend is configured, the certificate is missing, or a port is in use.
 pub async fn start() -> Result<Vec<Server>> {
     let variable = |name: &str| std::env::var(name).ok();
     let pairs = pairs(variable);

@@ -1,4 +1,4 @@
-//! The `grpc_echo` backend: says what metadata reached it.
+//! The `grpc_echo` backend: answers with the metadata that it received.
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +30,7 @@ const DELAY: &str = "kat-req-echo-requested-backend-delay";
 /// Longest message, in bytes.
 const LIMIT: usize = 5 << 20;
 
-/// A backend that says what metadata reached it.
+/// A backend that answers with the metadata that it received.
 #[derive(Clone, Debug)]
 pub struct GrpcEcho {
     name: String,
@@ -64,7 +64,7 @@ async fn handle(State(backend): State<GrpcEcho>, request: Request) -> Response {
     server.unary(answer, request).await.map(Body::new)
 }
 
-/// All that a gRPC server tells its handler, the values of a name joined by commas.
+/// All metadata that a gRPC server passes to its handler, the values of a name joined by commas.
 fn metadata(request: &Request) -> BTreeMap<String, String> {
     let join = |name: &HeaderName| {
         let values = request.headers().get_all(name).iter().map(header::text);

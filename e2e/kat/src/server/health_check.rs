@@ -1,4 +1,4 @@
-//! The `health_check_server` backend: healthy until it is told not to be.
+//! The `health_check_server` backend: healthy until a request makes it unhealthy.
 
 use std::sync::{
     Arc,

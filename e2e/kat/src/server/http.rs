@@ -1,4 +1,4 @@
-//! The `http` backend: says what reached it, and does what the control headers of a request ask for.
+//! The `http` backend: answers with what it received, and follows the control headers of a request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ const COOKIE: &str = "kat-req-http-requested-cookie";
 const REDIRECT: &str = "kat-req-http-requested-location";
 const DELAY: &str = "kat-req-http-requested-backend-delay";
 
-/// A backend that says what reached it.
+/// A backend that answers with what it received.
 #[derive(Clone, Debug)]
 pub struct Http {
     name: String,

@@ -25,7 +25,7 @@ pub(super) fn describe(parts: &Parts) -> Value {
     })
 }
 
-/// The authority that was asked for.
+/// The authority of the request.
 fn host(parts: &Parts) -> String {
     let named = || parts.headers.get(header::HOST).map(headers::text);
     let authority = parts.uri.authority().map(|authority| {

@@ -21,7 +21,7 @@ pub enum ApiVersion {
 }
 
 impl ApiVersion {
-    /// v3 if that is what it says, else v2.
+    /// v3 if the text says so, else v2.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         if text == "v3" { Self::V3 } else { Self::V2 }
@@ -56,7 +56,7 @@ impl Method {
     {
         let path = self.path(ApiVersion::V3);
         let service = service.map_request(move |mut request: Request<Body>| {
-            // the service of v3 knows no other path
+            // the v3 service has one path only
             if let Ok(path) = path.parse::<Uri>() {
                 *request.uri_mut() = path;
             }

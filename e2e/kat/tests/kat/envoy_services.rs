@@ -75,7 +75,7 @@ fn check(headers: &[(&str, &str)]) -> CheckRequest {
     }
 }
 
-#[expect(deprecated, reason = "what Envoy is told by")]
+#[expect(deprecated, reason = "Envoy still uses it")]
 fn shown(options: &[HeaderValueOption]) -> Vec<(String, String, bool)> {
     let show = |option: &HeaderValueOption| {
         let header = option.header.clone().unwrap_or_default();

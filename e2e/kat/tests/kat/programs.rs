@@ -60,7 +60,7 @@ async fn the_client_reads_and_writes_files_or_streams() -> Result<()> {
 }
 
 #[test]
-fn the_client_refuses_what_it_does_not_understand() -> Result<()> {
+fn the_client_rejects_invalid_arguments() -> Result<()> {
     let bad_pair = json!([{"url": "http://127.0.0.1:1/", "client_cert": "a", "client_key": "b"}]);
     for (input, arguments) in [
         ("{", &[][..]),

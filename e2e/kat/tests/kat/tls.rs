@@ -1,4 +1,4 @@
-//! TLS between the two, HTTP/2 by negotiation, and what each says about it.
+//! TLS between the two, HTTP/2 by negotiation, and what each reports about it.
 
 use std::sync::Arc;
 

@@ -54,6 +54,17 @@ pub(crate) async fn answered(query: &Value, status: u64) -> Result<Value> {
     .await
 }
 
+/// Asks until a request reaches this backend, whichever worker of Envoy answers.
+pub(crate) async fn answered_by(query: &Value, expected: &str) -> Result<()> {
+    until(&format!("{} at {expected}", query["url"]), || async {
+        for answer in ask_all(vec![query.clone(); CONNECTIONS]).await? {
+            ensure!(backend(&answer) == expected, "{answer}");
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// Asks until there is no answer, and the reason has these words.
 pub(crate) async fn rejected(query: &Value, words: &str) -> Result<()> {
     let what = format!("{words:?} from {}", query["headers"]["Host"]);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Space,
-    answer::{answered, ask, backend, query, reached, returned},
+    answer::{answered, answered_by, ask, backend, query, reached, returned},
     fixture::{host, mapping, service},
 };
 
@@ -116,6 +116,8 @@ pub(crate) async fn responses_reach_the_client_as_asked(space: &Space) -> Result
         ),
     ];
     space.apply(&manifests.concat())?;
+    // the Mapping that was applied last
+    answered(&query("response.example", "/nobody/", &[]), 503).await?;
     headers_are_changed().await?;
     origins_are_checked().await?;
     errors_are_replaced().await
@@ -289,7 +291,8 @@ pub(crate) async fn requests_are_told_apart(space: &Space) -> Result<()> {
         query["method"] = json!(method);
         query
     };
-    answered(&with("GET", "/", &[("x-first", "yes")]), 200).await?;
+    // the Mapping that was applied last
+    answered_by(&with("GET", "/", &[("x-first", "yes")]), "first").await?;
     for (query, expected) in [
         (with("GET", "/elsewhere", &[]), "rest"),
         (with("GET", "/exact", &[]), "exact"),
@@ -369,7 +372,7 @@ pub(crate) async fn many_routes_are_chosen_as_few_would_be(space: &Space) -> Res
         ));
     }
     space.apply(&manifests.concat())?;
-    answered(&query("many.example", "/s299/", &[]), 200).await?;
+    answered_by(&query("many.example", "/s299/", &[]), "odd").await?;
     for number in 0..300 {
         let expected = if number % 2 == 0 { "even" } else { "odd" };
         for (path, headers, expected) in [

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     Space,
-    answer::{answered, ask, ask_all, backend, query},
+    answer::{CONNECTIONS, answered, ask, ask_all, backend, query},
     fixture::{endpoints, host, mapping, service},
 };
 
@@ -113,6 +113,12 @@ pub(crate) async fn a_shadow_sees_copies(space: &Space) -> Result<()> {
     ];
     space.apply(&manifests.concat())?;
     answered(&query("shadow.example", "/part/", &[]), 200).await?;
+    until("the shadow that was applied last", || async {
+        ask_all(vec![query("shadow.example", "/part/", &[]); CONNECTIONS]).await?;
+        ensure!(part.requests() > 0, "it gets no copies");
+        Ok(())
+    })
+    .await?;
     let before = (main.requests(), copy.requests());
     for _ in 0..20 {
         let answer = ask(query("shadow.example", "/all/", &[])).await?;

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     Space,
-    answer::{answered, ask, backend, query},
+    answer::{CONNECTIONS, answered, ask, ask_all, backend, query},
     fixture::{HTTP, host, mapping, service},
 };
 
@@ -223,7 +223,16 @@ pub(crate) async fn tcp_is_passed_on(space: &Space) -> Result<()> {
     })
     .await?;
     let mut shares: BTreeMap<String, u32> = BTreeMap::new();
-    answered(&json!({"url": "http://127.0.0.1:6791/"}), 200).await?;
+    until("both backends", || async {
+        let query = json!({"url": "http://127.0.0.1:6791/"});
+        let answers = ask_all(vec![query; CONNECTIONS]).await?;
+        for name in ["2", "3"] {
+            let is_reached = answers.iter().any(|answer| backend(answer) == name);
+            ensure!(is_reached, "no connection reached {name}");
+        }
+        Ok(())
+    })
+    .await?;
     for _ in 0..400 {
         let answer = ask(json!({"url": "http://127.0.0.1:6791/"})).await?;
         *shares.entry(backend(&answer).to_owned()).or_default() += 1;

@@ -1,4 +1,4 @@
-//! Backends: HTTP/1.1 servers that say who they are and what reached them.
+//! Backends: HTTP/1.1 servers that answer with their name and the request line.
 
 use std::sync::{
     Arc,
@@ -6,15 +6,15 @@ use std::sync::{
 };
 
 use anyhow::Result;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-};
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::wait::until;
 
-/// A running backend. Dropped, it ends.
+/// A running backend. Stopped when dropped.
 #[derive(Debug)]
 pub struct Backend {
     task: JoinHandle<()>,
@@ -27,22 +27,26 @@ impl Backend {
     /// # Errors
     /// The address cannot be bound.
     pub async fn start(address: &str, name: &str) -> Result<Self> {
-        // one that has just ended may still hold the address
+        // one that has just been stopped may still hold the address
         let listener = until("the address of a backend", || async {
             Ok(TcpListener::bind(address).await?)
         })
         .await?;
         let requests = Arc::new(AtomicU64::new(0));
-        let (counter, name) = (requests.clone(), name.to_owned());
+        let (counter, name) = (requests.clone(), Arc::<str>::from(name));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, name.clone(), counter.clone()));
+                let (counter, name) = (counter.clone(), name.clone());
+                let service =
+                    service_fn(move |request| answer(request, name.clone(), counter.clone()));
+                // the client sees how the connection ends
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
         Ok(Self { task, requests })
     }
 
-    /// How many requests it has answered.
+    /// Number of requests answered.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
@@ -55,45 +59,14 @@ impl Drop for Backend {
     }
 }
 
-async fn answer(stream: TcpStream, name: String, requests: Arc<AtomicU64>) {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let mut first = String::new();
-        let mut length = 0;
-        if stream.read_line(&mut first).await.unwrap_or(0) == 0 {
-            return;
-        }
-        loop {
-            let mut line = String::new();
-            if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
-                return;
-            }
-            if let Some((key, value)) = line.split_once(':')
-                && key.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().unwrap_or(0);
-            }
-            if line.trim().is_empty() {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        if stream.read_exact(&mut body).await.is_err() {
-            return;
-        }
-        requests.fetch_add(1, Ordering::Relaxed);
-        let mut words = first.split(' ');
-        let (method, path) = (
-            words.next().unwrap_or_default(),
-            words.next().unwrap_or_default(),
-        );
-        let body = format!("{name} {method} {path}");
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        if stream.write_all(answer.as_bytes()).await.is_err() {
-            return;
-        }
-    }
+async fn answer(
+    request: Request<Incoming>,
+    name: Arc<str>,
+    requests: Arc<AtomicU64>,
+) -> Result<Response<String>> {
+    let (parts, body) = request.into_parts();
+    body.collect().await?;
+    requests.fetch_add(1, Ordering::Relaxed);
+    let body = format!("{name} {} {}", parts.method, parts.uri);
+    Ok(Response::new(body))
 }

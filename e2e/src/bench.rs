@@ -19,7 +19,7 @@ pub use options::{Options, Part};
 
 use anyhow::Result;
 
-/// Runs the parts that are asked for.
+/// Runs the requested parts.
 ///
 /// # Errors
 /// Something does not start, or a change does not reach traffic.

@@ -2,17 +2,23 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result};
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{SendRequest, handshake},
+};
+use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, HandshakeKind, RootCertStore,
     pki_types::{CertificateDer, ServerName},
 };
 use tokio::{
-    io::{
-        AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
-        BufReader,
-    },
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
+    task::JoinHandle,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -39,91 +45,104 @@ pub struct Answer {
     pub headers: BTreeMap<String, String>,
     /// Body.
     pub body: String,
-    /// The certificate that the server showed.
+    /// The certificate that the server presented.
     pub certificate: Option<CertificateDer<'static>>,
 }
 
-/// A connection that can carry several requests.
-pub struct Connection<S> {
-    stream: BufReader<S>,
-    /// Whether the server has said that it closes the connection.
+/// An HTTP/1.1 connection, which can carry several requests.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<Empty<Bytes>>,
+    task: Option<JoinHandle<hyper::Result<()>>>,
+    /// Whether the server has announced that it closes the connection.
     is_over: bool,
+    session: Session,
 }
 
-/// A connection that speaks TLS.
-pub type TlsConnection = Connection<TlsStream<TcpStream>>;
+/// The result of the TLS handshake; empty without TLS.
+#[derive(Clone, Debug, Default)]
+struct Session {
+    certificate: Option<CertificateDer<'static>>,
+    is_resumed: bool,
+    protocol: Option<String>,
+}
 
-impl Connection<TcpStream> {
+impl Connection {
     /// Connects without TLS.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// The connection fails.
     pub async fn open(address: &str) -> Result<Self> {
         Self::open_behind(address, &[]).await
     }
 
-    /// Connects as a proxy in front would that says this first.
+    /// Connects like a proxy in front that sends this first.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// The connection fails.
     pub async fn open_behind(address: &str, preface: &[u8]) -> Result<Self> {
-        let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
-        stream.set_nodelay(true)?;
-        let mut stream = BufReader::new(stream);
-        stream.write_all(preface).await?;
-        stream.flush().await?;
-        Ok(Self {
-            stream,
-            is_over: false,
-        })
+        let stream = connect(address, preface).await?;
+        Self::over(stream, Session::default()).await
     }
 
-    /// Goes on with TLS.
+    /// Connects with TLS.
     ///
     /// # Errors
-    /// There is no agreement, or no trust.
-    pub async fn with_tls(self, host: &str, config: Arc<ClientConfig>) -> Result<TlsConnection> {
-        let name = ServerName::try_from(host.to_owned())?;
-        let connector = TlsConnector::from(config);
-        let stream = connector.connect(name, self.stream.into_inner());
-        let stream = timeout(PATIENCE, stream).await.context("no handshake")??;
-        Ok(Connection {
-            stream: BufReader::new(stream),
+    /// The connection or the handshake fails.
+    pub async fn open_tls(address: &str, host: &str, config: Arc<ClientConfig>) -> Result<Self> {
+        Self::open_tls_behind(address, &[], host, config).await
+    }
+
+    /// Connects with TLS, like a proxy in front that sends this first.
+    ///
+    /// # Errors
+    /// The connection or the handshake fails.
+    pub async fn open_tls_behind(
+        address: &str,
+        preface: &[u8],
+        host: &str,
+        config: Arc<ClientConfig>,
+    ) -> Result<Self> {
+        let stream = connect_tls(connect(address, preface).await?, host, config).await?;
+        let session = Session::of(&stream);
+        Self::over(stream, session).await
+    }
+
+    async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        session: Session,
+    ) -> Result<Self> {
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        Ok(Self {
+            sender,
+            task: Some(tokio::spawn(connection)),
             is_over: false,
+            session,
         })
     }
-}
 
-impl TlsConnection {
-    /// The certificate that the server showed.
+    /// The certificate that the server presented.
     #[must_use]
     pub fn certificate(&self) -> Option<CertificateDer<'static>> {
-        let certificates = self.stream.get_ref().get_ref().1.peer_certificates();
-        certificates
-            .and_then(|chain| chain.first().cloned())
-            .map(CertificateDer::into_owned)
+        self.session.certificate.clone()
     }
 
-    /// Whether an earlier session was resumed, in which certificates had been shown.
+    /// Whether TLS resumed an earlier session, in which certificates had been presented.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
-        let kind = self.stream.get_ref().get_ref().1.handshake_kind();
-        kind == Some(HandshakeKind::Resumed)
+        self.session.is_resumed
     }
 
-    /// The protocol that was agreed on.
+    /// The negotiated protocol (ALPN).
     #[must_use]
-    pub fn protocol(&self) -> Option<String> {
-        let protocol = self.stream.get_ref().get_ref().1.alpn_protocol();
-        protocol.map(|protocol| String::from_utf8_lossy(protocol).into_owned())
+    pub fn protocol(&self) -> Option<&str> {
+        self.session.protocol.as_deref()
     }
-}
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// One GET.
     ///
     /// # Errors
-    /// The connection ends, or there is no answer.
+    /// The connection is closed, or there is no answer.
     pub async fn get(&mut self, host: &str, path: &str) -> Result<Answer> {
         self.get_with(host, path, &[]).await
     }
@@ -131,87 +150,116 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// One GET with headers.
     ///
     /// # Errors
-    /// The connection ends, or there is no answer.
+    /// The connection is closed, or there is no answer.
     pub async fn get_with(
         &mut self,
         host: &str,
         path: &str,
         headers: &[(&str, &str)],
     ) -> Result<Answer> {
-        let headers: String = headers
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
-            .collect();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n");
-        timeout(PATIENCE, async {
-            self.stream.write_all(request.as_bytes()).await?;
-            self.stream.flush().await?;
-            self.answer().await
-        })
-        .await
-        .context("no answer")?
+        timeout(PATIENCE, self.exchange(host, path, headers))
+            .await
+            .context("no answer within the time limit")?
     }
 
-    async fn answer(&mut self) -> Result<Answer> {
-        let mut line = String::new();
-        ensure!(
-            self.stream.read_line(&mut line).await? > 0,
-            "the connection is closed"
-        );
-        let status = line
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
-        let mut answer = Answer {
-            status: status.with_context(|| format!("no HTTP: {line:?}"))?,
-            ..Answer::default()
+    async fn exchange(
+        &mut self,
+        host: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer> {
+        let mut request = Request::get(path).header(header::HOST, host);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Empty::new())?;
+        let sent = async {
+            // the connection may still be busy with the end of the last answer
+            self.sender.ready().await?;
+            self.sender.send_request(request).await
         };
-        loop {
-            line.clear();
-            ensure!(
-                self.stream.read_line(&mut line).await? > 0,
-                "the connection is closed"
-            );
-            let Some((name, value)) = line.trim().split_once(':') else {
-                break;
-            };
-            answer
-                .headers
-                .insert(name.to_lowercase(), value.trim().to_owned());
-        }
-        let mut body = Vec::new();
-        if answer
-            .headers
-            .get("transfer-encoding")
-            .is_some_and(|encoding| encoding == "chunked")
-        {
-            loop {
-                line.clear();
-                self.stream.read_line(&mut line).await?;
-                let size = usize::from_str_radix(line.trim(), 16)?;
-                let mut chunk = vec![0; size + 2];
-                self.stream.read_exact(&mut chunk).await?;
-                if size == 0 {
-                    break;
-                }
-                body.extend_from_slice(&chunk[..size]);
-            }
-        } else {
-            let length = answer
-                .headers
-                .get("content-length")
-                .and_then(|length| length.parse().ok());
-            body = vec![0; length.unwrap_or(0)];
-            self.stream.read_exact(&mut body).await?;
-        }
-        answer.body = String::from_utf8_lossy(&body).into_owned();
-        let told = answer.headers.get("connection");
-        self.is_over = told.is_some_and(|told| told == "close");
+        let response = match sent.await {
+            Ok(response) => response,
+            Err(error) => return Err(self.cause(error).await),
+        };
+        let answer = Answer::read(response).await?;
+        let last = answer.headers.get("connection");
+        self.is_over = last.is_some_and(|value| value == "close");
         Ok(answer)
+    }
+
+    /// Why a request failed: hyper reports a request that it did not send as canceled, without the cause.
+    async fn cause(&mut self, error: hyper::Error) -> Error {
+        match self.task.take() {
+            Some(task) if error.is_canceled() || error.is_closed() => match task.await {
+                Ok(Err(cause)) => cause.into(),
+                _ => error.into(),
+            },
+            _ => error.into(),
+        }
     }
 }
 
-/// One GET on a connection of its own.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Session {
+    fn of(stream: &TlsStream<TcpStream>) -> Self {
+        let (_, connection) = stream.get_ref();
+        let certificates = connection.peer_certificates();
+        let certificate = certificates.and_then(|chain| chain.first().cloned());
+        let protocol = connection.alpn_protocol();
+        Self {
+            certificate: certificate.map(CertificateDer::into_owned),
+            is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            protocol: protocol.map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
+        }
+    }
+}
+
+impl Answer {
+    async fn read(response: Response<Incoming>) -> Result<Self> {
+        let (parts, body) = response.into_parts();
+        let headers = parts.headers.iter().map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), value)
+        });
+        Ok(Self {
+            status: parts.status.as_u16(),
+            headers: headers.collect(),
+            body: String::from_utf8_lossy(&body.collect().await?.to_bytes()).into_owned(),
+            certificate: None,
+        })
+    }
+}
+
+/// Connects, and sends this first.
+async fn connect(address: &str, preface: &[u8]) -> Result<TcpStream> {
+    let mut stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
+    stream.set_nodelay(true)?;
+    stream.write_all(preface).await?;
+    Ok(stream)
+}
+
+/// Starts TLS on a connection.
+async fn connect_tls(
+    stream: TcpStream,
+    host: &str,
+    config: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(host.to_owned())?;
+    let stream = TlsConnector::from(config).connect(name, stream);
+    Ok(timeout(PATIENCE, stream)
+        .await
+        .context("no handshake within the time limit")??)
+}
+
+/// One GET on a new connection.
 ///
 /// # Errors
 /// There is no answer.
@@ -219,10 +267,10 @@ pub async fn get(address: &str, host: &str, path: &str) -> Result<Answer> {
     Connection::open(address).await?.get(host, path).await
 }
 
-/// One GET with TLS, the server's certificate being verified against `authority`.
+/// One GET with TLS, and verifies the server's certificate against `authority`.
 ///
 /// # Errors
-/// There is no answer, or no trust.
+/// The handshake fails, or there is no answer.
 pub async fn get_tls(
     address: &str,
     host: &str,
@@ -235,24 +283,23 @@ pub async fn get_tls(
     Ok(answer)
 }
 
-/// Connects with TLS, the server's certificate being verified against `authority`.
+/// Connects with TLS, and verifies the server's certificate against `authority`.
 ///
 /// # Errors
-/// Nobody listens, or there is no trust.
+/// The connection or the handshake fails.
 pub async fn open_tls(
     address: &str,
     host: &str,
     authority: &CertificateDer<'static>,
-) -> Result<TlsConnection> {
+) -> Result<Connection> {
     let config = tls_config(authority, None)?;
-    let connection = Connection::open(address).await?;
-    connection.with_tls(host, config.into()).await
+    Connection::open_tls(address, host, config.into()).await
 }
 
-/// TLS of a client that trusts `authority` and shows `certificate`.
+/// TLS configuration of a client that trusts `authority` and presents `certificate`.
 ///
 /// # Errors
-/// Either of them is none.
+/// Either of them is invalid.
 pub fn tls_config(
     authority: &CertificateDer<'static>,
     certificate: Option<&Certificate>,
@@ -267,4 +314,25 @@ pub fn tls_config(
         None => builder.with_no_client_auth(),
         Some(own) => builder.with_client_auth_cert(vec![own.der()?], own.key_der()?)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn requests_follow_each_other_on_one_connection() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let backend = Backend::start(&address, "one").await.unwrap();
+        let mut connection = Connection::open(&address).await.unwrap();
+        for number in 0..1000 {
+            let answer = connection.get("localhost", &format!("/{number}?q")).await;
+            let answer = answer.unwrap();
+            assert_eq!(answer.body, format!("one GET /{number}?q"));
+        }
+        assert_eq!(backend.requests(), 1000);
+    }
 }

@@ -1,4 +1,4 @@
-//! A real control plane of Kubernetes: etcd, kube-apiserver, kube-controller-manager.
+//! A real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager.
 
 use std::{fs, path::PathBuf};
 
@@ -11,11 +11,11 @@ use crate::{
     workspace::{root, tool},
 };
 
-/// Where the operator lives.
+/// Namespace of the operator.
 pub const NAMESPACE: &str = "nuncio-system";
 const TOKEN: &str = "admin-token";
 
-/// The running control plane. Dropped, it ends.
+/// A running control plane. Stopped when dropped.
 #[derive(Debug)]
 pub struct ControlPlane {
     folder: tempfile::TempDir,
@@ -25,10 +25,10 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts everything, waits until it is ready, and installs our definitions.
+    /// Starts everything, waits until it is ready, and installs the CustomResourceDefinitions.
     ///
     /// # Errors
-    /// A tool is missing or does not come up.
+    /// A tool is missing or does not become ready.
     pub async fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let key = rcgen::KeyPair::generate()?;
@@ -75,7 +75,7 @@ impl ControlPlane {
         };
         plane.ready().await?;
         let crds = root().join("config/crd").display().to_string();
-        until("definitions", || async {
+        until("CustomResourceDefinitions", || async {
             plane
                 .kubectl(&["apply", "--server-side", "-k", &crds], "")
                 .map(drop)
@@ -105,13 +105,13 @@ impl ControlPlane {
         self.folder.path().join("kubeconfig")
     }
 
-    /// Path of a kubeconfig for the service account of the operator, which has the rights that `config/rbac` gives.
+    /// Path of a kubeconfig for the service account of the operator, with the permissions in `config/rbac`.
     #[must_use]
     pub fn operator_kubeconfig(&self) -> PathBuf {
         self.folder.path().join("operator-kubeconfig")
     }
 
-    /// Ends the apiserver at once.
+    /// Kills the apiserver.
     pub fn kill_apiserver(&mut self) {
         self.apiserver = None;
     }
@@ -119,7 +119,7 @@ impl ControlPlane {
     /// Starts the apiserver again.
     ///
     /// # Errors
-    /// It does not come up.
+    /// It does not become ready.
     pub async fn restart_apiserver(&mut self) -> Result<()> {
         self.apiserver = Some(start_apiserver(&self.folder)?);
         self.ready().await
@@ -168,7 +168,7 @@ fn start_apiserver(folder: &tempfile::TempDir) -> Result<Process> {
 /// The body of a page that answers with 200.
 ///
 /// # Errors
-/// It answers with anything else, or not at all.
+/// The status is another, or there is no answer.
 pub async fn page(address: &str, path: &str) -> Result<String> {
     let answer = get(address, "localhost", path).await?;
     ensure!(

@@ -1,14 +1,14 @@
 //! A fuzzer of what users write: objects at random, most of which pass the schemas of their kinds, go in batches through
 //! the pipeline and on to a real Envoy.
 //!
-//! Nothing that anybody writes may make our code panic, be left unserved without a word, or be refused by Envoy: what
-//! Envoy would refuse has to be told by us, on the object and the field. What is found is reduced to the objects and
-//! fields that it takes, and printed as YAML. The same seed writes the same batches.
+//! No input may make our code panic, be left unserved without a report, or be rejected by Envoy: what Envoy would reject,
+//! we must report, on the object and the field. A finding is reduced to the objects and fields that it needs, and printed
+//! as YAML. The same seed writes the same batches.
 
 use std::{
     collections::BTreeSet,
     io::{Write as _, stdout},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::Result;
@@ -26,6 +26,7 @@ mod finding;
 mod gateway;
 mod hostile;
 mod meaning;
+mod options;
 mod pipeline;
 mod random;
 mod reduce;
@@ -33,39 +34,28 @@ mod schema;
 mod spoil;
 mod value;
 
-/// How long and from where.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// No batch is begun after this time.
-    pub time: Duration,
-    /// Seed of the first batch; each further one has the next number.
-    pub seed: u64,
-    /// No batch is begun after so many.
-    pub batches: u64,
-    /// How many different defects are reduced and printed before it ends.
-    pub findings: usize,
-}
+pub use self::options::Options;
 
-/// What a run has come to.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// Batches that were written.
+    /// Number of batches.
     pub batches: u64,
-    /// Objects in them.
+    /// Number of objects in them.
     pub objects: usize,
-    /// Objects of which something was served.
+    /// Number of objects that were served, at least in part.
     pub in_service: usize,
-    /// Resources that Envoy was told.
+    /// Resources that were sent to Envoy.
     pub resources: usize,
-    /// Different defects, told for people.
+    /// Different defects, as text.
     pub findings: Vec<String>,
 }
 
-/// Writes batches until the time is over or enough is found. Has to be in the sandbox.
+/// Writes batches until the time is over or enough defects are found. Must run in the sandbox.
 ///
 /// # Errors
 /// Envoy cannot be started.
-pub async fn run(options: Options) -> Result<Summary> {
+pub async fn run(options: &Options) -> Result<Summary> {
     pipeline::keep_panics();
     let world = World::new()?;
     let mut fuzzer = Fuzzer {
@@ -77,7 +67,7 @@ pub async fn run(options: Options) -> Result<Summary> {
     let start = Instant::now();
     for number in 0..options.batches {
         let is_enough = fuzzer.summary.findings.len() >= options.findings;
-        if start.elapsed() >= options.time || is_enough {
+        if start.elapsed() >= options.time() || is_enough {
             break;
         }
         let seed = options.seed.wrapping_add(number);
@@ -89,7 +79,7 @@ pub async fn run(options: Options) -> Result<Summary> {
 struct Fuzzer {
     gateway: Gateway,
     survivor: Survivor,
-    /// Signatures of what was found already.
+    /// Signatures of the defects found so far.
     known: BTreeSet<(What, String, String)>,
     summary: Summary,
 }
@@ -115,11 +105,11 @@ impl Fuzzer {
         Ok(())
     }
 
-    /// Reduces the batch to what it takes, and prints that.
+    /// Reduces the batch to what the defect needs, and prints it.
     async fn report(&mut self, seed: u64, objects: &[Object], finding: &Finding) -> Result<()> {
         let gateway = &mut self.gateway;
         let mut last = finding.clone();
-        let needs_envoy = matches!(finding.what, What::Refused | What::Silent | What::Died);
+        let needs_envoy = matches!(finding.what, What::Rejected | What::Silent | What::Died);
         let shows = async |objects: &[Object]| {
             let made = make(objects);
             let mut findings = made.findings;
@@ -140,7 +130,7 @@ impl Fuzzer {
         if !self.known.insert(last.signature()) && finding.is_cut() {
             return Ok(());
         }
-        let text = last.tell(seed, &reduced);
+        let text = last.describe(seed, &reduced);
         writeln!(stdout(), "{text}")?;
         self.summary.findings.push(text);
         Ok(())

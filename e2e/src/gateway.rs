@@ -1,4 +1,4 @@
-//! Nuncio and its Envoys.
+//! Replicas of Nuncio, and Envoys.
 
 use std::{collections::BTreeMap, fs, process::Command, time::Duration};
 
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     control_plane::{ControlPlane, NAMESPACE, page},
+    instance::Instance,
     process::Process,
     wait::until,
     workspace::{nuncio, tool},
@@ -17,46 +18,43 @@ use crate::{
 #[derive(Debug)]
 pub struct Replica {
     name: String,
-    number: u16,
+    health: String,
     /// The process.
     pub process: Process,
 }
 
 impl Replica {
-    /// Starts `nuncio operator` number `number`, whose ports follow from that, and waits until it is ready.
+    /// Starts `nuncio operator` number `number` of an instance, and waits until it is ready.
     ///
     /// # Errors
-    /// It does not get ready.
-    pub async fn start(plane: &ControlPlane, number: u16) -> Result<Self> {
-        Self::start_at(plane, number, &xds_address(number), &[], "default").await
-    }
-
-    /// Starts one that has only objects with this `ambassador_id`.
-    ///
-    /// # Errors
-    /// It does not get ready.
-    pub async fn start_for(plane: &ControlPlane, number: u16, id: &str) -> Result<Self> {
-        Self::start_at(plane, number, &xds_address(number), &[], id).await
+    /// It does not become ready.
+    pub async fn start(plane: &ControlPlane, instance: &Instance, number: u16) -> Result<Self> {
+        Self::start_at(plane, instance, number, &instance.xds(number), &[]).await
     }
 
     /// Starts one that serves Envoys on the address of a pod.
     ///
     /// # Errors
-    /// It does not get ready.
-    pub async fn start_on_pod(plane: &ControlPlane, number: u16, address: &str) -> Result<Self> {
-        Self::start_at(plane, number, address, &["--xds-insecure"], "default").await
+    /// It does not become ready.
+    pub async fn start_on_pod(
+        plane: &ControlPlane,
+        instance: &Instance,
+        number: u16,
+        address: &str,
+    ) -> Result<Self> {
+        Self::start_at(plane, instance, number, address, &["--xds-insecure"]).await
     }
 
     async fn start_at(
         plane: &ControlPlane,
+        instance: &Instance,
         number: u16,
         address: &str,
         flags: &[&str],
-        id: &str,
     ) -> Result<Self> {
-        let name = format!("nuncio-{number}");
+        let name = instance.name("nuncio", number);
         let kubeconfig = plane.operator_kubeconfig().display().to_string();
-        let health = health_address(number);
+        let health = instance.health(number);
         let mut arguments = vec![
             "operator",
             "--xds-address",
@@ -71,8 +69,12 @@ impl Replica {
             arguments,
             &[
                 ("KUBECONFIG", &kubeconfig),
-                ("AMBASSADOR_ID", id),
+                ("AMBASSADOR_ID", &instance.id),
                 ("AMBASSADOR_NAMESPACE", NAMESPACE),
+                (
+                    "AMBASSADOR_ENVOY_BIND_ADDRESS",
+                    &instance.address.to_string(),
+                ),
                 ("POD_NAME", &name),
                 (
                     "RUST_LOG",
@@ -82,7 +84,7 @@ impl Replica {
         )?;
         let mut replica = Self {
             name,
-            number,
+            health,
             process,
         };
         replica.ready().await?;
@@ -98,20 +100,31 @@ impl Replica {
     /// Waits until it is ready.
     ///
     /// # Errors
-    /// It ends, or does not get ready.
+    /// It exits, or does not become ready.
     pub async fn ready(&mut self) -> Result<()> {
-        let address = health_address(self.number);
-        let result = until("check_ready", || async {
-            page(&address, "/ambassador/v0/check_ready").await.map(drop)
-        })
-        .await;
+        // with thousands of objects on a busy machine the first lists take longer than any other wait
+        let mut result = self.check_ready().await;
+        for _ in 0..2 {
+            if result.is_err() && self.process.is_running() {
+                result = self.check_ready().await;
+            }
+        }
         ensure!(
             self.process.is_running(),
-            "{} has ended; see {}",
+            "{} exited; see {}",
             self.name,
             self.process.log.display()
         );
         result
+    }
+
+    async fn check_ready(&self) -> Result<()> {
+        until("check_ready", || async {
+            page(&self.health, "/ambassador/v0/check_ready")
+                .await
+                .map(drop)
+        })
+        .await
     }
 
     /// The sum of a metric over its labels.
@@ -119,7 +132,7 @@ impl Replica {
     /// # Errors
     /// There is no answer.
     pub async fn metric(&self, name: &str) -> Result<f64> {
-        metric(&health_address(self.number), name).await
+        metric(&self.health, name).await
     }
 }
 
@@ -141,18 +154,6 @@ pub async fn metric(address: &str, name: &str) -> Result<f64> {
     Ok(values.sum())
 }
 
-/// Where replica `number` serves Envoys.
-#[must_use]
-pub fn xds_address(number: u16) -> String {
-    format!("127.0.0.1:{}", 8003 + 10 * number)
-}
-
-/// Where replica `number` serves health and metrics.
-#[must_use]
-pub fn health_address(number: u16) -> String {
-    format!("127.0.0.1:{}", 8877 + number)
-}
-
 /// An Envoy.
 #[derive(Debug)]
 pub struct Envoy {
@@ -164,13 +165,12 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts an Envoy with the bootstrap that `nuncio bootstrap` prints. `admin` is the port of its admin interface.
+    /// Starts an Envoy with the bootstrap that `nuncio bootstrap` prints. `admin` is the address of its admin interface.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(name: &str, xds: &str, admin: u16, protocol: &str) -> Result<Self> {
+    pub fn start(name: &str, xds: &str, admin: &str, protocol: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let admin = format!("127.0.0.1:{admin}");
         let output = Command::new(nuncio()?)
             .args([
                 "bootstrap",
@@ -179,7 +179,7 @@ impl Envoy {
                 "--node-id",
                 name,
                 "--admin-address",
-                &admin,
+                admin,
                 "--protocol",
                 protocol,
             ])
@@ -193,13 +193,13 @@ impl Envoy {
         let process = run(name, &folder, &[])?;
         Ok(Self {
             name: name.to_owned(),
-            admin,
+            admin: admin.to_owned(),
             folder,
             process,
         })
     }
 
-    /// Starts an Envoy with a bootstrap of one's own, such as one that is a client of the gateway. `admin` is the address
+    /// Starts an Envoy with another bootstrap, such as one that is a client of the gateway. `admin` is the address
     /// of its admin interface there.
     ///
     /// # Errors
@@ -234,7 +234,7 @@ impl Envoy {
         Ok(())
     }
 
-    /// What it has been told, by type, without versions and times.
+    /// Its configuration by type, without versions and times.
     ///
     /// # Errors
     /// There is no answer.
@@ -272,7 +272,7 @@ impl Envoy {
     /// Waits until it has a configuration.
     ///
     /// # Errors
-    /// It gets none.
+    /// It receives none.
     pub async fn ready(&self) -> Result<()> {
         until("Envoy", || async { self.admin("/ready").await.map(drop) }).await
     }
@@ -288,7 +288,7 @@ impl Envoy {
                 line.rsplit(' ')
                     .next()
                     .and_then(|value| value.parse::<u64>().ok())
-                    .context("no number")
+                    .context("not a number")
             })
             .sum()
     }
@@ -309,14 +309,14 @@ fn run(name: &str, folder: &tempfile::TempDir, flags: &[&str]) -> Result<Process
     Process::start(name, &tool("envoy")?, arguments, &[])
 }
 
-/// A program that was started by us and has to end by itself when asked.
+/// Sends a signal to a program that must then exit.
 ///
 /// # Errors
-/// It does not.
+/// It does not exit.
 pub fn stops(process: &mut Process, signal: Signal) -> Result<()> {
     ensure!(
         process.stop(signal, Duration::from_secs(5)),
-        "it does not stop; see {}",
+        "does not exit; see {}",
         process.log.display()
     );
     Ok(())

@@ -13,7 +13,7 @@ impl ControlPlane {
     /// Runs kubectl with this text as its input, and returns what it prints.
     ///
     /// # Errors
-    /// It fails; the error is what it says.
+    /// It fails; the error contains its output.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
         let mut child = Command::new(tool("kubectl")?)
             .arg("--kubeconfig")
@@ -43,16 +43,21 @@ impl ControlPlane {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// `kubectl apply` of these manifests.
+    /// `kubectl apply` of these manifests, in this namespace.
     ///
     /// # Errors
-    /// The apiserver refuses them.
-    pub fn apply(&self, manifests: &str) -> Result<()> {
-        self.kubectl(
-            &["apply", "--server-side", "--force-conflicts", "-f", "-"],
-            manifests,
-        )
-        .map(drop)
+    /// The apiserver rejects them.
+    pub fn apply(&self, namespace: &str, manifests: &str) -> Result<()> {
+        let arguments = [
+            "apply",
+            "--namespace",
+            namespace,
+            "--server-side",
+            "--force-conflicts",
+            "-f",
+            "-",
+        ];
+        self.kubectl(&arguments, manifests).map(drop)
     }
 
     /// `kubectl delete` of one object.

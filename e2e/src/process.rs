@@ -1,4 +1,4 @@
-//! Child processes whose output goes to files and that do not outlive us.
+//! Child processes whose output goes to files; they are killed when dropped.
 
 use std::{
     ffi::OsStr,
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::workspace;
 
-/// Lines of a log that a failure shows.
+/// Lines of a log that are shown with a failure.
 const TAIL: usize = 12;
 
 /// A running program.
@@ -44,7 +44,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            // Ctrl-C in a terminal is for us, who then end everything
+            // only this program handles Ctrl-C, and then kills all others
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
@@ -64,18 +64,18 @@ impl Process {
         }
     }
 
-    /// Ends it at once.
+    /// Kills it.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Asks it to end, and says whether it did within `patience`.
+    /// Sends a signal and waits; whether the process exited within `patience`, else it is killed.
     pub fn stop(&mut self, signal: Signal, patience: Duration) -> bool {
         self.signal(signal);
         let start = Instant::now();
@@ -109,7 +109,7 @@ impl Process {
         kilobytes(&format!("/proc/{}/status", self.pid()), "VmRSS:") / 1024.0
     }
 
-    /// CPU time of its first thread so far, in seconds. In Envoy that is the one that takes configuration.
+    /// CPU time of its first thread so far, in seconds. In Envoy this thread handles configuration.
     #[must_use]
     pub fn main_thread_cpu_seconds(&self) -> f64 {
         let path = format!("/proc/{0}/task/{0}/schedstat", self.pid());
@@ -118,7 +118,7 @@ impl Process {
         Duration::from_nanos(nanoseconds.unwrap_or_default()).as_secs_f64()
     }
 
-    /// Proportional set size, in MiB: memory that is shared counts in parts.
+    /// Proportional set size, in MiB: shared memory is divided among its users.
     #[must_use]
     pub fn proportional_memory_mib(&self) -> f64 {
         kilobytes(&format!("/proc/{}/smaps_rollup", self.pid()), "Pss:") / 1024.0
@@ -133,9 +133,9 @@ fn kilobytes(path: &str, name: &str) -> f64 {
         .unwrap_or_default()
 }
 
-/// The last lines of each log of this run that has any, for a failure.
+/// The last lines of the logs of Nuncio and Envoy whose names have one of these words, for a failure.
 #[must_use]
-pub fn tails() -> String {
+pub fn tails(words: &[&str]) -> String {
     let entries = workspace::logs().and_then(|folder| Ok(std::fs::read_dir(folder)?));
     let mut logs: Vec<PathBuf> = entries
         .into_iter()
@@ -143,7 +143,8 @@ pub fn tails() -> String {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|log| {
             let name = log.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("nuncio") || name.starts_with("envoy")
+            (name.starts_with("nuncio") || name.starts_with("envoy"))
+                && words.iter().any(|word| name.contains(word))
         })
         .collect();
     logs.sort();

@@ -1,12 +1,12 @@
-//! Namespaces of our own for network, processes and mounts: every address of pods and Services is local, nothing
-//! leaves, temporary files are in memory, and when the first process ends, however that may be, the kernel ends all
-//! others and forgets the files.
+//! A sandbox: Linux namespaces for network, processes and mounts. Every address of pods and Services is local, no packet
+//! leaves, temporary files are in memory, and when the first process exits, for whatever reason, the kernel kills all
+//! others and discards the files.
 
 use std::{
     env, fs,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,32 +14,25 @@ use anyhow::{Context as _, Result, ensure};
 use crate::workspace::{logs, root};
 
 const INSIDE: &str = "NUNCIO_E2E_INSIDE";
+const TEST: &str = "NUNCIO_E2E_TEST";
 
 /// A name that resolves to [`REPLICAS`], as a headless Service resolves to its pods.
 pub const CONTROL_PLANES: &str = "nuncio.test";
 /// Addresses of replicas that are found by name.
 pub const REPLICAS: [&str; 2] = ["10.244.8.1", "10.244.8.2"];
 
-/// Makes sure that this program runs in a sandbox, by starting it anew in one if need be.
+/// Ensures that this program runs in a sandbox: restarts it in one if necessary.
 ///
 /// # Errors
-/// Namespaces cannot be made, or `unshare`, `ip` or `mount` is missing.
+/// The namespaces cannot be created, or `unshare`, `ip` or `mount` is missing.
 pub fn enter() -> Result<()> {
     let files = root().join("target/e2e-files");
     if env::var_os(INSIDE).is_some() {
         return prepare(&files);
     }
     fs::create_dir_all(&files)
-        .with_context(|| format!("cannot make the folder {}", files.display()))?;
-    let mut command = Command::new("unshare");
-    command.args([
-        "--net",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "--kill-child",
-    ]);
+        .with_context(|| format!("cannot create the folder {}", files.display()))?;
+    let mut command = unshare();
     if !rustix::process::getuid().is_root() {
         command.arg("--map-root-user");
     }
@@ -52,13 +45,52 @@ pub fn enter() -> Result<()> {
     Err(error).context("cannot run unshare (package util-linux)")
 }
 
+/// The one test that this program was started for by [`run_test`], in a sandbox of its own.
+#[must_use]
+pub fn test() -> Option<String> {
+    env::var(TEST).ok()
+}
+
+/// Runs this program again, in a sandbox within this one, for one test only.
+///
+/// # Errors
+/// The test fails; the error is what the program prints.
+pub fn run_test(name: &str) -> Result<()> {
+    let output = unshare()
+        .arg(env::current_exe()?)
+        .env(TEST, name)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run unshare (package util-linux)")?;
+    ensure!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    command.args([
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+    ]);
+    command
+}
+
 fn prepare(files: &Path) -> Result<()> {
     run("ip link set lo up", "iproute2")?;
     run("ip route add local 10.96.0.0/16 dev lo", "iproute2")?;
     run("ip route add local 10.244.0.0/16 dev lo", "iproute2")?;
     ensure!(
         std::net::UdpSocket::bind("10.244.255.254:0").is_ok(),
-        "addresses of pods are not local in this namespace"
+        "pod addresses are not local in this network namespace"
     );
     mount(&["-t", "tmpfs", "tmpfs"], files)?;
     let hosts = hosts_file(files)?;
@@ -66,6 +98,9 @@ fn prepare(files: &Path) -> Result<()> {
         &["--bind", &hosts.to_string_lossy()],
         Path::new("/etc/hosts"),
     )?;
+    if test().is_some() {
+        return Ok(());
+    }
     let old = logs()?;
     fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))
 }

@@ -1,8 +1,10 @@
-//! Where things are.
+//! Paths of the workspace, its tools and its logs.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+
+use crate::sandbox;
 
 /// The root of the checkout.
 #[must_use]
@@ -13,10 +15,10 @@ pub fn root() -> PathBuf {
         .unwrap_or_default()
 }
 
-/// A program that `e2e/tools/install` has put into place.
+/// A program that `e2e/tools/install` has installed.
 ///
 /// # Errors
-/// It is missing, which is a failure and no reason to skip anything.
+/// It is missing: a failure, not a reason to skip a test.
 pub fn tool(name: &str) -> Result<PathBuf> {
     let path = root().join(".tools/bin").join(name);
     ensure!(
@@ -27,7 +29,7 @@ pub fn tool(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The binary `nuncio`: that of the variable `NUNCIO`, or the one beside this program.
+/// The binary `nuncio`: the path in the variable `NUNCIO`, or the one beside this program.
 ///
 /// # Errors
 /// It is missing.
@@ -50,19 +52,22 @@ pub fn nuncio() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Where the logs of a run go; each program has its own folder.
+/// The folder for the logs of a run. Each program has its own, and so does each test with its own sandbox.
 ///
 /// # Errors
-/// The folder cannot be made.
+/// The folder cannot be created.
 pub fn logs() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let name = own.file_stem().unwrap_or_default().to_string_lossy();
-    // Cargo puts a hash behind the names of tests
+    // Cargo appends a hash to the names of test binaries
     let name = match name.rsplit_once('-') {
         Some((name, hash)) if hash.len() == 16 => name,
         _ => &name,
     };
-    let path = root().join("target/e2e-logs").join(name);
+    let mut path = root().join("target/e2e-logs").join(name);
+    if let Some(test) = sandbox::test() {
+        path.push(test.replace("::", "-"));
+    }
     std::fs::create_dir_all(&path)?;
     Ok(path)
 }

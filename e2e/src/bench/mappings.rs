@@ -9,11 +9,10 @@ use kube::{
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 use crate::{
     certificate::Authority,
-    client::{Answer, Connection, TlsConnection, open_tls},
+    client::{Connection, open_tls},
 };
 
 use super::{
@@ -29,7 +28,7 @@ use super::{
 /// Longest wait for a change to reach traffic.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Measures all sizes in all layouts that are asked for.
+/// Measures all requested sizes and layouts.
 pub(super) async fn run(options: &Options) -> Result<()> {
     table::head(
         "Changes of Mappings. Times are in milliseconds, p50 / p99 / max, from sending the request to the apiserver to \
@@ -132,20 +131,20 @@ impl Mappings {
         Ok(start.elapsed())
     }
 
-    async fn connect(&self, number: usize) -> Result<Open> {
+    async fn connect(&self, number: usize) -> Result<Connection> {
         Ok(match self.layout {
             Layout::Tls => {
                 let (host, authority) = (self.host(number), self.authority.der());
-                Open::Tls(open_tls(HTTPS, &host, &authority).await?.into())
+                open_tls(HTTPS, &host, &authority).await?
             }
-            Layout::One | Layout::Cleartext => Open::Cleartext(Connection::open(HTTP).await?),
+            Layout::One | Layout::Cleartext => Connection::open(HTTP).await?,
         })
     }
 
     /// Asks a route until it answers like this. Envoy may close the connection in between: then there is a new one.
     async fn poll(
         &self,
-        connection: &mut Open,
+        connection: &mut Connection,
         number: usize,
         status: u16,
         body: &str,
@@ -222,20 +221,5 @@ impl Mappings {
         self.poll(&mut connection, number, status, body).await?;
         times.add(sent.elapsed(), answered.elapsed());
         Ok(())
-    }
-}
-
-/// A connection of either layout.
-enum Open {
-    Cleartext(Connection<TcpStream>),
-    Tls(Box<TlsConnection>),
-}
-
-impl Open {
-    async fn get(&mut self, host: &str, path: &str) -> Result<Answer> {
-        match self {
-            Self::Cleartext(connection) => connection.get(host, path).await,
-            Self::Tls(connection) => connection.get(host, path).await,
-        }
     }
 }

@@ -6,33 +6,33 @@ use clap::{Parser, ValueEnum};
 
 use super::layout::Layout;
 
-/// Measures Nuncio with a real Envoy, and mostly a real apiserver, in a sandbox
+/// Measure Nuncio with a real Envoy, and mostly a real apiserver, in a sandbox
 #[derive(Debug, Parser)]
 pub struct Options {
-    /// What is measured
+    /// What to measure
     #[arg(long = "part", value_enum, value_delimiter = ',', default_values_t = [Part::Mappings, Part::Routes, Part::Hosts])]
     pub parts: Vec<Part>,
     /// Numbers of Mappings or Hosts [default: 100,1000,10000, and 10000 for routes]
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<usize>,
-    /// How many changes of each kind are made
+    /// Number of changes of each kind
     #[arg(long, default_value_t = 100)]
     pub edits: usize,
-    /// Part mappings: this layout only
+    /// Part mappings: only this layout
     #[arg(long, value_enum)]
     pub layout: Option<Layout>,
-    /// Part routes: pairs of rounds
+    /// Part routes: number of pairs of rounds
     #[arg(long, default_value_t = 100)]
     pub rounds: usize,
-    /// Part routes: milliseconds of a round
+    /// Part routes: duration of a round in milliseconds
     #[arg(long, default_value_t = 100)]
     round: u64,
-    /// Part routes: connections
+    /// Part routes: number of connections
     #[arg(long, default_value_t = 8)]
     pub connections: usize,
 }
 
-/// What is measured.
+/// A part of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
     /// Changes of Mappings, among many
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_contradicts_itself_nowhere() {
+    fn the_command_line_is_consistent() {
         Options::command().debug_assert();
     }
 }

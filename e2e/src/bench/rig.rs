@@ -6,7 +6,8 @@ use kube::{Client, Config, config::Kubeconfig};
 use crate::{
     backend::Backend,
     control_plane::ControlPlane,
-    gateway::{Envoy, Replica, xds_address},
+    gateway::{Envoy, Replica},
+    instance::Instance,
 };
 
 /// Listeners for clear text and TLS, and the Services `one` and `two`.
@@ -53,6 +54,7 @@ pub(super) struct Rig {
 impl Rig {
     /// Starts it with the Listeners, the Services, and these manifests.
     pub(super) async fn start(manifests: &str) -> Result<Self> {
+        let instance = Instance::default();
         let plane = ControlPlane::start().await?;
         let kubeconfig = Kubeconfig::read_from(plane.kubeconfig())?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
@@ -60,9 +62,9 @@ impl Rig {
             Backend::start("10.96.1.1:80", "one").await?,
             Backend::start("10.96.1.2:80", "two").await?,
         ];
-        plane.apply(&format!("{MANIFESTS}{manifests}"))?;
-        let replica = Replica::start(&plane, 0).await?;
-        let envoy = Envoy::start("bench-envoy", &xds_address(0), 8001, "delta")?;
+        plane.apply("default", &format!("{MANIFESTS}{manifests}"))?;
+        let replica = Replica::start(&plane, &instance, 0).await?;
+        let envoy = Envoy::start("bench-envoy", &instance.xds(0), &instance.admin(0), "delta")?;
         envoy.ready().await?;
         Ok(Self {
             client: Client::try_from(config)?,

@@ -9,10 +9,7 @@ use std::{fmt::Write as _, fs};
 use anyhow::{Result, ensure};
 
 use crate::{
-    client::get,
-    gateway::{Envoy, xds_address},
-    process::Process,
-    wait::until,
+    client::get, gateway::Envoy, instance::Instance, process::Process, wait::until,
     workspace::nuncio,
 };
 
@@ -87,7 +84,8 @@ async fn by_nuncio(size: usize, options: &Options) -> Result<()> {
     fs::write(folder.path().join("manifests.yaml"), manifests)?;
     let arguments = ["serve".as_ref(), folder.path().as_os_str()];
     let _nuncio = Process::start("nuncio-serve", &nuncio()?, arguments, &[])?;
-    let envoy = Envoy::start("bench-envoy", &xds_address(0), 8001, "delta")?;
+    let instance = Instance::default();
+    let envoy = Envoy::start("bench-envoy", &instance.xds(0), &instance.admin(0), "delta")?;
     measure(size, "as Nuncio puts them", &envoy, rig::HTTP, options).await
 }
 

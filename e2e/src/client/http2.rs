@@ -3,13 +3,13 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::Empty;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
-use super::{Answer, Connection, PATIENCE};
+use super::{Answer, PATIENCE, Session, connect, connect_tls};
 
 /// A connection that speaks HTTP/2.
 pub struct Http2Connection {
@@ -20,30 +20,29 @@ impl Http2Connection {
     /// Connects with TLS.
     ///
     /// # Errors
-    /// Nobody listens, or there is no trust, or no HTTP/2.
+    /// The connection or the handshake fails, or the server does not support HTTP/2.
     pub async fn open(address: &str, host: &str, mut config: ClientConfig) -> Result<Self> {
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let connection = Connection::open(address).await?;
-        let connection = connection.with_tls(host, config.into()).await?;
+        let stream = connect_tls(connect(address, &[]).await?, host, config.into()).await?;
         ensure!(
-            connection.protocol().is_some(),
-            "HTTP/2 is not agreed on with {host}"
+            Session::of(&stream).protocol.is_some(),
+            "{host} does not negotiate HTTP/2"
         );
-        let stream = TokioIo::new(connection.stream.into_inner());
+        let stream = TokioIo::new(stream);
         let (sender, connection) = handshake(TokioExecutor::new(), stream).await?;
-        // how it ends is seen by those who send
+        // senders see how it ends
         tokio::spawn(connection);
         Ok(Self { sender })
     }
 
-    /// One GET; no answer if the server takes no more requests on this connection, so that nothing was sent.
+    /// One GET; `None` if the server accepts no more requests on this connection, so that nothing was sent.
     ///
     /// # Errors
-    /// The connection ends, or there is no answer.
+    /// The connection is closed, or there is no answer.
     pub async fn get(&mut self, host: &str, path: &str) -> Result<Option<Answer>> {
         timeout(PATIENCE, self.answer(host, path))
             .await
-            .context("no answer")?
+            .context("no answer within the time limit")?
     }
 
     async fn answer(&mut self, host: &str, path: &str) -> Result<Option<Answer>> {
@@ -55,20 +54,10 @@ impl Http2Connection {
                 None => bail!(error.into_error()),
             },
         };
-        let (parts, body) = response.into_parts();
-        let headers = parts.headers.iter().map(|(name, value)| {
-            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            (name.as_str().to_owned(), value)
-        });
-        Ok(Some(Answer {
-            status: parts.status.as_u16(),
-            headers: headers.collect(),
-            body: String::from_utf8_lossy(&body.collect().await?.to_bytes()).into_owned(),
-            certificate: None,
-        }))
+        Answer::read(response).await.map(Some)
     }
 
-    /// Whether the connection has ended.
+    /// Whether the connection is closed.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.sender.is_closed()

@@ -11,10 +11,7 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 use rustls::{ClientConfig, client::Resumption};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::JoinHandle,
-};
+use tokio::task::JoinHandle;
 
 use super::{Answer, Connection, Http2Connection};
 
@@ -32,29 +29,29 @@ struct Count {
     connections: AtomicU64,
 }
 
-/// What was sent.
+/// Number of requests and connections so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// How many requests.
+    /// Number of requests.
     pub requests: u64,
-    /// On how many connections, one after the other. A new one is opened when the server has closed the last.
+    /// Number of connections, one after the other. A new one is opened when the server has closed the last.
     pub connections: u64,
 }
 
 /// A connection of a load.
 trait Carrier: Send + 'static {
-    /// One GET; no answer if the connection takes no more.
+    /// One GET; `None` if the connection accepts no more requests.
     fn carry(
         &mut self,
         host: &str,
         path: &str,
     ) -> impl Future<Output = Result<Option<Answer>>> + Send;
 
-    /// Whether the server has said that it takes no more.
+    /// Whether the server has announced that it accepts no more requests.
     fn is_over(&self) -> bool;
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Carrier for Connection<S> {
+impl Carrier for Connection {
     async fn carry(&mut self, host: &str, path: &str) -> Result<Option<Answer>> {
         self.get(host, path).await.map(Some)
     }
@@ -75,7 +72,7 @@ impl Carrier for Http2Connection {
 }
 
 impl Load {
-    /// Starts it, on a connection that stays. Every answer other than 200 counts as lost.
+    /// Starts it, on a connection that stays open. Every status other than 200 counts as lost.
     #[must_use]
     pub fn start(address: &str, host: &str, path: &str) -> Self {
         let address = address.to_owned();
@@ -85,13 +82,13 @@ impl Load {
         })
     }
 
-    /// Starts it, on a connection with TLS that stays.
+    /// Starts it, on a connection with TLS that stays open.
     #[must_use]
     pub fn start_tls(address: &str, host: &str, path: &str, config: ClientConfig) -> Self {
         Self::run_tls(address, host, path, true, config)
     }
 
-    /// Starts it, on a connection with HTTP/2 that stays.
+    /// Starts it, on a connection with HTTP/2 that stays open.
     #[must_use]
     pub fn start_http2(address: &str, host: &str, path: &str, config: ClientConfig) -> Self {
         let (address, name) = (address.to_owned(), host.to_owned());
@@ -101,7 +98,7 @@ impl Load {
         })
     }
 
-    /// Starts it, with a new connection and a whole handshake for each request.
+    /// Starts it, with a new connection and a full handshake for each request.
     #[must_use]
     pub fn start_handshakes(
         address: &str,
@@ -117,10 +114,7 @@ impl Load {
         let (address, name, config) = (address.to_owned(), host.to_owned(), Arc::new(config));
         Self::run(host, path, stays, move || {
             let (address, name, config) = (address.clone(), name.clone(), config.clone());
-            async move {
-                let connection = Connection::open(&address).await?;
-                connection.with_tls(&name, config).await
-            }
+            async move { Connection::open_tls(&address, &name, config).await }
         })
     }
 
@@ -151,7 +145,7 @@ impl Load {
         Self { stop, count, task }
     }
 
-    /// What was sent so far.
+    /// What has been sent so far.
     #[must_use]
     pub fn sent(&self) -> Sent {
         Sent {
@@ -160,10 +154,10 @@ impl Load {
         }
     }
 
-    /// Ends it.
+    /// Stops it.
     ///
     /// # Errors
-    /// Requests were lost, or there were hardly any.
+    /// Requests were lost, or too few were sent.
     pub async fn finish(self) -> Result<Sent> {
         self.stop.store(true, Ordering::Relaxed);
         let sent = self.sent();

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{hostile, random::Random, schema::Schemas, spoil::spoil, value::Author};
 use crate::certificate::Authority;
 
-/// An object and its kind, as a source knows it.
+/// An object and its kind, as a source delivers it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Object {
     pub(super) kind: Kind,

@@ -1,25 +1,25 @@
-//! What is wrong, and how it is told.
+//! Defects, and how they are printed.
 
 use std::fmt;
 
 use super::batch::Object;
 
-/// What must not happen.
+/// Kind of a defect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum What {
-    /// Our own code panics.
+    /// Our code panics.
     Panic,
-    /// An object is not served and nobody is told why.
-    Untold,
-    /// A resource cannot be shown in a dump.
+    /// An object is not served, and its report does not say why.
+    Unreported,
+    /// A resource cannot be written to a dump.
     NotShown,
-    /// A store that has seen other batches before makes something else of it.
+    /// A Store that has seen other batches renders other resources than a new one.
     Differs,
-    /// Envoy refuses a resource.
-    Refused,
-    /// Envoy waits for something that never comes.
+    /// Envoy rejects a resource.
+    Rejected,
+    /// Envoy does not become ready.
     Silent,
-    /// Envoy ends.
+    /// Envoy exits.
     Died,
 }
 
@@ -27,17 +27,17 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Panic => "panic",
-            Self::Untold => "neither served nor told",
+            Self::Unreported => "neither served nor reported",
             Self::NotShown => "no dump",
-            Self::Differs => "a store with a past differs from a new one",
-            Self::Refused => "Envoy refuses",
-            Self::Silent => "Envoy does not get ready",
-            Self::Died => "Envoy ended",
+            Self::Differs => "a Store with a history differs from a new one",
+            Self::Rejected => "Envoy rejects",
+            Self::Silent => "Envoy does not become ready",
+            Self::Died => "Envoy exited",
         })
     }
 }
 
-/// Something that is wrong.
+/// A defect.
 #[derive(Clone, Debug)]
 pub(super) struct Finding {
     pub(super) what: What,
@@ -55,7 +55,7 @@ impl Finding {
         }
     }
 
-    /// The same for the same defect, as well as a text can tell: what objects bring into it is left out.
+    /// Equal for the same defect, as far as a text can show: quoted names and values are left out.
     pub(super) fn signature(&self) -> (What, String, String) {
         let mut quoted = false;
         let mut words = String::new();
@@ -70,12 +70,12 @@ impl Finding {
         (self.what, self.subject.clone(), words)
     }
 
-    /// Whether Envoy has cut its message, and with it what is wrong.
+    /// Whether Envoy has truncated its message, whose end has the reason.
     pub(super) fn is_cut(&self) -> bool {
         self.message.ends_with("(truncated)")
     }
 
-    /// Whether this may be the same defect, of which less is left.
+    /// Whether this may be the same defect, after a reduction.
     pub(super) fn is_like(&self, whole: &Self) -> bool {
         if whole.is_cut() {
             return self.what == whole.what && self.subject == whole.subject;
@@ -83,8 +83,8 @@ impl Finding {
         self.signature() == whole.signature()
     }
 
-    /// For people, with the objects that it takes.
-    pub(super) fn tell(&self, seed: u64, objects: &[Object]) -> String {
+    /// As text, with the objects that it needs.
+    pub(super) fn describe(&self, seed: u64, objects: &[Object]) -> String {
         let yaml = objects.iter().map(|object| {
             serde_saphyr::to_string(&object.value).unwrap_or_else(|_| object.value.to_string())
         });
@@ -96,7 +96,7 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message: Vec<char> = self.message.escape_debug().collect();
-        // Envoy begins with the whole resource and ends with what is wrong
+        // Envoy writes the whole resource first and the reason last
         let cut = if message.len() > 1000 { "…" } else { "" };
         let end: String = message[message.len().saturating_sub(1000)..]
             .iter()

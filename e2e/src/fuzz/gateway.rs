@@ -1,4 +1,4 @@
-//! A real Envoy on a real ADS stream, and what it says to what it is told.
+//! A real Envoy on a real ADS stream, and its answers.
 
 use std::{fs, time::Duration};
 
@@ -96,7 +96,7 @@ impl Gateway {
         })
     }
 
-    /// Tells Envoy all this and nothing else, and waits for what it says.
+    /// Sends Envoy exactly these resources, and waits for its answers.
     pub(super) async fn show(&mut self, resources: &Resources) -> Result<Vec<Finding>> {
         let removals = self.told.keys().filter(|key| !resources.contains_key(*key));
         let update = Update {
@@ -116,7 +116,7 @@ impl Gateway {
             *self = Self::start().await?;
             return Ok(vec![Finding::new(What::Died, "", message)]);
         }
-        let mut findings = self.refused();
+        let mut findings = self.rejected();
         if findings.is_empty() && !matches!(settled, Ok(Ok(()))) {
             let waiting = self
                 .waiting()
@@ -127,11 +127,11 @@ impl Gateway {
         Ok(findings)
     }
 
-    /// Envoy has answered everything, and waits for nothing.
+    /// Waits until Envoy has answered everything and has no listener that is warming.
     async fn settled(&self, seq: u64) -> Result<()> {
         loop {
             self.acknowledged(seq).await?;
-            // tables are asked for by listeners that are new
+            // new listeners request route tables
             let waits = page(ADMIN, "/stats?filter=total_listeners_warming").await?;
             self.acknowledged(seq).await?;
             if waits.trim().ends_with(" 0") {
@@ -155,14 +155,14 @@ impl Gateway {
         Ok(())
     }
 
-    fn refused(&self) -> Vec<Finding> {
+    fn rejected(&self) -> Vec<Finding> {
         let rejections = self.fleet.state().rejections.into_iter();
         rejections
             .filter(|rejection| !rejection.message.contains("cannot bind"))
             .map(|rejection| {
-                // a name may be anything: it is no part of what is wrong
+                // a name may be anything: it is not part of the reason
                 let message = rejection.message.replace(&*rejection.name, "NAME");
-                Finding::new(What::Refused, &rejection.kind.to_string(), message)
+                Finding::new(What::Rejected, &rejection.kind.to_string(), message)
             })
             .collect()
     }

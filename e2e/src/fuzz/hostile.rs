@@ -1,4 +1,4 @@
-//! Values that nobody should write, and that somebody will.
+//! Invalid and extreme values, which users may write anyway.
 
 use super::random::Random;
 
@@ -204,7 +204,7 @@ const ARGUMENTS: &[&str] = &[
 ];
 const LENGTHS_OF_OPERATORS: &[&str] = &["", "", "", ":1", ":0", ":", ":x", ":4294967296", ":-1"];
 
-/// Lengths at which something may give way.
+/// Lengths at which something may fail.
 const LENGTHS: [usize; 9] = [63, 64, 65, 253, 256, 1024, 4096, 16_384, 70_000];
 
 /// Numbers at the edges of types and of what Envoy takes.

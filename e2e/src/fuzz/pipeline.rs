@@ -23,7 +23,7 @@ use super::{
     finding::{Finding, What},
 };
 
-/// Everything that Envoys are told.
+/// All resources sent to Envoys.
 pub(super) type Resources = BTreeMap<(ResourceType, Arc<str>), Resource>;
 type Reports = BTreeMap<ObjectRef, Arc<Report>>;
 
@@ -81,11 +81,12 @@ pub(super) fn make(objects: &[Object]) -> Made {
     };
     made.in_service = reports.values().filter(|report| report.in_service).count();
     for (object, report) in &reports {
-        let is_told = report.in_service || !report.problems.is_empty() || !object.kind.has_status();
-        if !is_told {
-            let message = "it is not served, and nobody is told why".to_owned();
+        let is_reported =
+            report.in_service || !report.problems.is_empty() || !object.kind.has_status();
+        if !is_reported {
+            let message = "not served, and no problem is reported".to_owned();
             made.findings
-                .push(Finding::new(What::Untold, object.kind.name(), message));
+                .push(Finding::new(What::Unreported, object.kind.name(), message));
         }
     }
     for resource in resources.values() {
@@ -134,7 +135,7 @@ fn build(store: &mut Store, reconciled: Vec<Reconciled>) -> (Resources, Reports)
     (resources.collect(), store.reports().clone())
 }
 
-/// A store that lives on from batch to batch, as that of a control plane does.
+/// A Store that is kept from batch to batch, like that of a control plane.
 pub(super) struct Survivor(Store);
 
 impl Survivor {
@@ -142,7 +143,7 @@ impl Survivor {
         Self(Store::new(settings()))
     }
 
-    /// Takes the next batch, and says whether it has become what a new store makes of it.
+    /// Applies the next batch; whether the resources equal those of a new Store.
     pub(super) fn agrees(&mut self, objects: &[Object], resources: &Resources) -> bool {
         let reconciled = reconcile_all(objects, &mut Vec::new());
         match caught(|| build(&mut self.0, reconciled)) {
@@ -155,7 +156,7 @@ impl Survivor {
     }
 }
 
-/// What comes of this, or the text of the panic in which it ended.
+/// The result, or the text of the panic.
 fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     IS_CAUGHT.set(true);
     let result = catch_unwind(AssertUnwindSafe(run));
@@ -173,5 +174,5 @@ fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
 fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without words".to_owned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
 }

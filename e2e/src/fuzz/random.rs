@@ -1,25 +1,24 @@
-//! Random numbers that a seed repeats (SplitMix64).
+//! Random numbers that a seed repeats, for as long as Cargo.lock keeps the version of fastrand.
+
+use fastrand::Rng;
 
 /// A source of numbers.
-#[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+#[derive(Debug)]
+pub(super) struct Random(Rng);
 
 impl Random {
-    pub(super) const fn new(seed: u64) -> Self {
-        Self(seed)
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Rng::with_seed(seed))
     }
 
+    /// Any number.
     pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.u64(..)
     }
 
-    /// A number below this one, which is not 0.
+    /// A number below this one; 0 if there is none.
     pub(super) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
+        self.0.usize(..end.max(1))
     }
 
     /// True so many times of a hundred.
@@ -30,5 +29,20 @@ impl Random {
     /// One of these, of which there is at least one.
     pub(super) fn pick<'a, T: ?Sized>(&mut self, choices: &[&'a T]) -> &'a T {
         choices[self.below(choices.len())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_repeats_its_numbers() {
+        let numbers = |seed| {
+            let mut random = Random::new(seed);
+            [(); 8].map(|()| random.next())
+        };
+        assert_eq!(numbers(1), numbers(1));
+        assert_ne!(numbers(1), numbers(2));
     }
 }

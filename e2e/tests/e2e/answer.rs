@@ -1,7 +1,8 @@
-//! Requests by `kat-client`, and what came of them.
+//! Requests by `kat-client`, and their results.
 
 use anyhow::{Context as _, Result, ensure};
-use nuncio_e2e::{certificate::Authority, kat::client, wait::until};
+use nuncio_e2e::{certificate::Authority, wait::until};
+use nuncio_kat::client;
 use serde_json::{Value, json};
 
 use crate::fixture::{HTTP, HTTPS};
@@ -20,14 +21,14 @@ pub(crate) fn tls_query(host: &str, path: &str, authority: &Authority) -> Value 
     json!({"url": format!("https://{HTTPS}{path}"), "headers": {"Host": host}, "sni": true, "ca_cert": authority.pem()})
 }
 
-/// What came of a query.
+/// The result of a query.
 pub(crate) async fn ask(query: Value) -> Result<Value> {
     let mut answers = client::run(vec![query], client::LIMIT).await?;
     let answer = answers.pop().context("there is no answer")?;
     Ok(answer["result"].clone())
 }
 
-/// What came of many queries, all under way at once.
+/// The results of many queries, all in flight at once.
 pub(crate) async fn ask_all(queries: Vec<Value>) -> Result<Vec<Value>> {
     let number = queries.len();
     let answers = client::run(queries, number).await?;
@@ -37,18 +38,35 @@ pub(crate) async fn ask_all(queries: Vec<Value>) -> Result<Vec<Value>> {
         .collect())
 }
 
-/// Asks until the status is this, and says what came then.
+/// How many connections at once show that every worker of Envoy has an update: that all reach one of two workers
+/// happens once in 30,000 times.
+pub(crate) const CONNECTIONS: usize = 16;
+
+/// Asks until the status is this whichever worker answers, and returns the last answer.
 pub(crate) async fn answered(query: &Value, status: u64) -> Result<Value> {
     until(&query["url"].to_string(), || async {
-        let answer = ask(query.clone()).await?;
-        ensure!(answer["status"] == status, "{answer}");
-        Ok(answer)
+        let answers = ask_all(vec![query.clone(); CONNECTIONS]).await?;
+        for answer in &answers {
+            ensure!(answer["status"] == status, "{answer}");
+        }
+        answers.into_iter().last().context("there is no answer")
+    })
+    .await
+}
+
+/// Asks until a request reaches this backend, whichever worker of Envoy answers.
+pub(crate) async fn answered_by(query: &Value, expected: &str) -> Result<()> {
+    until(&format!("{} at {expected}", query["url"]), || async {
+        for answer in ask_all(vec![query.clone(); CONNECTIONS]).await? {
+            ensure!(backend(&answer) == expected, "{answer}");
+        }
+        Ok(())
     })
     .await
 }
 
 /// Asks until there is no answer, and the reason has these words.
-pub(crate) async fn refused(query: &Value, words: &str) -> Result<()> {
+pub(crate) async fn rejected(query: &Value, words: &str) -> Result<()> {
     let what = format!("{words:?} from {}", query["headers"]["Host"]);
     until(&what, || async {
         let answer = ask(query.clone()).await?;
@@ -59,29 +77,25 @@ pub(crate) async fn refused(query: &Value, words: &str) -> Result<()> {
     .await
 }
 
-/// Whether the connection was closed before anything came back.
+/// Whether the connection was closed without an answer.
 pub(crate) fn is_closed(answer: &Value) -> bool {
     let reason = answer["error"].as_str().unwrap_or_default();
-    // what the server has not read makes it a reset
+    // unread bytes turn a close into a reset
     reason.contains("EOF") || reason.contains("connection reset by peer")
 }
 
-/// Asks until the connection is closed, and sees that it stays so.
+/// Asks until the connection is closed, whichever worker it reaches.
 pub(crate) async fn closed(query: &Value) -> Result<()> {
     until("a closed connection", || async {
-        let answer = ask(query.clone()).await?;
-        ensure!(is_closed(&answer), "{answer}");
+        for answer in ask_all(vec![query.clone(); CONNECTIONS]).await? {
+            ensure!(is_closed(&answer), "{answer}");
+        }
         Ok(())
     })
-    .await?;
-    for _ in 0..10 {
-        let answer = ask(query.clone()).await?;
-        ensure!(is_closed(&answer), "{} comes back", answer);
-    }
-    Ok(())
+    .await
 }
 
-/// The names in the certificate that the server showed.
+/// The names in the certificate that the server presented.
 pub(crate) fn shown(answer: &Value) -> &Value {
     &answer["tls"][0]["DNSNames"]
 }
@@ -91,12 +105,12 @@ pub(crate) fn backend(answer: &Value) -> &str {
     answer["json"]["backend"].as_str().unwrap_or_default()
 }
 
-/// A header as it reached the backend: all of its values.
+/// All values of a header as it reached the backend.
 pub(crate) fn reached<'a>(answer: &'a Value, name: &str) -> &'a Value {
     &answer["json"]["request"]["headers"][name]
 }
 
-/// A header of the response, by its canonical name: all of its values.
+/// All values of a response header, by its canonical name.
 pub(crate) fn returned<'a>(answer: &'a Value, name: &str) -> &'a Value {
     &answer["headers"][name]
 }

@@ -1,4 +1,4 @@
-//! Bad input that no apiserver stops: files. Each case is told on its object, and harms no other.
+//! Invalid input in files, which no apiserver checks. Each case is reported on its object and affects no other.
 
 use std::{fs, path::Path, process::Command};
 
@@ -13,9 +13,9 @@ struct Case {
     what: &'static str,
     /// Manifests, as a user may write them.
     file: String,
-    /// The object that has to say so, as `nuncio render` names it.
+    /// The object whose report must have the problem, as `nuncio render` names it.
     object: &'static str,
-    /// Where the report says the mistake is.
+    /// Field path of the problem.
     path: &'static str,
     /// Text of its message.
     message: &'static str,
@@ -95,7 +95,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-pub(crate) async fn a_bad_file_is_told_and_harms_no_other() -> Result<()> {
+pub(crate) async fn a_bad_file_is_reported_and_affects_no_other() -> Result<()> {
     let _backend = Backend::start("127.0.0.1:9101", "good").await?;
     let directory = tempfile::tempdir()?;
     let path = directory.path();
@@ -114,7 +114,7 @@ pub(crate) async fn a_bad_file_is_told_and_harms_no_other() -> Result<()> {
     for case in cases() {
         fs::write(path.join("bad.yaml"), &case.file)?;
         let rendered = render(path)?;
-        told(&rendered, &case).with_context(|| case.what.to_owned())?;
+        is_reported(&rendered, &case).with_context(|| case.what.to_owned())?;
         ensure!(
             rendered["resources"] == alone,
             "{} changes what is served",
@@ -126,7 +126,7 @@ pub(crate) async fn a_bad_file_is_told_and_harms_no_other() -> Result<()> {
     gone().await
 }
 
-pub(crate) async fn a_file_that_is_served_in_part_says_which() -> Result<()> {
+pub(crate) async fn a_file_served_in_part_is_reported() -> Result<()> {
     let _backend = Backend::start("127.0.0.1:9101", "good").await?;
     let directory = tempfile::tempdir()?;
     let path = directory.path();
@@ -146,7 +146,7 @@ pub(crate) async fn a_file_that_is_served_in_part_says_which() -> Result<()> {
         message: "ignored",
     };
     fs::write(path.join("bad.yaml"), &unknown.file)?;
-    told(&render(path)?, &unknown)?;
+    is_reported(&render(path)?, &unknown)?;
     good_is_served().await?;
     let without_key = Case {
         what: "a Secret without key",
@@ -156,9 +156,9 @@ pub(crate) async fn a_file_that_is_served_in_part_says_which() -> Result<()> {
         message: "tls.key is missing",
     };
     fs::write(path.join("worse.yaml"), &without_key.file)?;
-    told(&render(path)?, &without_key)?;
+    is_reported(&render(path)?, &without_key)?;
     good_is_served().await?;
-    // the API would not take an object of this size; a file may have it
+    // too large for the apiserver, but not for a file
     let docs = format!("docs: {{path: /{}}}", "x".repeat(2 << 20));
     fs::write(
         path.join("bad.yaml"),
@@ -169,7 +169,7 @@ pub(crate) async fn a_file_that_is_served_in_part_says_which() -> Result<()> {
     gone().await
 }
 
-/// What `nuncio render` has to say.
+/// The output of `nuncio render`.
 fn render(directory: &Path) -> Result<Value> {
     let output = Command::new(nuncio()?)
         .arg("render")
@@ -179,7 +179,7 @@ fn render(directory: &Path) -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-fn told(rendered: &Value, case: &Case) -> Result<()> {
+fn is_reported(rendered: &Value, case: &Case) -> Result<()> {
     let problems = &rendered["reports"][case.object]["problems"];
     let found = problems.as_array().is_some_and(|problems| {
         problems.iter().any(|problem| {
@@ -189,7 +189,12 @@ fn told(rendered: &Value, case: &Case) -> Result<()> {
                     .is_some_and(|message| message.contains(case.message))
         })
     });
-    ensure!(found, "{} of {} says {problems}", case.what, case.object);
+    ensure!(
+        found,
+        "{}: problems of {} are {problems}",
+        case.what,
+        case.object
+    );
     Ok(())
 }
 

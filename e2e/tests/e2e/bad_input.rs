@@ -1,33 +1,36 @@
-//! A bad object says so itself, and harms no other.
+//! An invalid object has a condition, and affects no other.
 
 use anyhow::{Result, ensure};
-use nuncio_e2e::backend::Backend;
+use nuncio_e2e::{backend::Backend, wait::until};
 
 use crate::{
-    World,
-    fixture::{host, mapping},
-    routing::answers,
-    status::condition,
+    Space,
+    fixture::{host, mapping, object},
+    status::{condition, uncontested},
 };
 
-pub(crate) async fn an_invalid_object_harms_no_other(world: &mut World) -> Result<()> {
+pub(crate) async fn an_invalid_object_affects_no_other(space: &Space) -> Result<()> {
     let _good = Backend::start("10.96.6.1:80", "good").await?;
     let manifests = [
         host("bad", "bad.example", ""),
         mapping("good", "bad.example", "/good/", "10.96.6.1", ""),
-        mapping("regex", "bad.example", "'/('", "10.96.6.1", ", prefix_regex: true"),
+        mapping(
+            "regex",
+            "bad.example",
+            "'/('",
+            "10.96.6.1",
+            ", prefix_regex: true",
+        ),
         mapping("hostname", "'no host'", "/", "10.96.6.1", ""),
         mapping("service", "bad.example", "/service/", "a:b:c", ""),
-        "apiVersion: getambassador.io/v3alpha1\nkind: Mapping\nmetadata: {name: no-spec, namespace: default}\n---\n".to_owned(),
-        "apiVersion: getambassador.io/v3alpha1\nkind: Host\nmetadata: {name: no-spec, namespace: elsewhere}\n".to_owned(),
+        "apiVersion: getambassador.io/v3alpha1\nkind: Mapping\nmetadata: {name: no-spec}\n---\n"
+            .to_owned(),
+        "apiVersion: getambassador.io/v3alpha1\nkind: Host\nmetadata: {name: no-spec}\n".to_owned(),
     ];
-    world
-        .plane
-        .kubectl(&["create", "namespace", "elsewhere"], "")?;
-    world.plane.apply(&manifests.concat())?;
-    condition(world, "mapping/regex", "Accepted", "False", "spec.prefix").await?;
+    space.apply(&manifests.concat())?;
+    condition(space, "mapping/regex", "Accepted", "False", "spec.prefix").await?;
     condition(
-        world,
+        space,
         "mapping/hostname",
         "Accepted",
         "False",
@@ -35,7 +38,7 @@ pub(crate) async fn an_invalid_object_harms_no_other(world: &mut World) -> Resul
     )
     .await?;
     condition(
-        world,
+        space,
         "mapping/service",
         "Accepted",
         "False",
@@ -43,23 +46,19 @@ pub(crate) async fn an_invalid_object_harms_no_other(world: &mut World) -> Resul
     )
     .await?;
     condition(
-        world,
+        space,
         "mapping/no-spec",
         "Accepted",
         "False",
         "spec is missing",
     )
     .await?;
-    condition(world, "mapping/good", "Programmed", "True", "").await?;
-    answers("bad.example", "/good/", 200, "good").await?;
-    what_the_apiserver_refuses(world)?;
-    world
-        .plane
-        .kubectl(&["delete", "host", "-n", "elsewhere", "no-spec"], "")?;
-    Ok(())
+    condition(space, "mapping/good", "Programmed", "True", "").await?;
+    space.answers("bad.example", "/good/", 200, "good").await?;
+    what_the_apiserver_rejects(space)
 }
 
-fn what_the_apiserver_refuses(world: &World) -> Result<()> {
+fn what_the_apiserver_rejects(space: &Space) -> Result<()> {
     for (what, manifest) in [
         (
             "a wrong type",
@@ -81,47 +80,53 @@ fn what_the_apiserver_refuses(world: &World) -> Result<()> {
         ),
     ] {
         ensure!(
-            world.plane.apply(&manifest).is_err(),
-            "the apiserver took {what}"
+            space.apply(&manifest).is_err(),
+            "the apiserver accepted {what}"
         );
     }
     Ok(())
 }
 
-pub(crate) async fn an_edit_that_is_wrong_takes_the_object_out_until_it_is_mended(
-    world: &mut World,
+pub(crate) async fn an_invalid_edit_removes_the_object_until_it_is_fixed(
+    space: &Space,
 ) -> Result<()> {
-    let _good = Backend::start("10.96.6.1:80", "good").await?;
+    let _good = Backend::start("10.96.6.3:80", "good").await?;
     let manifests = [
-        host("mended", "mended.example", ""),
-        mapping("mended", "mended.example", "/good/", "10.96.6.1", ""),
-        mapping("beside", "mended.example", "/beside/", "10.96.6.1", ""),
+        host("fixed", "fixed.example", ""),
+        mapping("fixed", "fixed.example", "/good/", "10.96.6.3", ""),
+        mapping("beside", "fixed.example", "/beside/", "10.96.6.3", ""),
     ];
-    world.plane.apply(&manifests.concat())?;
-    answers("mended.example", "/good/", 200, "good").await?;
-    world.plane.apply(&mapping(
-        "mended",
-        "mended.example",
+    space.apply(&manifests.concat())?;
+    space
+        .answers("fixed.example", "/good/", 200, "good")
+        .await?;
+    space.apply(&mapping(
+        "fixed",
+        "fixed.example",
         "'/('",
-        "10.96.6.1",
+        "10.96.6.3",
         ", prefix_regex: true",
     ))?;
-    answers("mended.example", "/good/", 404, "").await?;
-    answers("mended.example", "/beside/", 200, "good").await?;
-    world.plane.apply(&mapping(
-        "mended",
-        "mended.example",
+    space.answers("fixed.example", "/good/", 404, "").await?;
+    space
+        .answers("fixed.example", "/beside/", 200, "good")
+        .await?;
+    space.apply(&mapping(
+        "fixed",
+        "fixed.example",
         "/good/",
-        "10.96.6.1",
+        "10.96.6.3",
         ", prefix_regex: false",
     ))?;
-    answers("mended.example", "/good/", 200, "good").await?;
+    space
+        .answers("fixed.example", "/good/", 200, "good")
+        .await?;
     Ok(())
 }
 
-pub(crate) async fn a_secret_without_key_is_told_on_its_host(world: &mut World) -> Result<()> {
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: no-key, namespace: default}\nstringData: {tls.crt: nothing}\n---\n";
-    world.plane.apply(
+pub(crate) async fn a_secret_without_key_is_told_on_its_host(space: &Space) -> Result<()> {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: no-key}\nstringData: {tls.crt: nothing}\n---\n";
+    space.apply(
         &[
             secret,
             &host("no-key", "no-key.example", ", tlsSecret: {name: no-key}"),
@@ -129,20 +134,20 @@ pub(crate) async fn a_secret_without_key_is_told_on_its_host(world: &mut World) 
         .concat(),
     )?;
     condition(
-        world,
+        space,
         "host/no-key",
         "ResolvedRefs",
         "False",
         "tls.key is missing",
     )
     .await?;
-    world.plane.apply(&host(
+    space.apply(&host(
         "no-key",
         "no-key.example",
         ", tlsSecret: {name: gone}",
     ))?;
     condition(
-        world,
+        space,
         "host/no-key",
         "ResolvedRefs",
         "False",
@@ -151,36 +156,47 @@ pub(crate) async fn a_secret_without_key_is_told_on_its_host(world: &mut World) 
     .await
 }
 
-pub(crate) async fn two_listeners_on_one_port_both_say_so(world: &mut World) -> Result<()> {
-    let second = "apiVersion: getambassador.io/v3alpha1\nkind: Listener\nmetadata: {name: z-second, namespace: default}\nspec: {port: 8080, protocol: HTTP, securityModel: INSECURE, hostBinding: {namespace: {from: ALL}}}\n";
-    world.plane.apply(second)?;
+pub(crate) async fn two_listeners_on_one_port_both_say_so(space: &Space) -> Result<()> {
+    let listener = |name: &str| {
+        let spec = "port: 9170, protocol: HTTP, securityModel: XFP, hostBinding: {namespace: {from: SELF}}";
+        object("Listener", name, spec)
+    };
+    space.apply(&[listener("a-first"), listener("z-second")].concat())?;
     condition(
-        world,
+        space,
         "listener/z-second",
         "Accepted",
         "False",
         "PortConflict",
     )
     .await?;
-    condition(world, "listener/http", "Accepted", "True", "z-second").await?;
-    world.plane.delete("default", "listener/z-second")?;
-    condition(world, "listener/http", "Accepted", "True", "").await
+    condition(space, "listener/a-first", "Accepted", "True", "z-second").await?;
+    space.delete("listener/z-second")?;
+    uncontested(space, "listener/a-first", "z-second").await
 }
 
-pub(crate) async fn what_envoy_alone_refuses_is_quarantined(world: &mut World) -> Result<()> {
-    // a port that something else holds: only Envoy can know. What it accepted before is served on.
-    let _taken = tokio::net::TcpListener::bind("0.0.0.0:8099").await?;
-    let listener = "apiVersion: getambassador.io/v3alpha1\nkind: Listener\nmetadata: {name: taken, namespace: default}\nspec: {port: 8099, protocol: HTTP, securityModel: XFP, hostBinding: {namespace: {from: ALL}}}\n";
-    world.plane.apply(listener)?;
-    condition(world, "listener/taken", "Programmed", "False", "Rejected").await?;
+pub(crate) async fn what_only_envoy_rejects_is_quarantined(space: &Space) -> Result<()> {
+    // a port that is in use: only Envoy can find out. What it accepted before stays served.
+    let _taken = tokio::net::TcpListener::bind(space.gateway.instance.port(8099)).await?;
+    let listener = "apiVersion: getambassador.io/v3alpha1\nkind: Listener\nmetadata: {name: taken}\nspec: {port: 8099, protocol: HTTP, securityModel: XFP, hostBinding: {namespace: {from: ALL}}}\n";
+    space.apply(listener)?;
+    condition(space, "listener/taken", "Programmed", "False", "Rejected").await?;
     let _backend = Backend::start("10.96.6.2:80", "on").await?;
     let manifests = [
         host("goes-on", "goes-on.example", ""),
         mapping("goes-on", "goes-on.example", "/", "10.96.6.2", ""),
     ];
-    world.plane.apply(&manifests.concat())?;
-    answers("goes-on.example", "/", 200, "on").await?;
-    condition(world, "mapping/goes-on", "Programmed", "True", "").await?;
-    world.plane.delete("default", "listener/taken")?;
-    condition(world, "listener/http", "Programmed", "True", "").await
+    space.apply(&manifests.concat())?;
+    space.answers("goes-on.example", "/", 200, "on").await?;
+    condition(space, "mapping/goes-on", "Programmed", "True", "").await?;
+    space.delete("listener/taken")?;
+    until("the end of the rejected Listener", || async {
+        ensure!(
+            space.field("listener/taken", "{.metadata.name}").is_err(),
+            "it still exists"
+        );
+        Ok(())
+    })
+    .await?;
+    condition(space, "listener/http", "Programmed", "True", "").await
 }

@@ -1,12 +1,12 @@
-//! What a Mapping changes of requests and of responses, seen from both ends.
+//! What a Mapping changes in requests and responses, seen from both ends.
 
 use anyhow::{Result, ensure};
-use nuncio_e2e::kat::server::{Http, Listen, Server};
+use nuncio_kat::server::{Http, Listen, Server};
 use serde_json::{Value, json};
 
 use crate::{
-    World,
-    answer::{answered, ask, backend, query, reached, returned},
+    Space,
+    answer::{answered, answered_by, ask, backend, query, reached, returned},
     fixture::{host, mapping, service},
 };
 
@@ -18,7 +18,7 @@ fn to(name: &str, more: &str) -> String {
     mapping(&format!("change-{name}"), HOST, &prefix, "change", more)
 }
 
-pub(crate) async fn requests_reach_the_backend_as_asked(world: &mut World) -> Result<()> {
+pub(crate) async fn requests_reach_the_backend_as_asked(space: &Space) -> Result<()> {
     let listen = Listen::on("10.96.20.1:80");
     let _server = Server::start(&listen, Http::new("change").router()).await?;
     let manifests = [
@@ -40,7 +40,7 @@ pub(crate) async fn requests_reach_the_backend_as_asked(world: &mut World) -> Re
         to("linkerd", ", add_linkerd_headers: true"),
         to("last", ""),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     answered(&query(HOST, "/last/", &[]), 200).await?;
     for (path, expected) in [
         ("/plain/x?q=1", "/x"),
@@ -55,7 +55,7 @@ pub(crate) async fn requests_reach_the_backend_as_asked(world: &mut World) -> Re
     for (path, expected) in [
         ("/plain/", HOST),
         ("/literal/", "inside.example"),
-        ("/automatic/", "change.default"),
+        ("/automatic/", &format!("change.{}", space.namespace)),
     ] {
         let answer = ask(query(HOST, path, &[])).await?;
         let found = &answer["json"]["request"]["host"];
@@ -74,13 +74,13 @@ pub(crate) async fn requests_reach_the_backend_as_asked(world: &mut World) -> Re
     ensure!(reached(&answer, "x-c").is_null(), "{answer}");
     let answer = ask(query(HOST, "/linkerd/", &[])).await?;
     ensure!(
-        *reached(&answer, "l5d-dst-override") == json!(["change.default:80"]),
+        *reached(&answer, "l5d-dst-override") == json!([format!("change.{}:80", space.namespace)]),
         "{answer}"
     );
     Ok(())
 }
 
-pub(crate) async fn responses_reach_the_client_as_asked(world: &mut World) -> Result<()> {
+pub(crate) async fn responses_reach_the_client_as_asked(space: &Space) -> Result<()> {
     let listen = Listen::on("10.96.20.2:80");
     let _server = Server::start(&listen, Http::new("change").router()).await?;
     let manifests = [
@@ -115,7 +115,9 @@ pub(crate) async fn responses_reach_the_client_as_asked(world: &mut World) -> Re
             ", error_response_overrides: [{on_status_code: 503, body: {text_format: nobody}}]",
         ),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
+    // the Mapping that was applied last
+    answered(&query("response.example", "/nobody/", &[]), 503).await?;
     headers_are_changed().await?;
     origins_are_checked().await?;
     errors_are_replaced().await
@@ -157,7 +159,7 @@ async fn origins_are_checked() -> Result<()> {
     }
     ensure!(
         backend(&answer).is_empty(),
-        "a preflight is answered by the gateway"
+        "a preflight request reached the backend"
     );
     let answer = ask(query("response.example", "/cors/", &origin)).await?;
     ensure!(
@@ -196,7 +198,7 @@ async fn errors_are_replaced() -> Result<()> {
     let answer = ask(query("response.example", "/error/", &status("500"))).await?;
     ensure!(
         answer["json"]["backend"] == "change",
-        "an error without another body keeps its own: {answer}"
+        "an error without an override keeps its body: {answer}"
     );
     let answer = ask(query("response.example", "/nobody/", &[])).await?;
     ensure!(
@@ -206,7 +208,7 @@ async fn errors_are_replaced() -> Result<()> {
     Ok(())
 }
 
-pub(crate) async fn redirects_send_clients_elsewhere(world: &mut World) -> Result<()> {
+pub(crate) async fn redirects_send_clients_elsewhere(space: &Space) -> Result<()> {
     let to = |name: &str, service: &str, more: &str| {
         let prefix = format!("/{name}/");
         mapping(
@@ -237,7 +239,7 @@ pub(crate) async fn redirects_send_clients_elsewhere(world: &mut World) -> Resul
         ),
         to("code", "new.example", ", redirect_response_code: 308"),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     for (path, status, location) in [
         ("/code/a?q=1", 308, "http://new.example/code/a?q=1"),
         ("/host/a", 301, "http://new.example/host/a"),
@@ -247,12 +249,12 @@ pub(crate) async fn redirects_send_clients_elsewhere(world: &mut World) -> Resul
     ] {
         let answer = answered(&query("moved.example", path, &[]), status).await?;
         let found = returned(&answer, "Location");
-        ensure!(*found == json!([location]), "{path} leads to {found}");
+        ensure!(*found == json!([location]), "{path} redirects to {found}");
     }
     Ok(())
 }
 
-pub(crate) async fn requests_are_told_apart(world: &mut World) -> Result<()> {
+pub(crate) async fn requests_are_told_apart(space: &Space) -> Result<()> {
     let mut servers = Vec::new();
     let mut manifests = vec![host("apart", "apart.example", "")];
     let rules = [
@@ -281,15 +283,16 @@ pub(crate) async fn requests_are_told_apart(world: &mut World) -> Result<()> {
         let address = format!("10.96.21.{}", index + 1);
         let listen = Listen::on(format!("{address}:80"));
         servers.push(Server::start(&listen, Http::new(*name).router()).await?);
-        manifests.push(format!("apiVersion: getambassador.io/v3alpha1\nkind: Mapping\nmetadata: {{name: apart-{name}, namespace: default}}\nspec: {{hostname: apart.example, service: '{address}', {rule}}}\n---\n"));
+        manifests.push(format!("apiVersion: getambassador.io/v3alpha1\nkind: Mapping\nmetadata: {{name: apart-{name}}}\nspec: {{hostname: apart.example, service: '{address}', {rule}}}\n---\n"));
     }
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     let with = |method: &str, path: &str, headers: &[(&str, &str)]| -> Value {
         let mut query = query("apart.example", path, headers);
         query["method"] = json!(method);
         query
     };
-    answered(&with("GET", "/", &[("x-first", "yes")]), 200).await?;
+    // the Mapping that was applied last
+    answered_by(&with("GET", "/", &[("x-first", "yes")]), "first").await?;
     for (query, expected) in [
         (with("GET", "/elsewhere", &[]), "rest"),
         (with("GET", "/exact", &[]), "exact"),
@@ -319,7 +322,7 @@ pub(crate) async fn requests_are_told_apart(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-pub(crate) async fn many_routes_are_chosen_as_few_would_be(world: &mut World) -> Result<()> {
+pub(crate) async fn many_routes_are_chosen_as_few_would_be(space: &Space) -> Result<()> {
     let listen = |name: &str, address: &str| {
         (
             Listen::on(format!("{address}:80")),
@@ -338,7 +341,7 @@ pub(crate) async fn many_routes_are_chosen_as_few_would_be(world: &mut World) ->
     let mut manifests = vec![
         host("many", "many.example", ""),
         mapping("many-rest", "many.example", "/", "10.96.22.3", ""),
-        // before all others, although it says least
+        // before all others because of its precedence
         mapping(
             "many-first",
             "many.example",
@@ -368,8 +371,8 @@ pub(crate) async fn many_routes_are_chosen_as_few_would_be(world: &mut World) ->
             "",
         ));
     }
-    world.plane.apply(&manifests.concat())?;
-    answered(&query("many.example", "/s299/", &[]), 200).await?;
+    space.apply(&manifests.concat())?;
+    answered_by(&query("many.example", "/s299/", &[]), "odd").await?;
     for number in 0..300 {
         let expected = if number % 2 == 0 { "even" } else { "odd" };
         for (path, headers, expected) in [

@@ -9,19 +9,19 @@ pub(crate) const HTTPS: &str = "127.0.0.1:8443";
 pub(crate) const LISTENERS: &str = "
 apiVersion: getambassador.io/v3alpha1
 kind: Listener
-metadata: {name: http, namespace: default}
+metadata: {name: http}
 spec: {port: 8080, protocol: HTTP, securityModel: XFP, hostBinding: {namespace: {from: ALL}}}
 ---
 apiVersion: getambassador.io/v3alpha1
 kind: Listener
-metadata: {name: https, namespace: default}
+metadata: {name: https}
 spec: {port: 8443, protocol: HTTPS, securityModel: XFP, hostBinding: {namespace: {from: ALL}}}
 ";
 
 /// An object of our kinds.
 pub(crate) fn object(kind: &str, name: &str, spec: &str) -> String {
     format!(
-        "apiVersion: getambassador.io/v3alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: default}}\nspec: {{{spec}}}\n---\n"
+        "apiVersion: getambassador.io/v3alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n---\n"
     )
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn tls_host(name: &str, hostname: &str, more: &str) -> String {
 /// A Host that serves without TLS too; `more` goes into its spec.
 pub(crate) fn host(name: &str, hostname: &str, more: &str) -> String {
     format!(
-        "apiVersion: getambassador.io/v3alpha1\nkind: Host\nmetadata: {{name: {name}, namespace: default}}\nspec: {{hostname: {hostname}, requestPolicy: {{insecure: {{action: Route}}}}{more}}}\n---\n"
+        "apiVersion: getambassador.io/v3alpha1\nkind: Host\nmetadata: {{name: {name}}}\nspec: {{hostname: {hostname}, requestPolicy: {{insecure: {{action: Route}}}}{more}}}\n---\n"
     )
 }
 
@@ -52,14 +52,14 @@ pub(crate) fn mapping(
     more: &str,
 ) -> String {
     format!(
-        "apiVersion: getambassador.io/v3alpha1\nkind: Mapping\nmetadata: {{name: {name}, namespace: default}}\nspec: {{hostname: {hostname}, prefix: {prefix}, service: '{service}'{more}}}\n---\n"
+        "apiVersion: getambassador.io/v3alpha1\nkind: Mapping\nmetadata: {{name: {name}}}\nspec: {{hostname: {hostname}, prefix: {prefix}, service: '{service}'{more}}}\n---\n"
     )
 }
 
 /// A Service with this cluster IP and port 80.
 pub(crate) fn service(name: &str, address: &str) -> String {
     format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\nspec: {{clusterIP: {address}, ports: [{{name: http, port: 80, targetPort: 8000}}]}}\n---\n"
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: {address}, ports: [{{name: http, port: 80, targetPort: 8000}}]}}\n---\n"
     )
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn endpoints(service: &str, addresses: &[&str]) -> String {
         .map(|address| format!("{{addresses: [{address}]}}"))
         .collect();
     format!(
-        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {service}-1, namespace: default, labels: {{kubernetes.io/service-name: {service}}}}}\naddressType: IPv4\nports: [{{name: http, port: 8000}}]\nendpoints: [{}]\n---\n",
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {service}-1, labels: {{kubernetes.io/service-name: {service}}}}}\naddressType: IPv4\nports: [{{name: http, port: 8000}}]\nendpoints: [{}]\n---\n",
         endpoints.join(", ")
     )
 }

@@ -1,15 +1,12 @@
-//! Which requests are secure, by Listener and by `x-forwarded-proto`, and what becomes of those that are not.
+//! Which requests are secure, by Listener and `x-forwarded-proto`, and how insecure ones are handled.
 
 use anyhow::{Context as _, Result, ensure};
-use nuncio_e2e::{
-    certificate::Authority,
-    kat::server::{Http, Listen, Server},
-    wait::until,
-};
+use nuncio_e2e::{certificate::Authority, wait::until};
+use nuncio_kat::server::{Http, Listen, Server};
 use serde_json::{Value, json};
 
 use crate::{
-    World,
+    Space,
     answer::{answered, ask_all, is_closed, query, reached, returned},
     fixture::{labelled, mapping},
 };
@@ -22,7 +19,7 @@ const CHALLENGE: &str = "/.well-known/acme-challenge/";
 struct Socket {
     model: &'static str,
     depth: u16,
-    /// Whether it also ends TLS.
+    /// Whether it also terminates TLS.
     tls: bool,
     port: u16,
 }
@@ -31,9 +28,9 @@ struct Socket {
 struct Case {
     action: &'static str,
     path: &'static str,
-    /// Whether the connection speaks TLS.
+    /// Whether the connection uses TLS.
     tls: bool,
-    /// What the client says in `x-forwarded-proto`.
+    /// The client's `x-forwarded-proto`.
     says: Option<&'static str>,
 }
 
@@ -110,7 +107,7 @@ impl Case {
         format!("{}.insecure.example", self.action.to_lowercase())
     }
 
-    /// The scheme that the backend is told: a client is believed only if it should be a proxy.
+    /// The scheme that reaches the backend: the client's header counts only if the client is a trusted proxy.
     fn scheme(&self, socket: &Socket) -> &'static str {
         let own = if self.tls { "https" } else { "http" };
         self.says.filter(|_| socket.depth > 0).unwrap_or(own)
@@ -118,8 +115,8 @@ impl Case {
 
     fn check(&self, socket: &Socket, answer: &Value) -> Result<()> {
         if socket.tls && !self.tls && socket.model == "SECURE" {
-            // all is secure by decree, and this is plainly not
-            ensure!(is_closed(answer), "it is not closed");
+            // everything counts as secure, but this connection is cleartext
+            ensure!(is_closed(answer), "the connection is not closed");
             return Ok(());
         }
         let is_secure = match socket.model {
@@ -138,21 +135,21 @@ impl Case {
             let location = format!("https://{}{}", self.host(), self.path);
             ensure!(
                 *returned(answer, "Location") == json!([location]),
-                "it leads elsewhere"
+                "it redirects elsewhere"
             );
         }
         if status == 200 {
-            let told = reached(answer, "x-forwarded-proto");
+            let value = reached(answer, "x-forwarded-proto");
             ensure!(
-                *told == json!([self.scheme(socket)]),
-                "the backend is told {told}"
+                *value == json!([self.scheme(socket)]),
+                "the backend gets {value}"
             );
         }
         Ok(())
     }
 }
 
-pub(crate) async fn insecure_requests_are_treated_as_asked(world: &mut World) -> Result<()> {
+pub(crate) async fn insecure_requests_are_treated_as_asked(space: &Space) -> Result<()> {
     let _server =
         Server::start(&Listen::on("10.96.50.1:80"), Http::new("insecure").router()).await?;
     let authority = Authority::new()?;
@@ -160,7 +157,7 @@ pub(crate) async fn insecure_requests_are_treated_as_asked(world: &mut World) ->
     let mut manifests = vec![
         authority
             .issue(&["*.insecure.example"])?
-            .secret("default", "insecure"),
+            .secret(&space.namespace, "insecure"),
         mapping(
             "insecure",
             "'*.insecure.example'",
@@ -182,7 +179,7 @@ pub(crate) async fn insecure_requests_are_treated_as_asked(world: &mut World) ->
             "10.96.50.1",
             ", prefix_exact: true",
         ),
-        // what a Host refuses is not for one that takes any name
+        // requests that a Host rejects must not be served by one with a wildcard
         labelled(
             "Host",
             "insecure-any",
@@ -203,7 +200,7 @@ pub(crate) async fn insecure_requests_are_treated_as_asked(world: &mut World) ->
         ));
     }
     manifests.extend(sockets.iter().map(Socket::manifest));
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     for socket in &sockets {
         until(&socket.name(), || {
             all_are_treated_as_asked(socket, &authority)
@@ -211,15 +208,12 @@ pub(crate) async fn insecure_requests_are_treated_as_asked(world: &mut World) ->
         .await
         .with_context(|| socket.manifest())?;
     }
-    // the exemption is for the prefix that issuers ask for, not for every Mapping below it
+    // only the challenge prefix itself is exempt, not every Mapping below it
     let path = "/.well-known/acme-challenge/exact";
     let mut exact = query("redirect.insecure.example", path, &[]);
     exact["url"] = json!(format!("http://127.0.0.1:{}{path}", sockets[0].port));
     answered(&exact, 301).await?;
-    world
-        .plane
-        .kubectl(&["delete", "listeners,hosts", "-l", "test=insecure"], "")
-        .map(drop)
+    Ok(())
 }
 
 async fn all_are_treated_as_asked(socket: &Socket, authority: &Authority) -> Result<()> {
@@ -240,9 +234,7 @@ async fn all_are_treated_as_asked(socket: &Socket, authority: &Authority) -> Res
     Ok(())
 }
 
-pub(crate) async fn the_client_is_the_one_that_trusted_proxies_name(
-    world: &mut World,
-) -> Result<()> {
+pub(crate) async fn the_client_is_the_one_that_trusted_proxies_name(space: &Space) -> Result<()> {
     let _server = Server::start(&Listen::on("10.96.50.2:80"), Http::new("named").router()).await?;
     let mut manifests = vec![
         mapping("trusted", "trusted.example", "/", "10.96.50.2", ""),
@@ -270,22 +262,22 @@ pub(crate) async fn the_client_is_the_one_that_trusted_proxies_name(
             &spec,
         ));
     }
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     let path = "192.0.2.1, 198.51.100.2, 203.0.113.3";
     for (depth, named) in depths {
         let mut query = query("trusted.example", "/", &[("x-forwarded-for", path)]);
         query["url"] = json!(format!("http://127.0.0.1:912{depth}/"));
         let answer = answered(&query, 200).await?;
-        let told = reached(&answer, "x-envoy-external-address");
-        ensure!(*told == json!([named]), "l7Depth {depth}: {told} is named");
-        let told = reached(&answer, "x-forwarded-for");
+        let value = reached(&answer, "x-envoy-external-address");
         ensure!(
-            *told == json!([format!("{},127.0.0.1", path)]),
-            "l7Depth {depth}: {told} were on the way"
+            *value == json!([named]),
+            "l7Depth {depth}: the address is {value}"
+        );
+        let value = reached(&answer, "x-forwarded-for");
+        ensure!(
+            *value == json!([format!("{},127.0.0.1", path)]),
+            "l7Depth {depth}: x-forwarded-for is {value}"
         );
     }
-    world
-        .plane
-        .kubectl(&["delete", "listeners,hosts", "-l", "test=trusted"], "")
-        .map(drop)
+    Ok(())
 }

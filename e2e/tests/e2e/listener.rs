@@ -1,4 +1,4 @@
-//! Listeners: which Hosts they serve, whose the port is, and what an edit does to connections.
+//! Listeners: which Hosts they serve, which one has the port, and what an edit does to connections.
 
 use anyhow::{Context as _, Result, ensure};
 use nuncio_e2e::{
@@ -11,17 +11,10 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 
 use crate::{
-    World,
-    fixture::{labelled, mapping},
-    status::{condition, programmed},
+    Space,
+    fixture::{labelled, mapping, object},
+    status::{condition, programmed, uncontested},
 };
-
-/// An object in a namespace, with labels.
-fn placed(kind: &str, namespace: &str, name: &str, labels: &str, spec: &str) -> String {
-    format!(
-        "apiVersion: getambassador.io/v3alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{{labels}}}}}\nspec: {{{spec}}}\n---\n"
-    )
-}
 
 fn namespace(name: &str, labels: &str) -> String {
     format!(
@@ -29,7 +22,7 @@ fn namespace(name: &str, labels: &str) -> String {
     )
 }
 
-/// Hosts by namespace and side.
+/// Hosts by namespace, that of the Listeners or another, and side.
 const HOSTS: [(&str, &str); 4] = [
     ("near", "left"),
     ("near", "right"),
@@ -40,8 +33,8 @@ const HOSTS: [(&str, &str); 4] = [
 /// Waits until a port serves these of [`HOSTS`] and no other.
 async fn serves(port: u16, served: &[&str]) -> Result<()> {
     until(&format!("Hosts on port {port}"), || async {
-        for (namespace, side) in HOSTS {
-            let name = format!("{namespace}-{side}");
+        for (place, side) in HOSTS {
+            let name = format!("{place}-{side}");
             let answer = get(
                 &format!("127.0.0.1:{port}"),
                 &format!("{name}.bind.example"),
@@ -60,22 +53,21 @@ async fn serves(port: u16, served: &[&str]) -> Result<()> {
     .await
 }
 
-pub(crate) async fn hosts_are_bound_by_namespace_and_label(world: &mut World) -> Result<()> {
+pub(crate) async fn hosts_are_bound_by_namespace_and_label(space: &Space) -> Result<()> {
     let _backend = Backend::start("10.96.52.1:80", "bound").await?;
     let listener = |port: u16, binding: &str| {
         let spec =
             format!("port: {port}, protocol: HTTP, securityModel: XFP, hostBinding: {{{binding}}}");
-        placed("Listener", "near", &format!("bind-{port}"), "", &spec)
+        object("Listener", &format!("bind-{port}"), &spec)
     };
-    let host = |namespace: &str, name: &str, side: &str| {
+    let host = |name: &str, side: &str| {
         let spec = format!(
             "hostname: {name}.bind.example, requestPolicy: {{insecure: {{action: Route, additionalPort: 9159}}}}"
         );
-        placed("Host", namespace, name, &format!("side: {side}"), &spec)
+        labelled("Host", name, &format!("side: {side}"), &spec)
     };
-    let mut manifests = vec![
-        namespace("near", ""),
-        namespace("far", "team: red"),
+    let (near, far) = (&space.namespace, format!("{}-far", space.namespace));
+    let listeners = [
         mapping("bind", "'*.bind.example'", "/", "10.96.52.1", ""),
         listener(9150, "namespace: {from: SELF}"),
         listener(
@@ -88,10 +80,13 @@ pub(crate) async fn hosts_are_bound_by_namespace_and_label(world: &mut World) ->
         ),
         listener(9153, "selector: {matchLabels: {side: left}}"),
     ];
-    for (namespace, side) in HOSTS {
-        manifests.push(host(namespace, &format!("{namespace}-{side}"), side));
+    space.apply(&[namespace(near, ""), namespace(&far, "team: red")].concat())?;
+    space.apply(&listeners.concat())?;
+    for (place, side) in HOSTS {
+        let namespace = if place == "near" { near } else { &far };
+        let host = host(&format!("{place}-{side}"), side);
+        space.plane.apply(namespace, &host)?;
     }
-    world.plane.apply(&manifests.concat())?;
     serves(9150, &["near-left", "near-right"]).await?;
     serves(9151, &["near-left", "far-left"]).await?;
     serves(9152, &["far-left", "far-right"]).await?;
@@ -100,34 +95,30 @@ pub(crate) async fn hosts_are_bound_by_namespace_and_label(world: &mut World) ->
         TcpStream::connect("127.0.0.1:9159").await.is_err(),
         "additionalPort opens a port"
     );
-    let path = r#"{.status.conditions[?(@.type=="Accepted")].message}"#;
-    let told = world.plane.field("near", "host/near-left", path)?;
-    ensure!(
-        told.contains("additionalPort"),
-        "of additionalPort is said {told:?}"
-    );
-    // labels of a Host, those of a namespace, and the binding itself
+    condition(
+        space,
+        "host/near-left",
+        "Accepted",
+        "True",
+        "additionalPort",
+    )
+    .await?;
+    // labels of a Host, labels of a namespace, and the binding itself
+    space.plane.apply(&far, &host("far-right", "left"))?;
     let edits = [
-        host("far", "far-right", "left"),
-        namespace("near", "team: red"),
-        namespace("far", "team: blue"),
+        namespace(near, "team: red"),
+        namespace(&far, "team: blue"),
         listener(9150, "namespace: {from: ALL}"),
         listener(9153, "selector: {matchLabels: {side: right}}"),
     ];
-    world.plane.apply(&edits.concat())?;
+    space.apply(&edits.concat())?;
     serves(9150, &["near-left", "near-right", "far-left", "far-right"]).await?;
     serves(9151, &["near-left", "far-left", "far-right"]).await?;
     serves(9152, &["near-left", "near-right"]).await?;
-    serves(9153, &["near-right"]).await?;
-    for namespace in ["near", "far"] {
-        world
-            .plane
-            .kubectl(&["delete", "listeners,hosts", "-n", namespace, "--all"], "")?;
-    }
-    Ok(())
+    serves(9153, &["near-right"]).await
 }
 
-pub(crate) async fn the_first_by_name_serves_the_port_and_goes_on(world: &mut World) -> Result<()> {
+pub(crate) async fn the_first_by_name_serves_the_port_and_goes_on(space: &Space) -> Result<()> {
     let _backend = Backend::start("10.96.52.2:80", "clash").await?;
     let listener = |side: &str| {
         let spec = format!(
@@ -152,53 +143,52 @@ pub(crate) async fn the_first_by_name_serves_the_port_and_goes_on(world: &mut Wo
         host("b"),
         mapping("clash", "'*.clash.example'", "/", "10.96.52.2", ""),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     serves_side("a").await?;
     let load = Load::start("127.0.0.1:9160", "a.clash.example", "/");
     for _ in 0..3 {
-        world.plane.apply(&listener("b"))?;
+        space.apply(&listener("b"))?;
         condition(
-            world,
+            space,
             "listener/clash-b",
             "Accepted",
             "False",
-            "belongs to Listener default/clash-a",
+            &format!("Listener {}/clash-a", space.namespace),
         )
         .await?;
         condition(
-            world,
+            space,
             "listener/clash-a",
             "Accepted",
             "True",
-            "also asked for by Listener default/clash-b",
+            &format!("Listener {}/clash-b", space.namespace),
         )
         .await?;
-        programmed(world, "listener/clash-a").await?;
+        programmed(space, "listener/clash-a").await?;
         serves_side("a").await?;
-        world.plane.delete("default", "listener/clash-b")?;
-        condition(world, "listener/clash-a", "Accepted", "True", "").await?;
+        space.delete("listener/clash-b")?;
+        uncontested(space, "listener/clash-a", "clash-b").await?;
     }
     let sent = load.finish().await?;
-    ensure!(sent.connections == 1, "{sent:?}: a rival costs connections");
-    // the other gets the port with the end of the first, and loses it again to it: the name decides, not the age
-    world.plane.apply(&listener("b"))?;
-    world.plane.delete("default", "listener/clash-a")?;
+    ensure!(
+        sent.connections == 1,
+        "{sent:?}: another Listener on the port closes connections"
+    );
+    // the second gets the port when the first is deleted, and loses it when it is back: the name decides, not the age
+    space.apply(&listener("b"))?;
+    space.delete("listener/clash-a")?;
     serves_side("b").await?;
-    condition(world, "listener/clash-b", "Accepted", "True", "").await?;
-    world.plane.apply(&listener("a"))?;
+    uncontested(space, "listener/clash-b", "clash-a").await?;
+    space.apply(&listener("a"))?;
     serves_side("a").await?;
     condition(
-        world,
+        space,
         "listener/clash-b",
         "Accepted",
         "False",
-        "belongs to Listener default/clash-a",
+        &format!("Listener {}/clash-a", space.namespace),
     )
-    .await?;
-    world
-        .plane
-        .kubectl(&["delete", "listeners,hosts", "-l", "test=clash"], "")
-        .map(drop)
+    .await
 }
 
 /// Waits until the port serves the Host of one side only.
@@ -218,8 +208,6 @@ async fn serves_side(side: &str) -> Result<()> {
     .await
 }
 
-const EDITED: &str = "127.0.0.1:9161";
-
 /// The Listener that is edited.
 fn edited(binding: &str, more: &str) -> String {
     let spec = format!("port: 9161, hostBinding: {{{binding}}}, {more}");
@@ -229,21 +217,16 @@ fn edited(binding: &str, more: &str) -> String {
 const ALL: &str = "namespace: {from: ALL}, selector: {matchLabels: {test: edited}}";
 const USUAL: &str = "protocol: HTTPS, securityModel: XFP";
 
-pub(crate) async fn an_edit_of_a_listener_drops_no_connection(world: &mut World) -> Result<()> {
-    // what an edit ends it ends at once, and not some time within ten minutes
-    world
+pub(crate) async fn an_edit_of_a_listener_drops_no_connection(space: &mut Space) -> Result<()> {
+    // connections that an edit drains are closed at once, not within ten minutes
+    space
+        .own_gateway()?
         .envoy
         .restart_with(&["--drain-strategy", "immediate"])?;
-    let result = edits_drop_nothing(world).await;
-    world
-        .plane
-        .kubectl(&["delete", "listeners,hosts", "-l", "test=edited"], "")?;
-    world.envoy.restart()?;
-    world.envoy.ready().await?;
-    result
+    edits_drop_nothing(space).await
 }
 
-async fn edits_drop_nothing(world: &World) -> Result<()> {
+async fn edits_drop_nothing(space: &Space) -> Result<()> {
     let _backend = Backend::start("10.96.52.3:80", "edited").await?;
     let authority = Authority::new()?;
     let host = |name: &str, more: &str| {
@@ -260,18 +243,18 @@ async fn edits_drop_nothing(world: &World) -> Result<()> {
     let manifests = [
         authority
             .issue(&["*.edited.example"])?
-            .secret("default", "edited"),
+            .secret(&space.namespace, "edited"),
         host("one", ", some: few"),
         host("two", ", some: few"),
         host("other", ""),
         mapping("edited", "'*.edited.example'", "/", "10.96.52.3", ""),
         edited(ALL, USUAL),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     let config = tls_config(&authority.der(), None)?;
-    let loads = loads(&config).await?;
+    let loads = loads(&space.gateway.instance.port(9161), &config).await?;
     let few = "selector: {matchLabels: {test: edited, some: few}}";
-    // Settings of what speaks HTTP are fixed for a connection when it is opened, so Envoy asks clients to open others.
+    // HTTP settings are fixed when a connection is opened, so Envoy closes connections when they change.
     for (binding, more, connections) in [
         (few, USUAL, 1),
         (ALL, USUAL, 1),
@@ -299,12 +282,15 @@ async fn edits_drop_nothing(world: &World) -> Result<()> {
             4,
         ),
     ] {
-        world.plane.apply(&edited(binding, more))?;
-        programmed(world, "listener/edited").await?;
+        space.apply(&edited(binding, more))?;
+        programmed(space, "listener/edited").await?;
         for (what, load) in &loads {
             let before = load.sent().requests;
             until("more requests", || async {
-                ensure!(load.sent().requests > before + 40, "hardly any is sent");
+                ensure!(
+                    load.sent().requests > before + 40,
+                    "too few requests are sent"
+                );
                 Ok(())
             })
             .await?;
@@ -322,28 +308,28 @@ async fn edits_drop_nothing(world: &World) -> Result<()> {
 }
 
 /// One connection of each kind.
-async fn loads(config: &ClientConfig) -> Result<[(&'static str, Load); 4]> {
+async fn loads(edited: &str, config: &ClientConfig) -> Result<[(&'static str, Load); 4]> {
     let started = || {
         [
-            ("HTTP/1.1", Load::start(EDITED, "one.edited.example", "/")),
+            ("HTTP/1.1", Load::start(edited, "one.edited.example", "/")),
             (
                 "HTTP/1.1 of another Host",
-                Load::start(EDITED, "two.edited.example", "/"),
+                Load::start(edited, "two.edited.example", "/"),
             ),
             (
                 "HTTP/1.1 with TLS",
-                Load::start_tls(EDITED, "one.edited.example", "/", config.clone()),
+                Load::start_tls(edited, "one.edited.example", "/", config.clone()),
             ),
             (
                 "HTTP/2",
-                Load::start_http2(EDITED, "two.edited.example", "/", config.clone()),
+                Load::start_http2(edited, "two.edited.example", "/", config.clone()),
             ),
         ]
     };
     until("all Hosts", || async {
         for (_, load) in started() {
             until("a request", || async {
-                ensure!(load.sent().requests > 30, "none is sent");
+                ensure!(load.sent().requests > 30, "no request is sent");
                 Ok(())
             })
             .await?;

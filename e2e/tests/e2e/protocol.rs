@@ -3,21 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use nuncio_e2e::{
-    certificate::Authority,
-    client::get_tls,
-    kat::server::{GrpcEcho, Http, Listen, Server},
-    wait::until,
-};
+use nuncio_e2e::{certificate::Authority, client::get_tls, wait::until};
+use nuncio_kat::server::{GrpcEcho, Http, Listen, Server};
 use serde_json::json;
 
 use crate::{
-    World,
-    answer::{answered, ask, backend, query},
+    Space,
+    answer::{CONNECTIONS, answered, ask, ask_all, backend, query},
     fixture::{HTTP, host, mapping, service},
 };
 
-pub(crate) async fn websockets_are_let_through_where_asked(world: &mut World) -> Result<()> {
+pub(crate) async fn websockets_are_let_through_where_asked(space: &Space) -> Result<()> {
     let _server = Server::start(&Listen::on("10.96.27.1:80"), Http::new("socket").router()).await?;
     let manifests = [
         host("socket", "socket.example", ""),
@@ -43,7 +39,7 @@ pub(crate) async fn websockets_are_let_through_where_asked(world: &mut World) ->
             ", use_websocket: false",
         ),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     answered(&query("socket.example", "/not/", &[]), 200).await?;
     for path in ["/new/", "/old/"] {
         let query = json!({"url": format!("ws://{HTTP}{path}"), "headers": {"Host": "socket.example"}, "messages": ["one", "two"]});
@@ -57,12 +53,12 @@ pub(crate) async fn websockets_are_let_through_where_asked(world: &mut World) ->
     let answer = ask(query).await?;
     ensure!(
         answer["status"] == 403,
-        "a websocket that nobody asked for: {answer}"
+        "a websocket where upgrades are off: {answer}"
     );
     Ok(())
 }
 
-pub(crate) async fn grpc_and_http2_reach_backends(world: &mut World) -> Result<()> {
+pub(crate) async fn grpc_and_http2_reach_backends(space: &Space) -> Result<()> {
     let _echo = Server::start(&Listen::on("10.96.28.1:80"), GrpcEcho::new("echo").router()).await?;
     let _plain = Server::start(&Listen::on("10.96.28.2:80"), Http::new("plain").router()).await?;
     let manifests = [
@@ -82,7 +78,7 @@ pub(crate) async fn grpc_and_http2_reach_backends(world: &mut World) -> Result<(
             ", grpc: true",
         ),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     answered(&query("grpc.example", "/h2c/", &[]), 200).await?;
     let call = json!({"url": format!("http://{HTTP}/echo.EchoService/Echo"), "grpc_type": "real", "headers": {"Host": "grpc.example", "kat-req-echo-requested-headers": "x-a", "x-a": "b"}});
     let answer = ask(call).await?;
@@ -99,7 +95,8 @@ pub(crate) async fn grpc_and_http2_reach_backends(world: &mut World) -> Result<(
     let failing = json!({"url": format!("http://{HTTP}/echo.EchoService/Echo"), "grpc_type": "real", "headers": {"Host": "grpc.example", "kat-req-echo-requested-status": "7"}});
     let answer = ask(failing).await?;
     ensure!(answer["headers"]["Grpc-Status"] == json!(["7"]), "{answer}");
-    let http2 = world
+    let http2 = space
+        .gateway
         .envoy
         .statistic("cluster.10_96_28_2_80.upstream_cx_http2_total")
         .await?;
@@ -107,7 +104,7 @@ pub(crate) async fn grpc_and_http2_reach_backends(world: &mut World) -> Result<(
     Ok(())
 }
 
-pub(crate) async fn tls_reaches_backends(world: &mut World) -> Result<()> {
+pub(crate) async fn tls_reaches_backends(space: &Space) -> Result<()> {
     let authority = Authority::new()?;
     let server = Http::new("tls").router();
     let listen = Listen::default().tls("10.96.29.1:443", authority.issue(&["up.example"])?);
@@ -115,12 +112,12 @@ pub(crate) async fn tls_reaches_backends(world: &mut World) -> Result<()> {
     let stranger = Authority::new()?;
     let context = |name: &str, spec: &str| {
         format!(
-            "apiVersion: getambassador.io/v3alpha1\nkind: TLSContext\nmetadata: {{name: {name}, namespace: default}}\nspec: {{{spec}}}\n---\n"
+            "apiVersion: getambassador.io/v3alpha1\nkind: TLSContext\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n---\n"
         )
     };
     let manifests = [
-        authority.secret("default", "tls-ca"),
-        stranger.secret("default", "tls-stranger"),
+        authority.secret(&space.namespace, "tls-ca"),
+        stranger.secret(&space.namespace, "tls-stranger"),
         context("tls-named", "sni: up.example, alpn_protocols: h2"),
         context("tls-trusting", "ca_secret: tls-ca, sni: up.example"),
         context("tls-other", "ca_secret: tls-stranger, sni: up.example"),
@@ -158,10 +155,10 @@ pub(crate) async fn tls_reaches_backends(world: &mut World) -> Result<()> {
             "tls.example",
             "/missing/",
             "10.96.29.1",
-            ", tls: tls-nobody",
+            ", tls: tls-absent",
         ),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     let answer = answered(&query("tls.example", "/plain/", &[]), 200).await?;
     ensure!(
         answer["json"]["request"]["tls"]["enabled"] == true,
@@ -174,17 +171,15 @@ pub(crate) async fn tls_reaches_backends(world: &mut World) -> Result<()> {
         "{answer}"
     );
     answered(&query("tls.example", "/trusting/", &[]), 200).await?;
-    // a server that is not trusted, and a TLSContext that does not exist, get nothing, least of all in clear text
+    // nothing is sent to a server that is not trusted, nor with a TLSContext that does not exist
     answered(&query("tls.example", "/other/", &[]), 503).await?;
     answered(&query("tls.example", "/missing/", &[]), 503).await?;
-    world
-        .plane
-        .apply(&context("tls-nobody", "sni: up.example"))?;
+    space.apply(&context("tls-absent", "sni: up.example"))?;
     answered(&query("tls.example", "/missing/", &[]), 200).await?;
     Ok(())
 }
 
-pub(crate) async fn tcp_is_passed_on(world: &mut World) -> Result<()> {
+pub(crate) async fn tcp_is_passed_on(space: &Space) -> Result<()> {
     let authority = Authority::new()?;
     let mut servers = Vec::new();
     for number in 1..=3 {
@@ -199,20 +194,20 @@ pub(crate) async fn tcp_is_passed_on(world: &mut World) -> Result<()> {
     }
     let tcp = |name: &str, spec: &str| {
         format!(
-            "apiVersion: getambassador.io/v3alpha1\nkind: TCPMapping\nmetadata: {{name: {name}, namespace: default}}\nspec: {{{spec}}}\n---\n"
+            "apiVersion: getambassador.io/v3alpha1\nkind: TCPMapping\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n---\n"
         )
     };
     let manifests = [
         service("tcp", "10.96.30.1"),
-        authority.issue(&["tcp.example"])?.secret("default", "tcp"),
-        "apiVersion: getambassador.io/v3alpha1\nkind: TLSContext\nmetadata: {name: tcp, namespace: default}\nspec: {secret: tcp, hosts: [tcp.example]}\n---\n".to_owned(),
+        authority.issue(&["tcp.example"])?.secret(&space.namespace, "tcp"),
+        "apiVersion: getambassador.io/v3alpha1\nkind: TLSContext\nmetadata: {name: tcp}\nspec: {secret: tcp, hosts: [tcp.example]}\n---\n".to_owned(),
         tcp("tcp-plain", "port: 6789, service: tcp"),
         tcp("tcp-local", "port: 6790, address: 127.0.0.5, service: tcp"),
         tcp("tcp-tls", "port: 8443, host: tcp.example, service: 10.96.30.2"),
         tcp("tcp-a", "port: 6791, service: 10.96.30.2, weight: 30"),
         tcp("tcp-b", "port: 6791, service: 10.96.30.3"),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     for (address, expected) in [("127.0.0.1:6789", "1"), ("127.0.0.5:6790", "1")] {
         let query = json!({"url": format!("http://{address}/")});
         let answer = answered(&query, 200).await?;
@@ -228,7 +223,16 @@ pub(crate) async fn tcp_is_passed_on(world: &mut World) -> Result<()> {
     })
     .await?;
     let mut shares: BTreeMap<String, u32> = BTreeMap::new();
-    answered(&json!({"url": "http://127.0.0.1:6791/"}), 200).await?;
+    until("both backends", || async {
+        let query = json!({"url": "http://127.0.0.1:6791/"});
+        let answers = ask_all(vec![query; CONNECTIONS]).await?;
+        for name in ["2", "3"] {
+            let is_reached = answers.iter().any(|answer| backend(answer) == name);
+            ensure!(is_reached, "no connection reached {name}");
+        }
+        Ok(())
+    })
+    .await?;
     for _ in 0..400 {
         let answer = ask(json!({"url": "http://127.0.0.1:6791/"})).await?;
         *shares.entry(backend(&answer).to_owned()).or_default() += 1;
@@ -240,7 +244,7 @@ pub(crate) async fn tcp_is_passed_on(world: &mut World) -> Result<()> {
         "of 400 connections {shares:?}, 120 were expected at 2"
     );
     // the port closes with its last TCPMapping
-    world.plane.delete("default", "tcpmapping/tcp-plain")?;
+    space.delete("tcpmapping/tcp-plain")?;
     until("the port to close", || async {
         let answer = ask(json!({"url": "http://127.0.0.1:6789/"})).await?;
         ensure!(answer["status"].is_null(), "{answer}");

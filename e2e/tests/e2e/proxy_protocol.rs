@@ -1,12 +1,12 @@
-//! Listeners behind a proxy of TCP that tells whose connection it passes on, by PROXY protocol v1 or v2.
+//! Listeners behind a TCP proxy that sends the client's address in a PROXY header, version 1 or 2.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nuncio_e2e::{
     certificate::Authority,
     client::{Answer, Connection, tls_config},
-    kat::server::{Http, Listen, Server},
     wait::until,
 };
+use nuncio_kat::server::{Http, Listen, Server};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -14,15 +14,15 @@ use tokio::{
 };
 
 use crate::{
-    World,
+    Space,
     fixture::{labelled, mapping, object},
 };
 
 const HOST: &str = "proxy.example";
-/// How each version of the second kind begins.
+/// The start of a header of version 2.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// What the Listeners say, by port, and whether TLS follows the PROXY header.
+/// Protocols of the Listeners by port, and whether TLS follows the PROXY header.
 const STACKS: [(u16, &str, bool); 6] = [
     (9140, "protocol: HTTPPROXY", false),
     (9141, "protocolStack: [PROXY, HTTP, TCP]", false),
@@ -34,7 +34,7 @@ const STACKS: [(u16, &str, bool); 6] = [
 /// A Listener without HTTP.
 const TCP: u16 = 9146;
 
-/// A header of the second version: a command and the addresses.
+/// A header of version 2: a command and the addresses.
 fn second(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
     let length = u16::try_from(addresses.len()).unwrap_or_default();
     [
@@ -46,7 +46,7 @@ fn second(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// Headers, and the client that each names; those that name none leave it at the proxy.
+/// Headers, and the client address that each gives; without one it is the address of the proxy.
 fn headers() -> Vec<(Vec<u8>, &'static str)> {
     let ipv4 = [203, 0, 113, 9, 10, 0, 0, 1, 0x10, 0xe1, 0x01, 0xbb];
     let mut ipv6 = [0; 36];
@@ -70,13 +70,11 @@ fn headers() -> Vec<(Vec<u8>, &'static str)> {
     ]
 }
 
-pub(crate) async fn the_client_is_the_one_that_the_proxy_header_names(
-    world: &mut World,
-) -> Result<()> {
+pub(crate) async fn the_client_is_the_one_that_the_proxy_header_names(space: &Space) -> Result<()> {
     let _server = Server::start(&Listen::on("10.96.51.1:80"), Http::new("proxy").router()).await?;
     let authority = Authority::new()?;
     let mut manifests = vec![
-        authority.issue(&[HOST])?.secret("default", "proxy"),
+        authority.issue(&[HOST])?.secret(&space.namespace, "proxy"),
         labelled(
             "Host",
             "proxy",
@@ -107,20 +105,22 @@ pub(crate) async fn the_client_is_the_one_that_the_proxy_header_names(
             &spec,
         ));
     }
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     for (port, stack, tls) in STACKS {
         for (header, client) in headers() {
             let shown = String::from_utf8_lossy(&header).into_owned();
-            until(stack, || is_told(port, &header, client, tls, &authority))
-                .await
-                .with_context(|| shown)?;
+            until(stack, || {
+                names_client(port, &header, client, tls, &authority)
+            })
+            .await
+            .with_context(|| shown)?;
         }
         for header in [
             &b""[..],
             b"PROXY TCP4 nonsense\r\n",
             &second(1, 0x11, &[1, 2]),
         ] {
-            refuses(port, header, tls)
+            closes(port, header, tls)
                 .await
                 .with_context(|| format!("{stack} after {header:?}"))?;
         }
@@ -131,17 +131,13 @@ pub(crate) async fn the_client_is_the_one_that_the_proxy_header_names(
     .await?;
     ensure!(
         is_passed_on(b"").await.is_err(),
-        "no PROXY header is needed"
+        "accepted without a PROXY header"
     );
-    world.plane.delete("default", "tcpmapping/proxy")?;
-    world
-        .plane
-        .kubectl(&["delete", "listeners,hosts", "-l", "test=proxy"], "")
-        .map(drop)
+    Ok(())
 }
 
-/// Whether the backend is told of this client, also by one that says that it is a proxy itself.
-async fn is_told(
+/// Whether the backend gets the address of this client, even if the client sends proxy headers itself.
+async fn names_client(
     port: u16,
     header: &[u8],
     client: &str,
@@ -152,45 +148,41 @@ async fn is_told(
         ("x-forwarded-for", "192.0.2.66"),
         ("x-forwarded-proto", "https"),
     ];
-    let connection = Connection::open_behind(&format!("127.0.0.1:{port}"), header).await?;
-    let answer = if tls {
+    let address = format!("127.0.0.1:{port}");
+    let mut connection = if tls {
         let config = tls_config(&authority.der(), None)?;
-        connection
-            .with_tls(HOST, config.into())
-            .await?
-            .get_with(HOST, "/", &claims)
-            .await?
+        Connection::open_tls_behind(&address, header, HOST, config.into()).await?
     } else {
-        let mut connection = connection;
-        connection.get_with(HOST, "/", &claims).await?
+        Connection::open_behind(&address, header).await?
     };
-    let told = told(&answer)?;
+    let answer = connection.get_with(HOST, "/", &claims).await?;
+    let headers = received(&answer)?;
     ensure!(
-        told["x-envoy-external-address"] == json!([client]),
-        "{told} names another than {client}"
+        headers["x-envoy-external-address"] == json!([client]),
+        "{headers} have another address than {client}"
     );
     ensure!(
-        told["x-forwarded-for"] == json!([format!("192.0.2.66,{client}")]),
-        "{told} does not add {client}"
+        headers["x-forwarded-for"] == json!([format!("192.0.2.66,{client}")]),
+        "{headers} do not add {client}"
     );
     let scheme = if tls { "https" } else { "http" };
     ensure!(
-        told["x-forwarded-proto"] == json!([scheme]),
-        "{told}, but it came by {scheme}"
+        headers["x-forwarded-proto"] == json!([scheme]),
+        "{headers} have another scheme than {scheme}"
     );
     Ok(())
 }
 
 /// The headers that reached the backend.
-fn told(answer: &Answer) -> Result<Value> {
+fn received(answer: &Answer) -> Result<Value> {
     ensure!(answer.status == 200, "{answer:?}");
     let body: Value = serde_json::from_str(&answer.body)?;
     Ok(body["request"]["headers"].clone())
 }
 
-/// A connection that does not begin with a whole PROXY header is closed without a word.
-async fn refuses(port: u16, header: &[u8], tls: bool) -> Result<()> {
-    // the beginning of a TLS hello, of the length that it says
+/// A connection without a complete PROXY header is closed without an answer.
+async fn closes(port: u16, header: &[u8], tls: bool) -> Result<()> {
+    // the start of a TLS ClientHello, with a matching length
     let hello: Vec<u8> = [&[0x16, 3, 1, 0, 64, 1, 0, 0, 60, 3, 3][..], &[7; 58]].concat();
     let request = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n").into_bytes();
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
@@ -201,7 +193,7 @@ async fn refuses(port: u16, header: &[u8], tls: bool) -> Result<()> {
     let read = stream.read_to_end(&mut answer);
     match tokio::time::timeout(std::time::Duration::from_secs(5), read).await {
         Err(_elapsed) => bail!("the connection stays open"),
-        // what the server has not read makes it a reset
+        // unread bytes turn a close into a reset
         Ok(_closed) => ensure!(
             answer.is_empty(),
             "{:?} comes back",
@@ -213,10 +205,10 @@ async fn refuses(port: u16, header: &[u8], tls: bool) -> Result<()> {
 
 async fn is_passed_on(header: &[u8]) -> Result<()> {
     let mut connection = Connection::open_behind(&format!("127.0.0.1:{TCP}"), header).await?;
-    let told = told(&connection.get(HOST, "/").await?)?;
+    let headers = received(&connection.get(HOST, "/").await?)?;
     ensure!(
-        told["x-forwarded-for"].is_null(),
-        "{told} is not what was sent"
+        headers["x-forwarded-for"].is_null(),
+        "{headers} are not those that were sent"
     );
     Ok(())
 }

@@ -5,58 +5,40 @@ use nuncio_e2e::{
     backend::Backend,
     client::Load,
     control_plane::NAMESPACE,
-    gateway::{Envoy, Replica, xds_address},
+    gateway::{Envoy, Replica},
     sandbox::{CONTROL_PLANES, REPLICAS},
     wait::until,
 };
 
+use nuncio::leader::lease_name;
+
 use crate::{
-    World,
-    fixture::{HTTP, host, mapping},
-    routing::answers,
+    Space,
+    fixture::{host, mapping},
     status::condition,
 };
 
-pub(crate) async fn the_other_replica_takes_over_status(world: &mut World) -> Result<()> {
+pub(crate) async fn the_other_replica_takes_over_status(space: &mut Space) -> Result<()> {
     let _backend = Backend::start("10.96.8.1:80", "both").await?;
-    world.plane.apply(
+    space.apply(
         &[
             host("replicas", "replicas.example", ""),
             mapping("replicas", "replicas.example", "/", "10.96.8.1", ""),
         ]
         .concat(),
     )?;
-    answers("replicas.example", "/", 200, "both").await?;
-    until("the Lease of the first", || async {
-        let holder =
-            world
-                .plane
-                .field(NAMESPACE, "lease/nuncio-leader", "{.spec.holderIdentity}")?;
-        ensure!(holder == "nuncio-0", "{holder} holds it");
-        Ok(())
-    })
-    .await?;
-    let second = Replica::start(&world.plane, 1).await?;
+    space.answers("replicas.example", "/", 200, "both").await?;
+    leads(space, "the Lease of the first", &space.gateway.replica).await?;
+    let instance = space.gateway.instance.clone();
+    let second = Replica::start(&space.plane, &instance, 1).await?;
     ensure!(
         second.metric("nuncio_leader").await? < 0.5,
         "two replicas lead"
     );
-    ensure!(
-        xds_address(1) != xds_address(0),
-        "the replicas share a port"
-    );
-    let load = Load::start(HTTP, "replicas.example", "/");
-    world.replica.process.kill();
-    until("the Lease of the second", || async {
-        let holder =
-            world
-                .plane
-                .field(NAMESPACE, "lease/nuncio-leader", "{.spec.holderIdentity}")?;
-        ensure!(holder == second.name(), "{holder} holds it");
-        Ok(())
-    })
-    .await?;
-    world.plane.apply(&mapping(
+    let load = Load::start(&space.http(), "replicas.example", "/");
+    space.own_gateway()?.replica.process.kill();
+    leads(space, "the Lease of the second", &second).await?;
+    space.apply(&mapping(
         "taken-over",
         "replicas.example",
         "'/('",
@@ -64,7 +46,7 @@ pub(crate) async fn the_other_replica_takes_over_status(world: &mut World) -> Re
         ", prefix_regex: true",
     ))?;
     condition(
-        world,
+        space,
         "mapping/taken-over",
         "Accepted",
         "False",
@@ -73,57 +55,80 @@ pub(crate) async fn the_other_replica_takes_over_status(world: &mut World) -> Re
     .await?;
     load.finish().await?;
     drop(second);
-    world.replica = Replica::start(&world.plane, 0).await?;
-    world.plane.apply(&mapping(
+    space.restart_replica().await?;
+    space.apply(&mapping(
         "back",
         "replicas.example",
         "/back/",
         "10.96.8.1",
         "",
     ))?;
-    answers("replicas.example", "/back/", 200, "both").await
+    space
+        .answers("replicas.example", "/back/", 200, "both")
+        .await
 }
 
-pub(crate) async fn an_envoy_whose_replica_dies_goes_to_the_other(world: &mut World) -> Result<()> {
+pub(crate) async fn an_envoy_whose_replica_dies_goes_to_the_other(space: &mut Space) -> Result<()> {
     let _backend = Backend::start("10.96.8.2:80", "both").await?;
+    let instance = space.gateway.instance.clone();
     let address = |number: usize| format!("{}:8003", REPLICAS[number]);
     let mut replicas = [
-        Replica::start_on_pod(&world.plane, 2, &address(0)).await?,
-        Replica::start_on_pod(&world.plane, 3, &address(1)).await?,
+        Replica::start_on_pod(&space.plane, &instance, 2, &address(0)).await?,
+        Replica::start_on_pod(&space.plane, &instance, 3, &address(1)).await?,
     ];
-    // it alone is to answer
-    world.envoy.process.kill();
+    // so that only the second Envoy answers
+    space.own_gateway()?.envoy.process.kill();
     let target = format!("{CONTROL_PLANES}:8003");
-    let envoy = Envoy::start("envoy-moving", &target, 8201, "delta")?;
+    let envoy = Envoy::start(
+        &instance.name("envoy", 1),
+        &target,
+        &instance.admin(1),
+        "delta",
+    )?;
     envoy.ready().await?;
-    world.plane.apply(
+    space.apply(
         &[
             host("moving", "moving.example", ""),
             mapping("stays", "moving.example", "/stays/", "10.96.8.2", ""),
         ]
         .concat(),
     )?;
-    answers("moving.example", "/stays/", 200, "both").await?;
-    let load = Load::start(HTTP, "moving.example", "/stays/");
+    space
+        .answers("moving.example", "/stays/", 200, "both")
+        .await?;
+    let load = Load::start(&space.http(), "moving.example", "/stays/");
     for round in 0..2 {
         let serving = serving(&replicas).await?;
         replicas[serving].process.kill();
         let prefix = format!("/round-{round}/");
-        world.plane.apply(&mapping(
+        space.apply(&mapping(
             "moving",
             "moving.example",
             &prefix,
             "10.96.8.2",
             "",
         ))?;
-        answers("moving.example", &prefix, 200, "both").await?;
+        space
+            .answers("moving.example", &prefix, 200, "both")
+            .await?;
         let number = if serving == 0 { 2 } else { 3 };
-        replicas[serving] = Replica::start_on_pod(&world.plane, number, &address(serving)).await?;
+        replicas[serving] =
+            Replica::start_on_pod(&space.plane, &instance, number, &address(serving)).await?;
     }
-    load.finish().await?;
-    drop(envoy);
-    world.envoy.restart()?;
-    world.envoy.ready().await
+    load.finish().await.map(drop)
+}
+
+/// Waits until a replica holds the Lease of its instance.
+async fn leads(space: &Space, what: &str, replica: &Replica) -> Result<()> {
+    let lease = format!("lease/{}", lease_name(&space.gateway.instance.id));
+    until(what, || async {
+        let holder = space
+            .plane
+            .field(NAMESPACE, &lease, "{.spec.holderIdentity}")?;
+        ensure!(holder == replica.name(), "{holder} holds it");
+        Ok(())
+    })
+    .await
 }
 
 /// Which of the replicas has a stream.

@@ -11,49 +11,51 @@ use nuncio_e2e::{
 };
 
 use crate::{
-    World,
-    fixture::{HTTPS, mapping, tls_host},
+    Space,
+    fixture::{mapping, tls_host},
 };
 
 const HOST: &str = "rotation.example";
 const ROTATIONS: usize = 15;
-/// Longest time from the end of `kubectl apply` until clients see what was applied, on a machine that is busy.
+/// Longest time from the end of `kubectl apply` until clients see the change, on a busy machine.
 const BOUND: Duration = Duration::from_secs(2);
 
-pub(crate) async fn a_certificate_rotates_under_load(world: &mut World) -> Result<()> {
+pub(crate) async fn a_certificate_rotates_under_load(space: &Space) -> Result<()> {
     let _backend = Backend::start("10.96.53.1:80", "rotation").await?;
-    let authority = Authority::new()?;
+    let (https, authority) = (space.https(), Authority::new()?);
     let manifests = [
-        authority.issue(&[HOST])?.secret("default", "rotation"),
+        authority
+            .issue(&[HOST])?
+            .secret(&space.namespace, "rotation"),
         tls_host("rotation", HOST, ", tls: {alpn_protocols: 'h2,http/1.1'}"),
         mapping("rotation", HOST, "/", "10.96.53.1", ""),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     until("the first certificate", || async {
-        let answer = get_tls(HTTPS, HOST, "/", &authority.der()).await?;
+        let answer = get_tls(&https, HOST, "/", &authority.der()).await?;
         ensure!(answer.status == 200, "{answer:?}");
         Ok(())
     })
     .await?;
     let config = tls_config(&authority.der(), None)?;
-    let new = Load::start_handshakes(HTTPS, HOST, "/", config.clone());
+    let new = Load::start_handshakes(&https, HOST, "/", config.clone());
     let kept = [
         (
             "HTTP/1.1",
-            Load::start_tls(HTTPS, HOST, "/", config.clone()),
+            Load::start_tls(&https, HOST, "/", config.clone()),
         ),
-        ("HTTP/2", Load::start_http2(HTTPS, HOST, "/", config)),
+        ("HTTP/2", Load::start_http2(&https, HOST, "/", config)),
     ];
     for rotation in 0..ROTATIONS {
         let next = authority.issue(&[HOST])?;
-        world.plane.apply(&next.secret("default", "rotation"))?;
+        space.apply(&next.secret(&space.namespace, "rotation"))?;
         let start = Instant::now();
         let (next, authority) = (next.der()?, authority.der());
         until("the next certificate", || async {
-            let connection = open_tls(HTTPS, HOST, &authority).await?;
+            let connection = open_tls(&https, HOST, &authority).await?;
             ensure!(
                 connection.certificate().as_ref() == Some(&next),
-                "an older one is shown"
+                "an older certificate is presented"
             );
             Ok(())
         })
@@ -65,7 +67,7 @@ pub(crate) async fn a_certificate_rotates_under_load(world: &mut World) -> Resul
         let sent = load.finish().await.context(what)?;
         ensure!(
             sent.connections == 1,
-            "{what}: {sent:?}: a rotation ends connections"
+            "{what}: {sent:?}: a rotation closes connections"
         );
     }
     new.finish().await.context("new connections").map(drop)

@@ -44,12 +44,12 @@ pub(crate) fn serve(directory: &Path) -> Result<Process> {
     Process::start("nuncio-serve", &nuncio()?, arguments, &[])
 }
 
-/// Waits until Envoy has ended.
+/// Waits until Envoy has exited.
 pub(crate) async fn gone() -> Result<()> {
     until("the end of Envoy", || async {
         ensure!(
             tokio::net::TcpStream::connect(ADMIN).await.is_err(),
-            "Envoy still runs"
+            "Envoy is still running"
         );
         Ok(())
     })
@@ -60,7 +60,7 @@ pub(crate) async fn the_demo_answers_and_stops_cleanly() -> Result<()> {
     let envoy = tool("envoy")?.display().to_string();
     let mut demo = Process::start("nuncio-demo", &nuncio()?, ["demo", "--envoy", &envoy], &[])?;
     for (path, body) in [
-        ("/hello/world", "\"/world\""),
+        ("/hello/space", "\"/space\""),
         ("/keep/this", "\"/keep/this\""),
         ("/quote/", "\"backend\""),
     ] {
@@ -113,7 +113,7 @@ pub(crate) async fn edits_of_files_reach_traffic() -> Result<()> {
     fs::rename(path.join(".m.new"), path.join("m.yaml"))?;
     answers("/b/", 200, "one").await?;
     answers("/a/", 404, "").await?;
-    // what does not parse takes nothing else with it
+    // a file that does not parse affects no other
     fs::write(path.join("broken.yaml"), "kind: [")?;
     fs::write(
         path.join("c.yaml"),
@@ -144,16 +144,16 @@ pub(crate) async fn every_golden_input_is_accepted_by_envoy() -> Result<()> {
         until(&input.display().to_string(), || async {
             ensure!(
                 metric(HEALTH, "nuncio_publishes_total").await? > publishes,
-                "it has not been published"
+                "not published"
             );
             Ok(())
         })
         .await?;
         answered().await?;
         let rejected = rejections().await?;
-        ensure!(rejected == 0, "Envoy refuses {}", input.display());
+        ensure!(rejected == 0, "Envoy rejects {}", input.display());
     }
-    // what Envoy was sent before this it has answered once this is served
+    // once this is served, Envoy has answered everything before it
     fs::remove_file(directory.path().join("input.yaml"))?;
     samples(directory.path())?;
     fs::copy(
@@ -169,7 +169,7 @@ pub(crate) async fn every_golden_input_is_accepted_by_envoy() -> Result<()> {
     .await?;
     answered().await?;
     let rejected = rejections().await?;
-    ensure!(rejected == 0, "Envoy refuses the last input");
+    ensure!(rejected == 0, "Envoy rejects the last input");
     stops(&mut serve, Signal::TERM)?;
     gone().await
 }
@@ -196,7 +196,7 @@ async fn answered() -> Result<()> {
     .await
 }
 
-/// How many updates Envoy has refused.
+/// Number of updates that Envoy has rejected.
 async fn rejections() -> Result<u64> {
     let stats = page(ADMIN, "/stats?filter=update_rejected").await?;
     Ok(stats
@@ -218,7 +218,7 @@ fn walk(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     Ok(found)
 }
 
-pub(crate) async fn rendering_a_wrong_object_fails() -> Result<()> {
+pub(crate) async fn rendering_an_invalid_object_fails() -> Result<()> {
     let render = |directory: &Path| {
         Command::new(nuncio()?)
             .arg("render")
@@ -230,7 +230,7 @@ pub(crate) async fn rendering_a_wrong_object_fails() -> Result<()> {
     let good = render(&root().join("config/samples"))?;
     ensure!(
         good.status.success(),
-        "the samples are wrong: {}",
+        "the samples are invalid: {}",
         String::from_utf8_lossy(&good.stdout)
     );
     let json: serde_json::Value = serde_json::from_slice(&good.stdout)?;
@@ -242,7 +242,7 @@ pub(crate) async fn rendering_a_wrong_object_fails() -> Result<()> {
     let directory = tempfile::tempdir()?;
     fs::write(directory.path().join("a.yaml"), "kind: [")?;
     let bad = render(directory.path())?;
-    ensure!(bad.status.code() == Some(1), "it ended with {}", bad.status);
+    ensure!(bad.status.code() == Some(1), "exit status {}", bad.status);
     let json: serde_json::Value = serde_json::from_slice(&bad.stdout)?;
     ensure!(
         json["reports"]["a.yaml#1"]["problems"][0]["reason"] == "NotYaml",
@@ -251,7 +251,7 @@ pub(crate) async fn rendering_a_wrong_object_fails() -> Result<()> {
     Ok(())
 }
 
-pub(crate) async fn an_address_beyond_loopback_needs_tls() -> Result<()> {
+pub(crate) async fn an_address_other_than_loopback_needs_tls() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let output = Command::new(nuncio()?)
         .arg("serve")

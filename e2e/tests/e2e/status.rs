@@ -1,16 +1,16 @@
-//! Status says what is served.
+//! Status: conditions and columns.
 
 use anyhow::{Result, ensure};
 use nuncio_e2e::wait::until;
 
 use crate::{
-    World,
+    Space,
     fixture::{host, mapping},
 };
 
 /// Waits until a condition of an object has this status and a reason or message that contains the text.
 pub(crate) async fn condition(
-    world: &World,
+    space: &Space,
     object: &str,
     kind: &str,
     status: &str,
@@ -20,7 +20,7 @@ pub(crate) async fn condition(
         r#"{{range .status.conditions[?(@.type=="{kind}")]}}{{.status}} {{.reason}} {{.message}}{{end}}"#
     );
     until(&format!("{kind} of {object}"), || async {
-        let found = world.plane.field("default", object, &path)?;
+        let found = space.field(object, &path)?;
         ensure!(
             found.starts_with(status) && found.contains(text),
             "it is {found:?}"
@@ -30,11 +30,25 @@ pub(crate) async fn condition(
     .await
 }
 
-/// Waits until all Envoys have an object of ours as it was applied last.
-pub(crate) async fn programmed(world: &World, object: &str) -> Result<()> {
+/// Waits until an object is accepted and its condition does not name this rival.
+pub(crate) async fn uncontested(space: &Space, object: &str, rival: &str) -> Result<()> {
+    let path = r#"{range .status.conditions[?(@.type=="Accepted")]}{.status} {.message}{end}"#;
+    until(&format!("{object} without {rival}"), || async {
+        let found = space.field(object, path)?;
+        ensure!(
+            found.starts_with("True") && !found.contains(rival),
+            "it is {found:?}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until all Envoys have the last generation of an object.
+pub(crate) async fn programmed(space: &Space, object: &str) -> Result<()> {
     let path = r#"{.metadata.generation}{range .status.conditions[?(@.type=="Programmed")]} {.observedGeneration} {.status}{end}"#;
     until(&format!("the last generation of {object}"), || async {
-        let found = world.plane.field("default", object, path)?;
+        let found = space.field(object, path)?;
         let words: Vec<&str> = found.split(' ').collect();
         let is_it = matches!(words[..], [last, seen, "True"] if last == seen);
         ensure!(is_it, "generations and status are {found:?}");
@@ -43,25 +57,23 @@ pub(crate) async fn programmed(world: &World, object: &str) -> Result<()> {
     .await
 }
 
-pub(crate) async fn conditions_and_columns_say_what_is_served(world: &mut World) -> Result<()> {
+pub(crate) async fn conditions_and_columns_say_what_is_served(space: &Space) -> Result<()> {
     let manifests = [
         host("status", "status.example", ""),
         mapping("status", "status.example", "/status/", "10.96.5.1", ""),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     for object in ["host/status", "mapping/status", "listener/http"] {
         for kind in ["Accepted", "ResolvedRefs", "Programmed"] {
-            condition(world, object, kind, "True", "").await?;
+            condition(space, object, kind, "True", "").await?;
         }
     }
-    condition(world, "mapping/status", "Programmed", "True", "1/1 Envoys").await?;
-    let state = world
-        .plane
-        .field("default", "mapping/status", "{.status.state}")?;
-    ensure!(state == "Running", "the state is {state:?}");
-    let table = world
-        .plane
-        .kubectl(&["get", "mappings,hosts,listeners", "-n", "default"], "")?;
+    condition(space, "mapping/status", "Programmed", "True", "1/1 Envoys").await?;
+    state(space, "mapping/status", "Running").await?;
+    let table = space.plane.kubectl(
+        &["get", "mappings,hosts,listeners", "-n", &space.namespace],
+        "",
+    )?;
     for column in [
         "HOSTNAME",
         "SOURCE PREFIX",
@@ -83,107 +95,110 @@ pub(crate) async fn conditions_and_columns_say_what_is_served(world: &mut World)
             && line.contains("True")),
         "{table}"
     );
-    world.plane.apply(&mapping(
+    space.apply(&mapping(
         "status",
         "status.example",
         "/other/",
         "10.96.5.1",
         "",
     ))?;
-    until("the observed generation", || async {
-        let generation =
-            world
-                .plane
-                .field("default", "mapping/status", "{.metadata.generation}")?;
-        let observed = world.plane.field(
-            "default",
-            "mapping/status",
-            r#"{.status.conditions[?(@.type=="Programmed")].observedGeneration}"#,
-        )?;
-        ensure!(
-            generation == observed && generation != "1",
-            "{observed} of {generation}"
-        );
+    programmed(space, "mapping/status").await
+}
+
+/// Waits until the state of an object is this.
+async fn state(space: &Space, object: &str, state: &str) -> Result<()> {
+    until(&format!("state {state} of {object}"), || async {
+        let found = space.field(object, "{.status.state}")?;
+        ensure!(found == state, "it is {found:?}");
         Ok(())
     })
     .await
 }
 
-pub(crate) async fn status_is_written_once_per_change(world: &mut World) -> Result<()> {
+pub(crate) async fn status_is_written_once_per_change(space: &Space) -> Result<()> {
     let manifests = [
-        host("status", "status.example", ""),
-        mapping("once", "status.example", "/once/", "10.96.5.1", ""),
+        host("once", "once.example", ""),
+        mapping("once", "once.example", "/once/", "10.96.5.1", ""),
     ];
-    world.plane.apply(&manifests.concat())?;
-    condition(world, "mapping/once", "Programmed", "True", "").await?;
-    idle(world).await?;
-    let before = world.replica.metric("nuncio_status_writes_total").await?;
+    space.apply(&manifests.concat())?;
+    idle(space).await?;
+    let before = space
+        .gateway
+        .replica
+        .metric("nuncio_status_writes_total")
+        .await?;
     for number in 0..5 {
-        world.plane.apply(&mapping(
+        space.apply(&mapping(
             "once",
-            "status.example",
+            "once.example",
             &format!("/once/{number}/"),
             "10.96.5.1",
             "",
         ))?;
-        condition(world, "mapping/once", "Programmed", "True", "").await?;
+        programmed(space, "mapping/once").await?;
     }
-    idle(world).await?;
-    let writes = world.replica.metric("nuncio_status_writes_total").await? - before;
-    ensure!(writes <= 10.0, "five edits led to {writes} writes");
+    idle(space).await?;
+    let writes = space
+        .gateway
+        .replica
+        .metric("nuncio_status_writes_total")
+        .await?
+        - before;
+    ensure!(writes <= 10.0, "five edits caused {writes} writes");
     Ok(())
 }
 
-/// Waits until what is written is of the last generation and nothing waits to be written.
-async fn idle(world: &World) -> Result<()> {
-    until("the last generation", || async {
-        let generation = world
-            .plane
-            .field("default", "mapping/once", "{.metadata.generation}")?;
-        let observed = world.plane.field(
-            "default",
-            "mapping/once",
-            r#"{.status.conditions[?(@.type=="Programmed")].observedGeneration}"#,
-        )?;
-        ensure!(generation == observed, "{observed} of {generation}");
-        let pending = world.replica.metric("nuncio_status_pending").await?;
-        ensure!(pending < 0.5, "{pending} statuses wait");
+/// Waits until every status is of the last generation, and none waits to be written.
+async fn idle(space: &Space) -> Result<()> {
+    for object in [
+        "listener/http",
+        "listener/https",
+        "host/once",
+        "mapping/once",
+    ] {
+        programmed(space, object).await?;
+    }
+    until("the last status", || async {
+        let replica = &space.gateway.replica;
+        let pending = replica.metric("nuncio_status_pending").await?;
+        ensure!(pending < 0.5, "{pending} statuses are pending");
         Ok(())
     })
     .await
 }
 
-pub(crate) async fn a_missing_service_and_a_missing_host_are_told(world: &mut World) -> Result<()> {
+pub(crate) async fn a_missing_service_and_a_missing_host_are_told(space: &Space) -> Result<()> {
     let manifests = [
-        host("status", "status.example", ""),
-        mapping("no-service", "status.example", "/no-service/", "nobody", ""),
+        host("missing", "missing.example", ""),
+        mapping(
+            "no-service",
+            "missing.example",
+            "/no-service/",
+            "absent",
+            "",
+        ),
         mapping("no-host", "nowhere.example", "/", "10.96.5.1", ""),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     condition(
-        world,
+        space,
         "mapping/no-service",
         "ResolvedRefs",
         "False",
         "ServiceNotFound",
     )
     .await?;
-    condition(world, "mapping/no-host", "Programmed", "False", "NotServed").await?;
+    condition(space, "mapping/no-host", "Programmed", "False", "NotServed").await?;
     condition(
-        world,
+        space,
         "mapping/no-host",
         "Accepted",
         "True",
         "NoMatchingHost",
     )
     .await?;
-    let state = world
-        .plane
-        .field("default", "mapping/no-host", "{.status.state}")?;
-    ensure!(state == "Inactive", "the state is {state:?}");
-    // the Service that was missed comes
-    world
-        .plane
-        .apply(&crate::fixture::service("nobody", "10.96.5.2"))?;
-    condition(world, "mapping/no-service", "ResolvedRefs", "True", "").await
+    state(space, "mapping/no-host", "Inactive").await?;
+    // the missing Service is created
+    space.apply(&crate::fixture::service("absent", "10.96.5.2"))?;
+    condition(space, "mapping/no-service", "ResolvedRefs", "True", "").await
 }

@@ -1,4 +1,4 @@
-//! TLS from clients: which certificate is shown for which name, and on what terms.
+//! TLS from clients: which certificate each name presents, and with which settings.
 
 use anyhow::{Context as _, Result, ensure};
 use nuncio_e2e::{
@@ -10,17 +10,17 @@ use nuncio_e2e::{
 use serde_json::{Value, json};
 
 use crate::{
-    World,
-    answer::{answered, ask, closed, refused, shown, tls_query},
+    Space,
+    answer::{answered, ask, closed, rejected, shown, tls_query},
     fixture::{HTTPS, mapping, object, tls_host},
 };
 
-/// The query of a client that takes any certificate.
-fn trusting_anyone(host: &str) -> Value {
-    json!({"url": format!("https://{HTTPS}/"), "headers": {"Host": host}, "sni": true, "insecure": true})
+/// The query of a client that accepts any certificate.
+fn trusting_anyone(address: &str, host: &str) -> Value {
+    json!({"url": format!("https://{address}/"), "headers": {"Host": host}, "sni": true, "insecure": true})
 }
 
-pub(crate) async fn the_most_specific_name_shows_its_certificate(world: &mut World) -> Result<()> {
+pub(crate) async fn the_most_specific_name_shows_its_certificate(space: &Space) -> Result<()> {
     let _backend = Backend::start("10.96.40.1:80", "sni").await?;
     let authority = Authority::new()?;
     let mut manifests = vec![mapping("sni", "'*'", "/", "10.96.40.1", "")];
@@ -29,24 +29,25 @@ pub(crate) async fn the_most_specific_name_shows_its_certificate(world: &mut Wor
         ("sni-suffix", "*.tls-sni.example", "*.tls-sni.example"),
         ("sni-exact", "a.tls-sni.example", "a.tls-sni.example"),
     ] {
-        manifests.push(authority.issue(&[certified])?.secret("default", name));
+        manifests.push(
+            authority
+                .issue(&[certified])?
+                .secret(&space.namespace, name),
+        );
         manifests.push(tls_host(name, hostname, ""));
     }
-    world.plane.apply(&manifests.concat())?;
-    let result = each_name_shows_its_certificate().await;
-    // they would take what other tests expect to be nobody's
-    world.plane.delete("default", "host/sni-any")?;
-    world.plane.delete("default", "mapping/sni")?;
-    result?;
+    space.apply(&manifests.concat())?;
+    each_name_shows_its_certificate(space).await?;
+    space.delete("host/sni-any")?;
     until("the Host for every name to go", || async {
-        let answer = ask(trusting_anyone("elsewhere.example")).await?;
+        let answer = ask(trusting_anyone(&space.https(), "elsewhere.example")).await?;
         ensure!(answer["status"].is_null(), "{answer}");
         Ok(())
     })
     .await
 }
 
-async fn each_name_shows_its_certificate() -> Result<()> {
+async fn each_name_shows_its_certificate(space: &Space) -> Result<()> {
     for (host, certified) in [
         ("elsewhere.example", "any.example"),
         ("tls-sni.example", "any.example"),
@@ -55,71 +56,84 @@ async fn each_name_shows_its_certificate() -> Result<()> {
         ("a.tls-sni.example", "a.tls-sni.example"),
         ("A.TLS-SNI.example", "a.tls-sni.example"),
     ] {
-        let answer = answered(&trusting_anyone(host), 200).await?;
-        ensure!(
-            *shown(&answer) == json!([certified]),
-            "{host} is shown {}",
-            shown(&answer)
-        );
+        is_shown(&trusting_anyone(&space.https(), host), certified).await?;
     }
-    let mut nameless = trusting_anyone("a.tls-sni.example");
+    let mut nameless = trusting_anyone(&space.https(), "a.tls-sni.example");
     nameless["sni"] = json!(false);
-    let answer = answered(&nameless, 200).await?;
-    ensure!(
-        *shown(&answer) == json!(["any.example"]),
-        "a client that names nobody is shown {}",
-        shown(&answer)
+    is_shown(&nameless, "any.example").await
+}
+
+/// Waits until a client is served with the certificate of this name.
+async fn is_shown(query: &Value, certified: &str) -> Result<()> {
+    let what = format!(
+        "the certificate of {certified} for {}",
+        query["headers"]["Host"]
     );
-    Ok(())
+    until(&what, || async {
+        let answer = ask(query.clone()).await?;
+        let shown = shown(&answer);
+        ensure!(
+            answer["status"] == 200 && *shown == json!([certified]),
+            "status {}, certificate of {shown}",
+            answer["status"]
+        );
+        Ok(())
+    })
+    .await
 }
 
 pub(crate) async fn a_name_without_certificate_is_closed_until_it_has_one(
-    world: &mut World,
+    space: &Space,
 ) -> Result<()> {
     let _backend = Backend::start("10.96.40.2:80", "late").await?;
     let authority = Authority::new()?;
     let host = "a.tls-late.example";
-    let good = authority.issue(&[host])?.secret("default", "late");
+    let good = authority.issue(&[host])?.secret(&space.namespace, "late");
     let other = authority.issue(&[host])?;
     let broken = [("tls.crt", &*authority.pem()), ("tls.key", &*other.key)];
     let manifests = [
         authority
             .issue(&["*.tls-late.example"])?
-            .secret("default", "late-wildcard"),
+            .secret(&space.namespace, "late-wildcard"),
         tls_host("late-wildcard", "*.tls-late.example", ""),
         tls_host("late", host, ""),
         mapping("late", "'*.tls-late.example'", "/", "10.96.40.2", ""),
     ];
-    world.plane.apply(&manifests.concat())?;
-    answered(&trusting_anyone("b.tls-late.example"), 200).await?;
+    space.apply(&manifests.concat())?;
+    answered(&trusting_anyone(HTTPS, "b.tls-late.example"), 200).await?;
     for (secret, what) in [
-        (None, "none has come yet"),
+        (None, "the Secret does not exist yet"),
         (
-            Some(secret("default", "late", "kubernetes.io/tls", &broken)),
-            "the key is of another certificate",
+            Some(secret(
+                &space.namespace,
+                "late",
+                "kubernetes.io/tls",
+                &broken,
+            )),
+            "the key belongs to another certificate",
         ),
     ] {
         if let Some(secret) = secret {
-            world.plane.apply(&secret)?;
+            space.apply(&secret)?;
         }
-        // no certificate, and no word in clear text
-        closed(&trusting_anyone(host)).await.context(what)?;
-        world.plane.apply(&good)?;
+        // no certificate, and no answer in cleartext
+        closed(&trusting_anyone(HTTPS, host)).await.context(what)?;
+        space.apply(&good)?;
         let answer = answered(&tls_query(host, "/", &authority), 200).await?;
         ensure!(*shown(&answer) == json!([host]), "{answer}");
     }
-    world.plane.delete("default", "secret/late")?;
-    closed(&trusting_anyone(host))
+    space.delete("secret/late")?;
+    closed(&trusting_anyone(HTTPS, host))
         .await
-        .context("it was deleted")?;
-    world.plane.apply(&good)?;
+        .context("the Secret was deleted")?;
+    space.apply(&good)?;
     answered(&tls_query(host, "/", &authority), 200).await?;
     answered(&tls_query("b.tls-late.example", "/", &authority), 200)
         .await
         .map(drop)
 }
 
-pub(crate) async fn protocols_are_agreed_on_as_asked(world: &mut World) -> Result<()> {
+pub(crate) async fn protocols_are_agreed_on_as_asked(space: &Space) -> Result<()> {
     let _backend = Backend::start("10.96.40.3:80", "alpn").await?;
     let authority = Authority::new()?;
     let mut manifests = vec![mapping(
@@ -136,10 +150,14 @@ pub(crate) async fn protocols_are_agreed_on_as_asked(world: &mut World) -> Resul
     ] {
         let hostname = format!("{name}.tls-alpn.example");
         let secret = format!("alpn-{name}");
-        manifests.push(authority.issue(&[&hostname])?.secret("default", &secret));
+        manifests.push(
+            authority
+                .issue(&[&hostname])?
+                .secret(&space.namespace, &secret),
+        );
         manifests.push(tls_host(&secret, &hostname, more));
     }
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     for (name, offered, expected) in [
         ("none", "h2 http/1.1", None),
         ("none", "http/1.1", None),
@@ -151,17 +169,16 @@ pub(crate) async fn protocols_are_agreed_on_as_asked(world: &mut World) -> Resul
         ("both", "", None),
     ] {
         let hostname = format!("{name}.tls-alpn.example");
-        // this client speaks whatever is agreed on, and offers both
+        // this client offers both protocols and uses the negotiated one
         answered(&tls_query(&hostname, "/", &authority), 200).await?;
         let mut config = tls_config(&authority.der(), None)?;
         let protocols = offered.split(' ').filter(|protocol| !protocol.is_empty());
         config.alpn_protocols = protocols.map(|protocol| protocol.into()).collect();
-        let connection = Connection::open(HTTPS).await?;
-        let mut connection = connection.with_tls(&hostname, config.into()).await?;
+        let mut connection = Connection::open_tls(HTTPS, &hostname, config.into()).await?;
         let agreed = connection.protocol();
         ensure!(
-            agreed.as_deref() == expected,
-            "{name}: of {offered:?} {agreed:?} is agreed on"
+            agreed == expected,
+            "{name}: {agreed:?} is negotiated from {offered:?}"
         );
         if expected != Some("h2") {
             let answer = connection.get(&hostname, "/").await?;
@@ -171,19 +188,19 @@ pub(crate) async fn protocols_are_agreed_on_as_asked(world: &mut World) -> Resul
     Ok(())
 }
 
-/// A client of TLS 1.2 and no other.
+/// A client with TLS 1.2 only.
 fn only_1_2(mut query: Value) -> Value {
     query["maxTLSv"] = json!("v1.2");
     query
 }
 
-/// A client of TLS 1.3 and no other.
+/// A client with TLS 1.3 only.
 fn only_1_3(mut query: Value) -> Value {
     query["minTLSv"] = json!("v1.3");
     query
 }
 
-/// A client of TLS 1.2 that has one cipher suite.
+/// A client with TLS 1.2 and one cipher suite only.
 fn only_suite(query: Value, suite: &str) -> Value {
     let mut query = only_1_2(query);
     query["cipherSuites"] = json!([suite]);
@@ -193,7 +210,7 @@ fn only_suite(query: Value, suite: &str) -> Value {
 const AES_128: &str = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
 const AES_256: &str = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384";
 
-pub(crate) async fn versions_and_ciphers_are_kept_to(world: &mut World) -> Result<()> {
+pub(crate) async fn versions_and_ciphers_are_kept_to(space: &Space) -> Result<()> {
     let _backend = Backend::start("10.96.40.4:80", "terms").await?;
     let authority = Authority::new()?;
     let mut manifests = vec![mapping(
@@ -214,10 +231,14 @@ pub(crate) async fn versions_and_ciphers_are_kept_to(world: &mut World) -> Resul
     ] {
         let hostname = format!("{name}.tls-terms.example");
         let secret = format!("terms-{name}");
-        manifests.push(authority.issue(&[&hostname])?.secret("default", &secret));
+        manifests.push(
+            authority
+                .issue(&[&hostname])?
+                .secret(&space.namespace, &secret),
+        );
         manifests.push(tls_host(&secret, &hostname, more));
     }
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     let to = |name: &str| tls_query(&format!("{name}.tls-terms.example"), "/", &authority);
     for (query, version, cipher) in [
         (to("plain"), 0x0304, None),
@@ -239,36 +260,36 @@ pub(crate) async fn versions_and_ciphers_are_kept_to(world: &mut World) -> Resul
             "{query} is answered with {answer}"
         );
     }
-    refused(&only_1_2(to("new")), "protocol version not supported").await?;
-    refused(&only_1_3(to("old")), "protocol version not supported").await?;
-    refused(&only_suite(to("cipher"), AES_128), "handshake failure").await
+    rejected(&only_1_2(to("new")), "protocol version not supported").await?;
+    rejected(&only_1_3(to("old")), "protocol version not supported").await?;
+    rejected(&only_suite(to("cipher"), AES_128), "handshake failure").await
 }
 
-pub(crate) async fn a_tls_context_is_followed(world: &mut World) -> Result<()> {
+pub(crate) async fn a_tls_context_is_followed(space: &Space) -> Result<()> {
     let _backend = Backend::start("10.96.40.5:80", "context").await?;
     let authority = Authority::new()?;
     let (named, implicit) = ("named.tls-context.example", "implicit.tls-context.example");
     let manifests = [
         authority
             .issue(&[named])?
-            .secret("default", "context-named"),
+            .secret(&space.namespace, "context-named"),
         authority
             .issue(&[implicit])?
-            .secret("default", "context-implicit"),
+            .secret(&space.namespace, "context-implicit"),
         object("TLSContext", "context", "min_tls_version: v1.3"),
         tls_host("context-named", named, ", tlsContext: {name: context}"),
         tls_host("context-implicit", implicit, ""),
         mapping("context", "'*.tls-context.example'", "/", "10.96.40.5", ""),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     let (named, implicit) = (
         tls_query(named, "/", &authority),
         tls_query(implicit, "/", &authority),
     );
     answered(&only_1_3(named.clone()), 200).await?;
-    refused(&only_1_2(named.clone()), "protocol version not supported").await?;
+    rejected(&only_1_2(named.clone()), "protocol version not supported").await?;
     answered(&only_1_2(implicit.clone()), 200).await?;
-    // the context of a Host that names none is the one with its name and `-context`
+    // a Host that names no TLSContext uses the one with its name and `-context`
     let manifests = [
         object("TLSContext", "context", "max_tls_version: v1.2"),
         object(
@@ -277,24 +298,20 @@ pub(crate) async fn a_tls_context_is_followed(world: &mut World) -> Result<()> {
             "min_tls_version: v1.3",
         ),
     ];
-    world.plane.apply(&manifests.concat())?;
+    space.apply(&manifests.concat())?;
     answered(&only_1_2(named.clone()), 200).await?;
-    refused(&only_1_3(named.clone()), "protocol version not supported").await?;
-    refused(
+    rejected(&only_1_3(named.clone()), "protocol version not supported").await?;
+    rejected(
         &only_1_2(implicit.clone()),
         "protocol version not supported",
     )
     .await?;
-    // without the context that it names the terms are unknown, and nothing is served
-    world.plane.delete("default", "tlscontext/context")?;
+    // without the TLSContext that it names, the settings are unknown and nothing is served
+    space.delete("tlscontext/context")?;
     closed(&named).await?;
-    world
-        .plane
-        .delete("default", "tlscontext/context-implicit-context")?;
+    space.delete("tlscontext/context-implicit-context")?;
     answered(&only_1_2(implicit), 200).await?;
-    world
-        .plane
-        .apply(&object("TLSContext", "context", "alpn_protocols: h2"))?;
+    space.apply(&object("TLSContext", "context", "alpn_protocols: h2"))?;
     answered(&only_1_2(named.clone()), 200).await?;
     answered(&only_1_3(named), 200).await.map(drop)
 }

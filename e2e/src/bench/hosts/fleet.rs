@@ -155,8 +155,7 @@ impl Fleet {
     /// A request with a handshake of its own.
     async fn ask(&self, number: usize) -> Result<Answer> {
         let name = hostname(number);
-        let connection = Connection::open(HTTPS).await?;
-        let mut connection = connection.with_tls(&name, self.tls.clone()).await?;
+        let mut connection = Connection::open_tls(HTTPS, &name, self.tls.clone()).await?;
         let mut answer = connection.get(&name, "/").await?;
         answer.certificate = connection.certificate();
         Ok(answer)

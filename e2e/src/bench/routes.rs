@@ -70,7 +70,7 @@ fn redirects(size: usize) -> Vec<(String, String)> {
     (0..size).rev().map(redirect).collect()
 }
 
-/// The routes as Nuncio puts them.
+/// The routes as Nuncio renders them.
 async fn by_nuncio(size: usize, options: &Options) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut manifests = MANIFESTS.to_owned();
@@ -86,7 +86,7 @@ async fn by_nuncio(size: usize, options: &Options) -> Result<()> {
     let _nuncio = Process::start("nuncio-serve", &nuncio()?, arguments, &[])?;
     let instance = Instance::default();
     let envoy = Envoy::start("bench-envoy", &instance.xds(0), &instance.admin(0), "delta")?;
-    measure(size, "as Nuncio puts them", &envoy, rig::HTTP, options).await
+    measure(size, "as Nuncio renders them", &envoy, rig::HTTP, options).await
 }
 
 /// The routes as a plain list.

@@ -51,10 +51,10 @@ impl Mappings {
 
 impl Store {
     pub(super) fn set_mapping(&mut self, object: &ObjectRef, mapping: Option<Arc<Mapping>>) {
-        if let Some(old) = self.mappings.get(object).cloned() {
-            if let Some(upstream) = &old.upstream {
-                self.forget_references(object, upstream);
-            }
+        if let Some(old) = self.mappings.get(object).cloned()
+            && let Some(upstream) = &old.upstream
+        {
+            self.forget_references(object, upstream);
         }
         let upstream = mapping
             .as_ref()

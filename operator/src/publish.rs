@@ -13,7 +13,7 @@ use std::{
 };
 
 use nuncio_xds::{
-    ResourceType, Unit,
+    Unit,
     cache::{Update, Writer},
     fleet::{Fleet, Rejection},
     render,
@@ -47,7 +47,7 @@ pub struct Outputs {
 
 /// Runs until the sources are gone.
 pub async fn run(mut inputs: mpsc::Receiver<Vec<Change>>, outputs: Outputs, settings: Settings) {
-    let mut fleet_changes = outputs.fleet.subscribe();
+    let mut rejections = outputs.fleet.subscribe_rejections();
     let mut publisher = Publisher::new(outputs, settings);
     loop {
         tokio::select! {
@@ -59,7 +59,7 @@ pub async fn run(mut inputs: mpsc::Receiver<Vec<Change>>, outputs: Outputs, sett
                 }
                 publisher.publish();
             }
-            Ok(()) = fleet_changes.changed() => publisher.report_rejections(),
+            Ok(()) = rejections.changed() => publisher.report_rejections(),
         }
     }
 }
@@ -192,13 +192,13 @@ impl Publisher {
     /// Reports a rejected resource on the objects that it is made of. A route table is made of many Mappings: the
     /// rejection is reported on those that changed with the rejected version or later, and on the Host and Listener.
     fn report_rejections(&mut self) {
-        let rejections = self.outputs.fleet.state().rejections;
+        let rejections = self.outputs.fleet.rejections();
         if rejections == self.rejections {
             return;
         }
         let mut rejected: BTreeMap<ObjectRef, String> = BTreeMap::new();
         for rejection in &rejections {
-            let Some(unit) = self.unit(rejection.kind, &rejection.name) else {
+            let Some(unit) = Unit::parse(rejection.kind, &rejection.name) else {
                 continue;
             };
             let seq = self.seq_of_unit.get(&unit);
@@ -215,12 +215,5 @@ impl Publisher {
         }
         self.rejections = rejections;
         self.outputs.book.reject(rejected.into_iter().collect());
-    }
-
-    fn unit(&self, kind: ResourceType, name: &str) -> Option<Unit> {
-        self.store
-            .ir()
-            .units()
-            .find(|unit| unit.kind() == kind && *unit.name() == *name)
     }
 }

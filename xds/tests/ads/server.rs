@@ -72,10 +72,14 @@ impl Server {
         what: &str,
         mut is: impl FnMut(&FleetState) -> bool,
     ) -> Result<()> {
-        let mut changes = self.fleet.subscribe();
+        let mut acknowledged = self.fleet.subscribe_acknowledged();
+        let mut rejections = self.fleet.subscribe_rejections();
         let wait = async {
             while !is(&self.fleet.state()) {
-                changes.changed().await?;
+                tokio::select! {
+                    changed = acknowledged.changed() => changed?,
+                    changed = rejections.changed() => changed?,
+                }
             }
             Ok(())
         };

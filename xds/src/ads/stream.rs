@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 use super::{
     Shared,
     connection::{Connection, RequestKind, Response},
+    connections::{ConnectInfo, OpenStream},
 };
 use crate::{
     ResourceType,
@@ -45,7 +46,7 @@ impl StreamingService<DeltaDiscoveryRequest> for Delta {
     type Future = BoxFuture<'static, Result<tonic::Response<Responses>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
-        let responses = responses(self.0.clone(), request.into_inner());
+        let responses = responses(self.0.clone(), request);
         Box::pin(async { Ok(tonic::Response::new(responses)) })
     }
 }
@@ -56,7 +57,7 @@ impl StreamingService<DiscoveryRequest> for Sotw {
     type Future = BoxFuture<'static, Result<tonic::Response<Responses>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<DiscoveryRequest>>) -> Self::Future {
-        let responses = responses(self.0.clone(), request.into_inner());
+        let responses = responses(self.0.clone(), request);
         Box::pin(async { Ok(tonic::Response::new(responses)) })
     }
 }
@@ -111,8 +112,8 @@ impl Discovery for DiscoveryRequest {
     }
 }
 
-fn responses<R: Discovery>(shared: Arc<Shared>, requests: Streaming<R>) -> Responses {
-    let stream = AdsStream::new(shared, requests);
+fn responses<R: Discovery>(shared: Arc<Shared>, request: Request<Streaming<R>>) -> Responses {
+    let stream = AdsStream::new(shared, request);
     futures::stream::unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
         match stream.next().await {
@@ -129,6 +130,7 @@ enum Event<R> {
     Request(Option<Result<R, Status>>),
     Snapshot,
     Deadline,
+    Shutdown,
     Close(&'static str),
 }
 
@@ -137,6 +139,8 @@ struct AdsStream<R> {
     requests: Streaming<R>,
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     closing: watch::Receiver<bool>,
+    /// Whether the server is shutting down.
+    is_closing: bool,
     connection: Connection,
     node: String,
     membership: Option<Membership>,
@@ -145,6 +149,9 @@ struct AdsStream<R> {
     rejected: [usize; ResourceType::ALL.len()],
     /// When to close the stream.
     closes: Option<Instant>,
+    /// Until when there must be a request; `None` after the first one.
+    starts: Option<Instant>,
+    _open: Option<OpenStream>,
     /// Time of the last poll of the state machine, which handled all deadlines until then.
     polled: Instant,
     connected: Instant,
@@ -155,12 +162,16 @@ struct AdsStream<R> {
 }
 
 impl<R: Discovery> AdsStream<R> {
-    fn new(shared: Arc<Shared>, requests: Streaming<R>) -> Self {
+    fn new(shared: Arc<Shared>, request: Request<Streaming<R>>) -> Self {
+        let connection = request.extensions().get::<ConnectInfo>();
+        let open = connection.map(ConnectInfo::stream);
+        let requests = request.into_inner();
         shared.metrics.stream(R::PROTOCOL, true);
         let now = Instant::now();
         Self {
             snapshots: shared.cache.subscribe(),
             closing: shared.closing.subscribe(),
+            is_closing: false,
             connection: Connection::new(R::PROTOCOL, shared.settings.removal_grace),
             node: String::new(),
             membership: None,
@@ -174,6 +185,8 @@ impl<R: Discovery> AdsStream<R> {
             connected: now,
             unacked: VecDeque::new(),
             acked: 0,
+            starts: Some(now + shared.settings.idle_timeout),
+            _open: open,
             shared,
             requests,
         }
@@ -201,6 +214,12 @@ impl<R: Discovery> AdsStream<R> {
                     }
                 }
                 Event::Snapshot | Event::Deadline => {}
+                Event::Shutdown => {
+                    let now = Instant::now();
+                    let spread = self.shared.settings.shutdown_spread;
+                    self.is_closing = true;
+                    self.closes = Some(now + spread.mul_f64(random(now)));
+                }
                 Event::Close(reason) => {
                     debug!(node = %self.node, reason, "xDS stream closed");
                     return Ok(None);
@@ -215,6 +234,7 @@ impl<R: Discovery> AdsStream<R> {
             return Ok(false);
         };
         let mut request = request?;
+        self.starts = None;
         if let Some(node) = request.node()
             && self.membership.is_none()
         {
@@ -325,10 +345,14 @@ impl<R: Discovery> AdsStream<R> {
     }
 
     async fn wait(&mut self) -> Event<R> {
-        let deadline = [self.connection.deadline(self.polled), self.closes]
-            .into_iter()
-            .flatten()
-            .min();
+        let deadline = [
+            self.connection.deadline(self.polled),
+            self.closes,
+            self.starts,
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let sleep = async {
             match deadline {
                 Some(deadline) => sleep_until(deadline.into()).await,
@@ -338,15 +362,22 @@ impl<R: Discovery> AdsStream<R> {
         tokio::select! {
             biased;
             request = self.requests.next() => Event::Request(request),
-            _ = self.closing.wait_for(|closing| *closing) => Event::Close("server is shutting down"),
+            _ = self.closing.wait_for(|closing| *closing), if !self.is_closing => Event::Shutdown,
             changed = self.snapshots.changed() => match changed {
                 Ok(()) => Event::Snapshot,
                 Err(_) => Event::Close("snapshot writer is gone"),
             },
-            () = sleep => match self.closes {
-                Some(closes) if closes <= Instant::now() => Event::Close("maximum age reached"),
-                _ => Event::Deadline,
-            },
+            () = sleep => {
+                let now = Instant::now();
+                let is_over = |end: Option<Instant>| end.is_some_and(|end| end <= now);
+                if is_over(self.starts) {
+                    Event::Close("no request")
+                } else if is_over(self.closes) {
+                    Event::Close(if self.is_closing { "server is shutting down" } else { "maximum age reached" })
+                } else {
+                    Event::Deadline
+                }
+            }
         }
     }
 }
@@ -389,7 +420,11 @@ fn escaped(text: &str) -> String {
 
 /// A random duration between 75 % and 125 % of `time`, so that streams do not all close at once.
 fn jittered(time: Duration, now: Instant) -> Duration {
+    time.mul_f64(0.75 + random(now) / 2.0)
+}
+
+/// A random number from 0 to 1.
+fn random(now: Instant) -> f64 {
     use std::hash::{BuildHasher as _, RandomState};
-    let random = RandomState::new().hash_one(now) % 512;
-    time.mul_f64(0.75 + random as f64 / 1024.0)
+    (RandomState::new().hash_one(now) % 1024) as f64 / 1024.0
 }

@@ -28,6 +28,7 @@ pub(crate) struct Server {
 pub(crate) fn settings() -> Settings {
     Settings {
         removal_grace: Duration::ZERO,
+        shutdown_spread: Duration::from_millis(100),
         ..Settings::default()
     }
 }

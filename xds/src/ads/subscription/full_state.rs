@@ -10,7 +10,8 @@ impl Subscription {
     pub(super) fn full_state(&mut self, context: &Context<'_>) -> Option<Content> {
         let view = context.snapshot.of(self.kind);
         let apart = self.set_apart(view, context);
-        let changed: BTreeSet<Arc<str>> = if self.must_respond.is_some() {
+        let has_others = !apart.is_empty() && !self.pending.has_nothing_to_send();
+        let changed: BTreeSet<Arc<str>> = if self.must_respond.is_some() || has_others {
             self.pending.take()
         } else {
             match self.isolation.pop() {

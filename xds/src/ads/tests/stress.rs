@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 
-const GRACE: Duration = Duration::from_secs(10);
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 /// A client that subscribes to all clusters and listeners and to this table.
 fn world(first: &[Resource]) -> World {
@@ -18,7 +18,7 @@ fn world(first: &[Resource]) -> World {
 }
 
 impl World {
-    fn update(&mut self, upserts: &[Resource], removals: &[(ResourceType, &str)]) {
+    pub(super) fn update(&mut self, upserts: &[Resource], removals: &[(ResourceType, &str)]) {
         let removals: Vec<(ResourceType, Arc<str>)> = removals
             .iter()
             .map(|(kind, name)| (*kind, Arc::from(*name)))
@@ -26,7 +26,7 @@ impl World {
         self.snapshot = Arc::new(self.snapshot.next(upserts, &removals).unwrap());
     }
 
-    fn holds(&self, kind: ResourceType, name: &str) -> bool {
+    pub(super) fn holds(&self, kind: ResourceType, name: &str) -> bool {
         self.types[kind.index()].held.contains_key(name)
     }
 
@@ -157,4 +157,54 @@ fn acknowledged_sequence_advances_while_changes_come_faster_than_acks() {
         world.connection.acked(),
         world.snapshot.seq
     );
+}
+
+#[test]
+fn rejected_name_gets_a_response_when_it_is_subscribed_again() {
+    let mut world = world(&[resource(ResourceType::RouteTable, "b", b"1")]);
+    world.update(&[resource(ResourceType::RouteTable, "b", &[BAD])], &[]);
+    world.settle();
+    // without leaving first: the client has forgotten what it had
+    world.send_subscription(ResourceType::RouteTable, vec!["b".to_owned()]);
+    while world.request() {}
+    let response = world.connection.poll(&world.snapshot, world.now);
+    let response = response.expect("a response");
+    let (received, removed, ..) = world.decode(&response);
+    assert!(removed.is_empty());
+    assert_eq!(received[0].body[..], *b"1", "the last accepted version");
+    // a new secret has no accepted version
+    world.update(&[resource(ResourceType::Secret, "s", &[BAD])], &[]);
+    world.subscribe(ResourceType::Secret, "s");
+    world.settle();
+    world.send_subscription(ResourceType::Secret, vec!["s".to_owned()]);
+    while world.request() {}
+    let response = world.connection.poll(&world.snapshot, world.now);
+    let (received, removed, ..) = world.decode(&response.expect("a response"));
+    assert!(received.is_empty());
+    assert_eq!(removed, ["s"]);
+}
+
+#[test]
+fn what_one_envoy_rejected_is_sent_alone_to_others() {
+    for protocol in [Protocol::Delta, Protocol::Sotw] {
+        let mut world = World::new(protocol);
+        world.settle();
+        let bad = Resource::new(ResourceType::Cluster, "b", Bytes::from_static(b"\xffb"));
+        let mut suspects = Suspects::default();
+        suspects.insert((ResourceType::Cluster, "b".into(), bad.version));
+        world.connection.set_suspects(suspects);
+        let good = |name: &'static str| {
+            let body = [&[1], name.as_bytes()].concat().into();
+            Resource::new(ResourceType::Cluster, name, body)
+        };
+        world.update(&[good("a"), bad, good("c")], &[]);
+        world.poll();
+        let (received, ..) = world.decode(world.responses.back().unwrap());
+        let names: Vec<&str> = received.iter().map(|found| found.name.as_str()).collect();
+        assert_eq!(names, ["a", "c"], "{protocol:?}");
+        world.settle();
+        assert!(world.holds(ResourceType::Cluster, "c"));
+        let rejected = [(ResourceType::Cluster, "b".to_owned())];
+        assert_eq!(world.connection.rejected(), rejected.into());
+    }
 }

@@ -41,13 +41,14 @@ use crate::{
     },
 };
 
-/// Seconds that a name server is given to respond. A name is tried with each search domain, of which a pod has three, so a
-/// lookup takes up to four times as long. Until the first lookup has ended Envoy warms the cluster: routes to it wait, and
-/// so does an Envoy that starts. c-ares' own defaults (5 s, four tries) add up to more than a minute.
+/// Seconds that a name server is given to respond to the first try, and number of tries. Until the first lookup has ended
+/// Envoy warms the cluster: routes to it wait, and so does an Envoy that starts. With a name server that never responds that
+/// takes up to 5 s; with c-ares' own defaults (5 s, four tries) it takes 55 s.
 const DNS_QUERY_SECONDS: u64 = 1;
+const DNS_TRIES: u32 = 2;
 /// Interval of successful lookups, unless the TTL decides.
 const DNS_REFRESH: Duration = Duration::from_secs(5);
-/// First interval after a failed lookup, which grows up to [`DNS_REFRESH`]: it takes the place of further tries.
+/// First interval after a failed lookup, which grows up to [`DNS_REFRESH`].
 const DNS_RETRY: Duration = Duration::from_secs(1);
 /// Up to this time is added to each interval, so that lookups of many names are spread.
 const DNS_JITTER: Duration = Duration::from_millis(500);
@@ -235,7 +236,7 @@ fn dns_resolver() -> TypedExtensionConfig {
             query_timeout_seconds: Some(UInt64Value {
                 value: DNS_QUERY_SECONDS,
             }),
-            query_tries: Some(super::uint32(1)),
+            query_tries: Some(super::uint32(DNS_TRIES)),
             ..CaresDnsResolverConfig::default()
         })),
     }

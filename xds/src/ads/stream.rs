@@ -238,7 +238,7 @@ impl<R: Discovery> AdsStream<R> {
         if let Some(node) = request.node()
             && self.membership.is_none()
         {
-            self.join(node)?;
+            self.join(&node)?;
         }
         if let Some(membership) = &self.membership
             && membership.proves_shared_node()
@@ -253,7 +253,7 @@ impl<R: Discovery> AdsStream<R> {
         Ok(true)
     }
 
-    fn join(&mut self, node: Node) -> Result<(), Status> {
+    fn join(&mut self, node: &Node) -> Result<(), Status> {
         let node_id = identifier("node.id", &node.id)?;
         let cluster = identifier("node.cluster", &node.cluster)?;
         info!(node = %node_id, %cluster, protocol = ?R::PROTOCOL, "Envoy connected");

@@ -90,8 +90,8 @@ fn mentions(text: &str, name: &str) -> bool {
         let before = text[..at].chars().next_back();
         let after = &text[at + name.len()..];
         // a dot or slash after the name can end a sentence
-        let continues = after.chars().next().is_some_and(is_part)
-            && !(after.starts_with(['.', '/']) && !after[1..].starts_with(is_part));
+        let rest = after.strip_prefix(['.', '/']).unwrap_or(after);
+        let continues = rest.starts_with(is_part);
         !before.is_some_and(is_part) && !continues
     })
 }

@@ -13,7 +13,7 @@ use protox::Compiler;
 use serde_json::Value;
 
 /// Files with the messages that are rendered; their imports are included.
-const FILES: [&str; 25] = [
+const FILES: [&str; 26] = [
     "envoy/config/bootstrap/v3/bootstrap.proto",
     "envoy/config/cluster/v3/cluster.proto",
     "envoy/config/endpoint/v3/endpoint.proto",
@@ -32,6 +32,7 @@ const FILES: [&str; 25] = [
     "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
     "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
     "envoy/extensions/http/custom_response/local_response_policy/v3/local_response_policy.proto",
+    "envoy/extensions/network/dns_resolver/cares/v3/cares_dns_resolver.proto",
     "envoy/extensions/transport_sockets/tls/v3/secret.proto",
     "envoy/extensions/transport_sockets/tls/v3/tls.proto",
     "envoy/extensions/transport_sockets/quic/v3/quic_transport.proto",

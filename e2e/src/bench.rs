@@ -2,6 +2,7 @@
 //! outside. Each part prints tables in Markdown; `BENCHMARKS.md` says how to read them.
 
 mod cost;
+mod fleet;
 mod hosts;
 mod latencies;
 mod layout;
@@ -29,6 +30,7 @@ pub async fn run(options: &Options) -> Result<()> {
             Part::Mappings => mappings::run(options).await?,
             Part::Routes => routes::run(options).await?,
             Part::Hosts => hosts::run(options).await?,
+            Part::Fleet => fleet::run(options).await?,
         }
     }
     Ok(())

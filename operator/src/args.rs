@@ -187,7 +187,8 @@ pub struct BootstrapArguments {
     /// Address of the control plane's xDS server
     #[arg(long, value_name = "HOST:PORT")]
     pub xds: Target,
-    /// Name of this Envoy, unique among the Envoys of the control plane [default: POD_NAME, or the host name]
+    /// Name of this Envoy, unique among the Envoys of the control plane [default: POD_NAME, or the host name with a random
+    /// suffix]
     #[arg(long, value_name = "NAME", env = "POD_NAME", hide_env = true)]
     pub node_id: Option<String>,
     /// Name of the group of Envoys that this one belongs to (node.cluster)

@@ -7,7 +7,7 @@ use nuncio_xds::{
 
 use crate::{
     args::{BootstrapArguments, ProtocolArgument},
-    envoy::hostname,
+    envoy::unique_id,
     render_command::Format,
 };
 
@@ -25,7 +25,7 @@ pub fn text(arguments: &BootstrapArguments) -> anyhow::Result<String> {
         _ => None,
     };
     let bootstrap = Bootstrap {
-        node_id: arguments.node_id.clone().unwrap_or_else(hostname),
+        node_id: arguments.node_id.clone().unwrap_or_else(unique_id),
         cluster: arguments.cluster.clone(),
         xds: arguments.xds.clone(),
         admin: arguments.admin_address,

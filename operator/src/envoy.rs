@@ -98,7 +98,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
 
 fn bootstrap(settings: &Settings) -> Bootstrap {
     Bootstrap {
-        node_id: format!("{}-{}", hostname(), std::process::id()),
+        node_id: unique_id(),
         cluster: "nuncio".to_owned(),
         xds: Target {
             host: settings.xds.ip().to_string(),
@@ -110,6 +110,14 @@ fn bootstrap(settings: &Settings) -> Bootstrap {
         tls: None,
         max_heap_bytes: None,
     }
+}
+
+/// ID of an Envoy: the host name with a random suffix, since several Envoys can run on a machine.
+#[must_use]
+pub fn unique_id() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    let random = RandomState::new().hash_one(std::process::id());
+    format!("{}-{:08x}", hostname(), random as u32)
 }
 
 /// Host name of this machine or pod.

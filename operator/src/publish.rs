@@ -13,7 +13,7 @@ use std::{
 };
 
 use nuncio_xds::{
-    ResourceType, Unit,
+    Unit,
     cache::{Update, Writer},
     fleet::{Fleet, Rejection},
     render,
@@ -21,6 +21,7 @@ use nuncio_xds::{
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info};
 
+use self::attribution::Attribution;
 use crate::{metrics::Metrics, status::Book};
 use nuncio_core::{
     change::{Change, Source},
@@ -28,6 +29,8 @@ use nuncio_core::{
     settings::Settings,
     store::{Outcome, Store, WantedSecrets},
 };
+
+mod attribution;
 
 /// Where the loop sends its results.
 pub struct Outputs {
@@ -47,7 +50,7 @@ pub struct Outputs {
 
 /// Runs until the sources are gone.
 pub async fn run(mut inputs: mpsc::Receiver<Vec<Change>>, outputs: Outputs, settings: Settings) {
-    let mut fleet_changes = outputs.fleet.subscribe();
+    let mut rejections = outputs.fleet.subscribe_rejections();
     let mut publisher = Publisher::new(outputs, settings);
     loop {
         tokio::select! {
@@ -59,7 +62,7 @@ pub async fn run(mut inputs: mpsc::Receiver<Vec<Change>>, outputs: Outputs, sett
                 }
                 publisher.publish();
             }
-            Ok(()) = fleet_changes.changed() => publisher.report_rejections(),
+            Ok(()) = rejections.changed() => publisher.report_rejections(),
         }
     }
 }
@@ -70,10 +73,7 @@ struct Publisher {
     /// Kinds that have been listed.
     synced: BTreeSet<Kind>,
     published: bool,
-    /// Snapshot in which a unit last changed, for units that several objects share.
-    seq_of_unit: BTreeMap<Unit, u64>,
-    /// Snapshot with which an object's report last changed.
-    seq_of_object: BTreeMap<ObjectRef, u64>,
+    attribution: Attribution,
     rejections: Vec<Rejection>,
     /// Generation of the wanted Secrets that were sent.
     wanted: Option<(u64, bool)>,
@@ -86,8 +86,7 @@ impl Publisher {
             store: Store::new(settings),
             synced: BTreeSet::new(),
             published: false,
-            seq_of_unit: BTreeMap::new(),
-            seq_of_object: BTreeMap::new(),
+            attribution: Attribution::default(),
             rejections: Vec::new(),
             wanted: None,
         }
@@ -127,6 +126,13 @@ impl Publisher {
         }
         let update = self.render(&outcome);
         let (upserts, removals) = (update.upserts.len(), update.removals.len());
+        if first {
+            let rejected = self.outputs.book.observed_rejected();
+            self.attribution.start(&update, rejected);
+        } else {
+            let changed = outcome.reports.iter().map(|(object, _)| object.clone());
+            self.attribution.record(&update, changed.collect());
+        }
         let seq = self.outputs.writer.apply(update);
         self.record(seq, outcome);
         self.outputs
@@ -160,15 +166,6 @@ impl Publisher {
                 let not_after = self.store.certificate_not_after(name);
                 self.outputs.metrics.certificate(name, not_after);
             }
-            if matches!(unit, Unit::Listener(_) | Unit::RouteTable(_)) {
-                self.seq_of_unit.insert(unit, seq);
-            }
-        }
-        for (object, report) in &outcome.reports {
-            match report {
-                Some(_) => self.seq_of_object.insert(object.clone(), seq),
-                None => self.seq_of_object.remove(object),
-            };
         }
         self.outputs.book.record(seq, outcome.reports);
     }
@@ -189,38 +186,25 @@ impl Publisher {
         });
     }
 
-    /// Reports a rejected resource on the objects that it is made of. A route table is made of many Mappings: the
-    /// rejection is reported on those that changed with the rejected version or later, and on the Host and Listener.
+    /// Reports what Envoys reject on the objects that it is attributed to.
     fn report_rejections(&mut self) {
-        let rejections = self.outputs.fleet.state().rejections;
+        let rejections = self.outputs.fleet.rejections();
         if rejections == self.rejections {
             return;
         }
         let mut rejected: BTreeMap<ObjectRef, String> = BTreeMap::new();
         for rejection in &rejections {
-            let Some(unit) = self.unit(rejection.kind, &rejection.name) else {
+            let Some(unit) = Unit::parse(rejection.kind, &rejection.name) else {
                 continue;
             };
-            let seq = self.seq_of_unit.get(&unit);
-            for object in self.store.owners(&unit) {
-                let is_concerned = object.kind != Kind::Mapping
-                    || seq.is_none()
-                    || self.seq_of_object.get(&object) >= seq;
-                if is_concerned {
-                    rejected
-                        .entry(object)
-                        .or_insert_with(|| rejection.message.to_string());
-                }
+            let owners = self.store.owners(&unit);
+            for object in self.attribution.concerned(&unit, owners) {
+                rejected
+                    .entry(object)
+                    .or_insert_with(|| rejection.message.to_string());
             }
         }
         self.rejections = rejections;
         self.outputs.book.reject(rejected.into_iter().collect());
-    }
-
-    fn unit(&self, kind: ResourceType, name: &str) -> Option<Unit> {
-        self.store
-            .ir()
-            .units()
-            .find(|unit| unit.kind() == kind && *unit.name() == *name)
     }
 }

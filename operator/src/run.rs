@@ -44,8 +44,8 @@ use nuncio_core::{
 
 /// Batches of changes that wait for the publish loop; a source that sends more waits.
 const CHANGES: usize = 64;
-/// How long tasks may take to stop.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long tasks may take to stop. Streams of Envoys end within [`ads::Settings::shutdown_spread`].
+const GRACE: Duration = Duration::from_secs(5);
 
 /// The tasks of a process; all run until `stop`.
 pub struct Tasks {
@@ -167,7 +167,7 @@ pub async fn start(
     let tls = xds_tls(servers)?;
     let mut registry = Registry::with_prefix("nuncio");
     let metrics = Metrics::new(&mut registry);
-    let mut xds_registry = Registry::default();
+    let mut xds_registry = Registry::with_prefix("nuncio");
     let ads_metrics = ads::Metrics::new(&mut xds_registry);
     let (changes, inputs) = mpsc::channel(CHANGES);
     let (writer, cache) = cache::channel();
@@ -203,6 +203,7 @@ pub async fn start(
         fleet.clone(),
         ads::Settings {
             tls,
+            max_connections: max_connections(),
             ..ads::Settings::default()
         },
         ads_metrics,
@@ -245,20 +246,26 @@ async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("cannot listen on {address}; set another address with {flag}"))
 }
 
+/// Maximum number of connections of the ADS server: half of the file descriptors.
+fn max_connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let half = limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit / 2).unwrap_or(usize::MAX)
+    });
+    half.min(ads::Settings::default().max_connections)
+}
+
 /// Certificates of the ADS server. Without them it serves loopback only, unless `--xds-insecure` is set.
 fn xds_tls(servers: &Servers) -> anyhow::Result<Option<ads::Tls>> {
-    let read = |path: &Path| {
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-    };
     if let (Some(certificate), Some(key), Some(ca)) = (
         &servers.xds_tls_cert,
         &servers.xds_tls_key,
         &servers.xds_tls_client_ca,
     ) {
         return Ok(Some(ads::Tls {
-            certificate: read(certificate)?,
-            key: read(key)?,
-            client_ca: Some(read(ca)?),
+            certificate: certificate.clone(),
+            key: key.clone(),
+            client_ca: Some(ca.clone()),
         }));
     }
     anyhow::ensure!(

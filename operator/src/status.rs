@@ -5,6 +5,7 @@
 //! waits for a write.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -72,6 +73,12 @@ impl Book {
         self.change(|queue| queue.reject(of_status.collect()));
     }
 
+    /// Objects whose status says that Envoy rejects them.
+    #[must_use]
+    pub fn observed_rejected(&self) -> BTreeSet<ObjectRef> {
+        self.lock().observed_rejected()
+    }
+
     /// Records the status that an object has.
     pub fn observe(&self, object: &ObjectRef, observed: Observed) {
         self.change(|queue| queue.observe(object, observed));
@@ -81,8 +88,7 @@ impl Book {
     pub fn observe_all(&self, kind: Kind, all: Vec<(ObjectRef, Observed)>) {
         self.change(|queue| {
             let mut gone = queue.objects(kind);
-            let present: std::collections::BTreeSet<&ObjectRef> =
-                all.iter().map(|(object, _)| object).collect();
+            let present: BTreeSet<&ObjectRef> = all.iter().map(|(object, _)| object).collect();
             gone.retain(|object| !present.contains(object));
             for (object, observed) in all {
                 queue.observe(&object, observed);

@@ -13,47 +13,40 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use tokio::{net::TcpListener, sync::watch, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    time::{interval, sleep, timeout},
+};
 use tonic::{
     body::Body,
     server::{Grpc, NamedService},
-    transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncoming},
 };
 
 use crate::{cache::SnapshotCache, fleet::Fleet};
 
 mod codec;
 mod connection;
+mod connections;
 mod metrics;
 mod stream;
 mod subscription;
+mod tls;
+mod transport;
 
 #[cfg(test)]
 mod tests;
 
 pub use metrics::Metrics;
+pub use tls::{Tls, TlsError};
+
+use self::{
+    connections::Connections,
+    tls::Reloader,
+    transport::{Io, Limits},
+};
 
 const SERVICE: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
-
-/// Certificates for mutual TLS, PEM.
-#[derive(Clone)]
-pub struct Tls {
-    /// The server's certificate chain.
-    pub certificate: String,
-    /// The server's private key.
-    pub key: String,
-    /// CA certificates that client certificates are verified with. If set, clients must have a certificate.
-    pub client_ca: Option<String>,
-}
-
-/// Never prints the key.
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls")
-            .field("client_ca", &self.client_ca.is_some())
-            .finish_non_exhaustive()
-    }
-}
 
 /// Settings of the server.
 #[derive(Clone, Debug)]
@@ -68,6 +61,14 @@ pub struct Settings {
     pub max_request_bytes: usize,
     /// How long the server waits on shutdown for clients to close their connections.
     pub drain: Duration,
+    /// On shutdown streams end one by one in this time, so that Envoys do not all reconnect at once.
+    pub shutdown_spread: Duration,
+    /// Maximum number of connections. Beyond it those without a stream are closed, oldest first.
+    pub max_connections: usize,
+    /// How long a connection may have no stream, a stream no request, and how long a TLS handshake may take.
+    pub idle_timeout: Duration,
+    /// How often certificates are read again.
+    pub tls_reload: Duration,
 }
 
 impl Default for Settings {
@@ -78,6 +79,10 @@ impl Default for Settings {
             max_stream_age: Some(Duration::from_secs(45 * 60)),
             max_request_bytes: 64 << 20,
             drain: Duration::from_millis(500),
+            shutdown_spread: Duration::from_secs(3),
+            max_connections: 10_000,
+            idle_timeout: Duration::from_secs(10),
+            tls_reload: Duration::from_secs(5),
         }
     }
 }
@@ -87,7 +92,7 @@ impl Default for Settings {
 pub enum Error {
     /// The certificates are invalid.
     #[error("xDS server: invalid TLS configuration")]
-    Tls(#[source] tonic::transport::Error),
+    Tls(#[source] TlsError),
     /// The transport failed.
     #[error("xDS server: transport failed")]
     Transport(#[source] tonic::transport::Error),
@@ -105,6 +110,7 @@ struct Shared {
     fleet: Fleet,
     settings: Settings,
     metrics: Metrics,
+    connections: Connections,
     /// Whether streams must close.
     closing: watch::Sender<bool>,
 }
@@ -119,6 +125,7 @@ impl Server {
                 fleet,
                 settings,
                 metrics,
+                connections: Connections::default(),
                 closing: watch::channel(false).0,
             }),
         }
@@ -134,39 +141,75 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
-        let mut builder = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(10)));
-        // The builder's own setting does not apply to this socket. Without TCP_NODELAY the second packet of a response waits
-        // for the acknowledgement of the first, which clients delay by 40 ms.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        if let Some(tls) = &self.shared.settings.tls {
-            let mut config =
-                ServerTlsConfig::new().identity(Identity::from_pem(&tls.certificate, &tls.key));
-            if let Some(ca) = &tls.client_ca {
-                config = config.client_ca_root(Certificate::from_pem(ca));
-            }
-            builder = builder.tls_config(config).map_err(Error::Tls)?;
-        }
         let shared = self.shared.clone();
+        let settings = &shared.settings;
+        let tls = settings.tls.clone().map(Reloader::new).transpose();
+        let tls = tls.map_err(Error::Tls)?.map(Arc::new);
+        let (sender, mut receiver) = mpsc::channel(16);
+        let limits = Limits {
+            max_connections: settings.max_connections,
+            idle: settings.idle_timeout,
+        };
+        let accepting = transport::accept(
+            listener,
+            tls.clone(),
+            shared.connections.clone(),
+            limits,
+            sender.clone(),
+        );
+        let incoming = futures::stream::poll_fn(move |context| {
+            let io = receiver.poll_recv(context);
+            io.map(|io: Option<Io>| io.map(Ok::<_, std::io::Error>))
+        });
         let mut closed = shared.closing.subscribe();
-        let drain = shared.settings.drain;
-        let closing = async move {
+        let (finish, finished) = tokio::sync::oneshot::channel::<()>();
+        let serving = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(Duration::from_secs(15)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+            .http2_max_header_list_size(16 << 10)
+            .add_service(self)
+            .serve_with_incoming_shutdown(incoming, async {
+                let _ = finished.await; // an error also means shutdown
+            });
+        let stopping = async {
             shutdown.await;
             shared.closing.send_replace(true);
+            let empty = async {
+                while shared.connections.streams() > 0 {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let _ = timeout(settings.shutdown_spread, empty).await;
+            drop(finish);
+            sleep(settings.drain).await;
         };
-        let drained = async move {
-            if closed.wait_for(|closing| *closing).await.is_err() {
-                std::future::pending::<()>().await; // the other branch has ended
+        let background = async {
+            tokio::select! {
+                () = accepting => {}
+                _ = closed.wait_for(|closing| *closing) => {}
+                () = reload(tls, settings.tls_reload) => {}
             }
-            sleep(drain).await;
+            std::future::pending::<()>().await;
         };
-        tokio::select! {
-            served = builder
-                .add_service(self)
-                .serve_with_incoming_shutdown(incoming, closing) => served.map_err(Error::Transport),
-            () = drained => Ok(()),
-        }
+        let result = tokio::select! {
+            served = serving => served.map_err(Error::Transport),
+            () = stopping => Ok(()),
+            () = background => Ok(()),
+        };
+        drop(sender); // until here the server expects further connections
+        result
+    }
+}
+
+/// Reads certificates again and again.
+async fn reload(tls: Option<Arc<Reloader>>, every: Duration) {
+    let Some(tls) = tls else {
+        return std::future::pending().await;
+    };
+    let mut interval = interval(every);
+    loop {
+        interval.tick().await;
+        tls.reload();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The current snapshot: one writer, many readers. Readers are notified of a new snapshot and fetch it when they can; slow
 //! readers skip intermediate ones.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio::sync::watch;
 
@@ -48,7 +48,8 @@ impl Writer {
         let ready = current.is_some();
         let current = current.unwrap_or_default();
         match current.next(&update.upserts, &update.removals) {
-            Some(next) => {
+            Some(mut next) => {
+                next.published = Some(Instant::now());
                 let seq = next.seq;
                 self.sender.send_replace(Some(Arc::new(next)));
                 seq

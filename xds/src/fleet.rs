@@ -1,13 +1,20 @@
 //! Connected Envoys: what each has acknowledged and rejected. Written by streams, read by status and diagnostics.
+//!
+//! An ACK costs the same whatever the size of the fleet: streams keep sums up to date, and readers take those. Readers of
+//! rejections are not woken by ACKs, and 500 Envoys that reject the same resource are one change.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::watch;
 
 use crate::{ResourceType, Version};
+
+mod suspects;
+
+pub(crate) use suspects::Suspects;
 
 /// Variant of the xDS protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,33 +37,36 @@ pub struct Envoy {
     /// The newest snapshot of which it has acknowledged or rejected everything that it subscribes to; 0 before the first.
     /// See [`FleetState::rejections`] for what it rejected.
     pub acked: u64,
-    /// Digest of that snapshot; `None` if there was a newer one before it was acknowledged.
+    /// Digest of that snapshot, if it is known.
     pub digest: Option<u128>,
 }
 
-/// A resource that an Envoy has rejected.
+/// A resource that Envoys have rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// `node.id` of the Envoy.
-    pub node: String,
     /// Type of the resource.
     pub kind: ResourceType,
     /// Name of the resource.
     pub name: Arc<str>,
     /// The rejected version.
     pub version: Version,
-    /// Envoy's error message.
+    /// The error message of the first Envoy that rejected it.
     pub message: Arc<str>,
+    /// How many connected Envoys reject it.
+    pub envoys: usize,
 }
 
 /// The fleet at one point in time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetState {
-    /// Connected Envoys, sorted by node id, each with its newest stream only.
+    /// Connected Envoys, sorted by node id. Those with the same node id are listed each, oldest stream first.
     pub envoys: Vec<Envoy>,
-    /// Resources that they have rejected.
+    /// Resources that they have rejected, sorted by type and name.
     pub rejections: Vec<Rejection>,
 }
+
+/// Number of connected Envoys by the snapshot that each has acknowledged ([`Envoy::acked`]).
+pub type AckedCounts = BTreeMap<u64, usize>;
 
 /// The fleet. Cheap to clone: clones share their state.
 #[derive(Clone, Debug)]
@@ -67,19 +77,27 @@ pub struct Fleet {
 #[derive(Debug)]
 struct Inner {
     streams: Mutex<Streams>,
-    changes: watch::Sender<u64>,
+    acknowledged: watch::Sender<u64>,
+    rejections: watch::Sender<u64>,
+    suspects: watch::Sender<Suspects>,
 }
+
+type Key = (ResourceType, Arc<str>, Version);
 
 #[derive(Debug, Default)]
 struct Streams {
     next: u64,
-    members: BTreeMap<u64, Member>,
+    members: BTreeMap<u64, Envoy>,
+    /// Streams by node id, and whether it was logged that there are several.
+    nodes: BTreeMap<String, Node>,
+    acked: AckedCounts,
+    rejections: BTreeMap<Key, Rejection>,
 }
 
-#[derive(Debug)]
-struct Member {
-    envoy: Envoy,
-    rejections: Vec<Rejection>,
+#[derive(Debug, Default)]
+struct Node {
+    streams: Vec<u64>,
+    is_shared: bool,
 }
 
 impl Default for Fleet {
@@ -95,33 +113,59 @@ impl Fleet {
         Self {
             inner: Arc::new(Inner {
                 streams: Mutex::default(),
-                changes: watch::channel(0).0,
+                acknowledged: watch::channel(0).0,
+                rejections: watch::channel(0).0,
+                suspects: watch::channel(Suspects::default()).0,
             }),
         }
     }
 
-    /// The current state.
+    /// The current state. Costs as much as there are Envoys; see [`Fleet::acked_counts`] and [`Fleet::rejections`].
     #[must_use]
     pub fn state(&self) -> FleetState {
         let streams = self.lock();
-        let newest: BTreeMap<&str, &Member> = streams
-            .members
-            .values()
-            .map(|member| (member.envoy.node.as_str(), member))
-            .collect();
+        let ids = streams.nodes.values().flat_map(|node| &node.streams);
         FleetState {
-            envoys: newest.values().map(|member| member.envoy.clone()).collect(),
-            rejections: newest
-                .values()
-                .flat_map(|member| member.rejections.iter().cloned())
+            envoys: ids
+                .filter_map(|id| streams.members.get(id).cloned())
                 .collect(),
+            rejections: streams.rejections.values().cloned().collect(),
         }
     }
 
-    /// Receives a growing number on every change.
+    /// How many Envoys have acknowledged which snapshot.
     #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.inner.changes.subscribe()
+    pub fn acked_counts(&self) -> AckedCounts {
+        self.lock().acked.clone()
+    }
+
+    /// Whether an Envoy with this node id is connected.
+    #[must_use]
+    pub fn has_node(&self, node: &str) -> bool {
+        self.lock().nodes.contains_key(node)
+    }
+
+    /// Rejected resources, sorted by type and name.
+    #[must_use]
+    pub fn rejections(&self) -> Vec<Rejection> {
+        self.lock().rejections.values().cloned().collect()
+    }
+
+    /// Receives a growing number whenever an Envoy comes, goes, or acknowledges a snapshot.
+    #[must_use]
+    pub fn subscribe_acknowledged(&self) -> watch::Receiver<u64> {
+        self.inner.acknowledged.subscribe()
+    }
+
+    /// Receives a growing number whenever a resource is rejected by the first Envoy, or no longer by any.
+    #[must_use]
+    pub fn subscribe_rejections(&self) -> watch::Receiver<u64> {
+        self.inner.rejections.subscribe()
+    }
+
+    /// Versions that any Envoy has rejected lately.
+    pub(crate) fn suspects(&self) -> watch::Receiver<Suspects> {
+        self.inner.suspects.subscribe()
     }
 
     /// Adds a stream, which is removed when the membership is dropped.
@@ -129,17 +173,20 @@ impl Fleet {
         let mut streams = self.lock();
         let id = streams.next;
         streams.next += 1;
-        let member = Member {
-            envoy,
-            rejections: Vec::new(),
-        };
-        streams.members.insert(id, member);
-        drop(streams);
-        self.notify();
-        Membership {
+        *streams.acked.entry(envoy.acked).or_default() += 1;
+        let node = streams.nodes.entry(envoy.node.clone()).or_default();
+        node.streams.push(id);
+        let membership = Membership {
             fleet: self.clone(),
             id,
-        }
+            node: envoy.node.clone(),
+            acked: envoy.acked,
+            rejected: BTreeMap::new(),
+        };
+        streams.members.insert(id, envoy);
+        drop(streams);
+        notify(&self.inner.acknowledged);
+        membership
     }
 
     fn lock(&self) -> MutexGuard<'_, Streams> {
@@ -149,9 +196,22 @@ impl Fleet {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn notify(&self) {
-        self.inner.changes.send_modify(|changes| *changes += 1);
+fn notify(changes: &watch::Sender<u64>) {
+    changes.send_modify(|changes| *changes += 1);
+}
+
+/// Moves an Envoy from one count to another.
+fn recount(counts: &mut AckedCounts, from: u64, to: Option<u64>) {
+    if let btree_map::Entry::Occupied(mut count) = counts.entry(from) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
+    if let Some(to) = to {
+        *counts.entry(to).or_default() += 1;
     }
 }
 
@@ -160,99 +220,122 @@ impl Fleet {
 pub(crate) struct Membership {
     fleet: Fleet,
     id: u64,
+    node: String,
+    acked: u64,
+    rejected: BTreeMap<(ResourceType, Arc<str>), Version>,
 }
 
 impl Membership {
-    /// Records what the Envoy has acknowledged and rejected; returns whether that has changed.
-    pub(crate) fn update(
-        &self,
-        acked: u64,
-        digest: Option<u128>,
-        rejections: Vec<Rejection>,
-    ) -> bool {
+    /// Records that the Envoy has acknowledged this snapshot.
+    pub(crate) fn acknowledge(&mut self, acked: u64, digest: Option<u128>) {
+        let before = std::mem::replace(&mut self.acked, acked);
         let mut streams = self.fleet.lock();
-        let Some(member) = streams.members.get_mut(&self.id) else {
+        if let Some(envoy) = streams.members.get_mut(&self.id) {
+            envoy.acked = acked;
+            envoy.digest = digest;
+        }
+        recount(&mut streams.acked, before, Some(acked));
+        drop(streams);
+        notify(&self.fleet.inner.acknowledged);
+    }
+
+    /// Records that the Envoy rejects this version; returns whether it is the first that does.
+    pub(crate) fn reject(
+        &mut self,
+        kind: ResourceType,
+        name: &Arc<str>,
+        version: Version,
+        message: &Arc<str>,
+    ) -> bool {
+        self.accept(kind, name);
+        self.rejected.insert((kind, name.clone()), version);
+        let mut streams = self.fleet.lock();
+        let key = (kind, name.clone(), version);
+        let rejection = streams
+            .rejections
+            .entry(key.clone())
+            .or_insert_with(|| Rejection {
+                kind,
+                name: name.clone(),
+                version,
+                message: message.clone(),
+                envoys: 0,
+            });
+        rejection.envoys += 1;
+        let is_first = rejection.envoys == 1;
+        drop(streams);
+        if is_first {
+            self.fleet
+                .inner
+                .suspects
+                .send_if_modified(|suspects| suspects.insert(key));
+            notify(&self.fleet.inner.rejections);
+        }
+        is_first
+    }
+
+    /// Records that the Envoy does not reject the resource any more.
+    pub(crate) fn accept(&mut self, kind: ResourceType, name: &Arc<str>) {
+        let Some(version) = self.rejected.remove(&(kind, name.clone())) else {
+            return;
+        };
+        let mut streams = self.fleet.lock();
+        let is_last = streams.withdraw((kind, name.clone(), version));
+        drop(streams);
+        if is_last {
+            notify(&self.fleet.inner.rejections);
+        }
+    }
+
+    /// Whether this request proves that several Envoys have the same node id: the Envoy is alive, and another with its node
+    /// id has connected later. True once for each node id.
+    pub(crate) fn proves_shared_node(&self) -> bool {
+        let mut streams = self.fleet.lock();
+        let Some(node) = streams.nodes.get_mut(&self.node) else {
             return false;
         };
-        if member.envoy.acked == acked && member.rejections == rejections {
+        let is_older = node.streams.last().is_some_and(|newest| *newest != self.id);
+        is_older && !std::mem::replace(&mut node.is_shared, true)
+    }
+}
+
+impl Streams {
+    /// An Envoy does not reject this version any more; whether it was the last one.
+    fn withdraw(&mut self, key: Key) -> bool {
+        let btree_map::Entry::Occupied(mut rejection) = self.rejections.entry(key) else {
             return false;
+        };
+        rejection.get_mut().envoys -= 1;
+        let is_last = rejection.get().envoys == 0;
+        if is_last {
+            rejection.remove();
         }
-        if member.envoy.acked != acked {
-            member.envoy.acked = acked;
-            member.envoy.digest = digest;
-        }
-        member.rejections = rejections;
-        drop(streams);
-        self.fleet.notify();
-        true
+        is_last
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.fleet.lock().members.remove(&self.id);
-        self.fleet.notify();
+        let mut streams = self.fleet.lock();
+        streams.members.remove(&self.id);
+        recount(&mut streams.acked, self.acked, None);
+        if let Some(node) = streams.nodes.get_mut(&self.node) {
+            node.streams.retain(|id| *id != self.id);
+            if node.streams.is_empty() {
+                streams.nodes.remove(&self.node);
+            }
+        }
+        let mut is_last = false;
+        for ((kind, name), version) in std::mem::take(&mut self.rejected) {
+            is_last |= streams.withdraw((kind, name, version));
+        }
+        drop(streams);
+        notify(&self.fleet.inner.acknowledged);
+        if is_last {
+            notify(&self.fleet.inner.rejections);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn envoy(node: &str) -> Envoy {
-        Envoy {
-            node: node.to_owned(),
-            cluster: String::new(),
-            protocol: Protocol::Delta,
-            acked: 0,
-            digest: None,
-        }
-    }
-
-    #[test]
-    fn reconnected_envoy_counts_once() {
-        let fleet = Fleet::new();
-        let old = fleet.join(envoy("a"));
-        old.update(7, None, Vec::new());
-        let new = fleet.join(envoy("a"));
-        new.update(9, None, Vec::new());
-        assert_eq!(fleet.state().envoys.len(), 1);
-        assert_eq!(fleet.state().envoys[0].acked, 9);
-        drop(new);
-        assert_eq!(fleet.state().envoys[0].acked, 7);
-        drop(old);
-        assert!(fleet.state().envoys.is_empty());
-    }
-
-    #[test]
-    fn rejection_keeps_the_digest_of_the_acknowledged_snapshot() {
-        let fleet = Fleet::new();
-        let member = fleet.join(envoy("a"));
-        member.update(1, Some(77), Vec::new());
-        let rejection = Rejection {
-            node: "a".to_owned(),
-            kind: ResourceType::Cluster,
-            name: "c".into(),
-            version: Version(1),
-            message: "no".into(),
-        };
-        member.update(1, None, vec![rejection]);
-        let state = fleet.state();
-        assert_eq!(state.envoys[0].digest, Some(77));
-        assert_eq!(state.rejections.len(), 1);
-    }
-
-    #[test]
-    fn only_changes_are_notified() {
-        let fleet = Fleet::new();
-        let member = fleet.join(envoy("a"));
-        let mut changes = fleet.subscribe();
-        member.update(0, None, Vec::new());
-        assert!(!changes.has_changed().unwrap());
-        member.update(1, None, Vec::new());
-        assert!(changes.has_changed().unwrap());
-        changes.mark_unchanged();
-        drop(member);
-        assert!(changes.has_changed().unwrap());
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ mod filter;
 mod header;
 mod http_connection_manager;
 mod listener;
+mod refs;
 mod route;
 mod route_tree;
 mod secret;
@@ -31,10 +32,11 @@ pub fn render(unit: &Unit, ir: &Ir) -> Option<Resource> {
         Unit::Cluster(key) => {
             let cluster = ir.clusters.get(key)?;
             let resource = Resource::new(kind, name, encode(&cluster::cluster(cluster)));
-            Some(match cluster::endpoints_name(cluster) {
-                Some(endpoints) => resource.with_endpoints(endpoints),
-                None => resource,
-            })
+            Some(
+                resource
+                    .with_refs(refs::of_cluster(cluster))
+                    .with_warming(refs::warms(cluster)),
+            )
         }
         Unit::Endpoints(key) => {
             let endpoints = ir.endpoints.get(key)?;
@@ -47,15 +49,13 @@ pub fn render(unit: &Unit, ir: &Ir) -> Option<Resource> {
         }
         Unit::Listener(key) => {
             let listener = ir.listeners.get(key)?;
-            Some(Resource::new(
-                kind,
-                name,
-                encode(&listener::listener(listener)),
-            ))
+            let resource = Resource::new(kind, name, encode(&listener::listener(listener)));
+            Some(resource.with_refs(refs::of_listener(listener)))
         }
         Unit::RouteTable(key) => {
             let table = ir.route_tables.get(key)?;
-            Some(Resource::new(kind, name, route::route_configuration(table)))
+            let resource = Resource::new(kind, name, route::route_configuration(table));
+            Some(resource.with_refs(refs::of_route_table(table)))
         }
     }
 }

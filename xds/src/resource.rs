@@ -14,11 +14,26 @@ use xxhash_rust::xxh3::xxh3_128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u128);
 
+impl Version {
+    /// The version with this text, as it is printed.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_printed = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        u128::from_str_radix(text, 16)
+            .ok()
+            .filter(|_| is_printed)
+            .map(Self)
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
     }
 }
+
+/// A resource that another one refers to: type and name.
+pub type Ref = (ResourceType, Arc<str>);
 
 /// A named, versioned, encoded resource. Cheap to clone: name and body are shared.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,8 +46,11 @@ pub struct Resource {
     pub version: Version,
     /// The encoded message, without the `Any` around it.
     pub body: Bytes,
-    /// For an EDS cluster: name of the endpoints that must be sent after it on the same stream.
-    pub endpoints: Option<Arc<str>>,
+    /// Resources that this one refers to, possibly with duplicates. Those that Envoy waits for are sent after a cluster, and
+    /// none is removed while Envoy uses this one.
+    pub refs: Arc<[Ref]>,
+    /// For a cluster: whether Envoy needs time until it can use it, for a DNS lookup, a health check or a Secret.
+    pub warms: bool,
 }
 
 impl Resource {
@@ -45,17 +63,24 @@ impl Resource {
             name: name.into(),
             version,
             body,
-            endpoints: None,
+            refs: Arc::default(),
+            warms: false,
         }
     }
 
-    /// The same resource with [`Resource::endpoints`].
+    /// The same resource with [`Resource::refs`].
     #[must_use]
-    pub fn with_endpoints(self, endpoints: Arc<str>) -> Self {
+    pub fn with_refs(self, refs: impl IntoIterator<Item = Ref>) -> Self {
         Self {
-            endpoints: Some(endpoints),
+            refs: refs.into_iter().collect(),
             ..self
         }
+    }
+
+    /// The same resource with [`Resource::warms`].
+    #[must_use]
+    pub fn with_warming(self, warms: bool) -> Self {
+        Self { warms, ..self }
     }
 }
 

@@ -2,17 +2,18 @@
 //!
 //! A snapshot shares unchanged resources with the previous one, so its cost is proportional to the changes. A stream that
 //! knows which snapshot it has processed last finds the changes since in the log, so it keeps no copy of the client's state.
+//! A stream that is further behind than the log compares the two snapshots instead.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use imbl::{OrdMap, Vector};
+use imbl::{OrdMap, Vector, ordmap::DiffItem};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-use crate::{Resource, ResourceType, Version};
+use crate::{Resource, ResourceType, Version, resource::Ref};
 
-/// Number of changes in the log of a type. A stream that is further behind must reconnect.
-const LOG_LENGTH: usize = 1 << 16;
+/// Number of changes in the log of a type. A stream that is further behind compares snapshots.
+const LOG_LENGTH: usize = 1 << 12;
 
 /// An encoded resource, shared by all streams.
 #[derive(Clone, Debug)]
@@ -21,13 +22,27 @@ pub struct Entry {
     pub name: Arc<str>,
     /// Hash of the content.
     pub version: Version,
-    /// See [`Resource::endpoints`].
-    pub endpoints: Option<Arc<str>>,
+    /// See [`Resource::refs`].
+    pub refs: Arc<[Ref]>,
+    /// See [`Resource::warms`].
+    pub warms: bool,
     /// One field `resources` of a `DeltaDiscoveryResponse`: key, length, `Resource`.
     delta: Bytes,
     /// One field `resources` of a `DiscoveryResponse`: key, length, `Any`; a part of `delta`.
     sotw: Bytes,
 }
+
+/// Equal versions mean equal content.
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.version == other.version
+    }
+}
+
+impl Eq for Entry {}
+
+/// Entries by name. Cheap to clone: clones share what is equal.
+pub(crate) type Entries = OrdMap<Arc<str>, Arc<Entry>>;
 
 // Field numbers of envoy.service.discovery.v3 and google.protobuf.Any
 const RESPONSE_RESOURCES: u32 = 2;
@@ -66,7 +81,8 @@ impl Entry {
         Self {
             name: resource.name.clone(),
             version: resource.version,
-            endpoints: resource.endpoints.clone(),
+            refs: resource.refs.clone(),
+            warms: resource.warms,
             delta,
             sotw,
         }
@@ -100,7 +116,7 @@ impl Entry {
 /// The resources of one type.
 #[derive(Clone, Debug, Default)]
 pub struct TypeView {
-    entries: OrdMap<Arc<str>, Arc<Entry>>,
+    entries: Entries,
     /// Changed names with the number of their snapshot, oldest first.
     log: Vector<(u64, Arc<str>)>,
     /// The log has all changes after this snapshot.
@@ -132,19 +148,34 @@ impl TypeView {
         self.entries.is_empty()
     }
 
-    /// Names that changed after snapshot `seq`, possibly with duplicates; `None` if the log does not go back that far.
+    /// All resources by name.
+    pub(crate) const fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    /// Names that changed after snapshot `seq`, newest first and possibly with duplicates; `None` if the log does not go
+    /// back that far. Costs as much as there are changes.
     #[must_use]
     pub fn changed_since(&self, seq: u64) -> Option<impl Iterator<Item = &Arc<str>>> {
         if seq < self.log_start {
             return None;
         }
-        let first = match self
-            .log
-            .binary_search_by(|(at, _)| at.cmp(&seq).then(std::cmp::Ordering::Less))
-        {
-            Ok(found) | Err(found) => found,
-        };
-        Some(self.log.iter().skip(first).map(|(_, name)| name))
+        let newer = self.log.iter().rev().take_while(move |(at, _)| *at > seq);
+        Some(newer.map(|(_, name)| name))
+    }
+
+    /// Names whose version differs between two views. Skips what the views share.
+    pub(crate) fn differences<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = &'a Arc<str>> {
+        before.entries.diff(&self.entries).map(|item| match item {
+            DiffItem::Add(name, _) | DiffItem::Remove(name, _) => name,
+            DiffItem::Update {
+                new: (name, _entry),
+                ..
+            } => name,
+        })
     }
 
     /// Hash of names and versions, equal for equal content.
@@ -197,6 +228,8 @@ fn digest(kind: ResourceType, name: &str, version: Version) -> u128 {
 pub struct Snapshot {
     /// Number of this snapshot, higher than that of all previous ones.
     pub seq: u64,
+    /// When it was published; `None` before.
+    pub published: Option<Instant>,
     types: [TypeView; ResourceType::ALL.len()],
 }
 
@@ -224,6 +257,7 @@ impl Snapshot {
     ) -> Option<Self> {
         let mut next = self.clone();
         next.seq += 1;
+        next.published = None;
         let mut changed = false;
         for resource in upserts {
             changed |= next.types[resource.kind.index()].insert(next.seq, resource);
@@ -281,8 +315,8 @@ mod tests {
                 .map(AsRef::as_ref)
                 .collect()
         };
-        assert_eq!(since(0), ["a", "b", "a", "b"]);
-        assert_eq!(since(1), ["a", "b"]);
+        assert_eq!(since(0), ["b", "a", "b", "a"]);
+        assert_eq!(since(1), ["b", "a"]);
         assert_eq!(since(2), ["b"]);
         assert!(since(3).is_empty());
         assert!(
@@ -311,22 +345,46 @@ mod tests {
     }
 
     #[test]
-    fn changes_before_the_log_are_unknown() {
+    fn changes_before_the_log_are_found_by_comparison() {
         let many: Vec<Resource> = (0..=LOG_LENGTH)
+            .map(|n| resource(&format!("{n:05}"), b"1"))
+            .collect();
+        let first = Snapshot::default().next(&many, &[]).unwrap();
+        let first_view = first.of(ResourceType::Cluster);
+        assert!(first_view.changed_since(0).is_none());
+        assert!(first_view.changed_since(1).is_some());
+        let second = first
+            .next(
+                &[resource("00007", b"2"), resource("new", b"1")],
+                &[(ResourceType::Cluster, "00009".into())],
+            )
+            .unwrap();
+        let names: Vec<&str> = second
+            .of(ResourceType::Cluster)
+            .differences(first_view)
+            .map(AsRef::as_ref)
+            .collect();
+        assert_eq!(names, ["00007", "00009", "new"]);
+    }
+
+    #[test]
+    fn one_change_is_found_without_a_walk_of_the_log() {
+        let many: Vec<Resource> = (0..LOG_LENGTH)
             .map(|n| resource(&n.to_string(), b"1"))
             .collect();
-        let snapshot = Snapshot::default().next(&many, &[]).unwrap();
-        assert!(
-            snapshot
-                .of(ResourceType::Cluster)
-                .changed_since(0)
-                .is_none()
-        );
-        assert!(
-            snapshot
-                .of(ResourceType::Cluster)
-                .changed_since(1)
-                .is_some()
-        );
+        let first = Snapshot::default().next(&many, &[]).unwrap();
+        let second = first.next(&[resource("7", b"2")], &[]).unwrap();
+        let view = second.of(ResourceType::Cluster);
+        let time = |work: &dyn Fn() -> usize| {
+            let started = Instant::now();
+            let found: usize = (0..100).map(|_| work()).sum();
+            assert!(found > 0);
+            started.elapsed()
+        };
+        let recent = time(&|| view.changed_since(1).unwrap().count());
+        let all = time(&|| {
+            view.changed_since(0).map_or(LOG_LENGTH, Iterator::count) + view.log.iter().count()
+        });
+        assert!(recent * 20 < all, "{recent:?} of {all:?} for the whole log");
     }
 }

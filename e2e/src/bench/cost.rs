@@ -27,7 +27,7 @@ impl Cost {
         Ok(Self {
             cpu: rig.replica.process.cpu_seconds(),
             envoy_cpu: rig.envoy.process.main_thread_cpu_seconds(),
-            bytes: rig.replica.metric("xds_push_bytes_total").await?,
+            bytes: rig.replica.metric("nuncio_xds_push_bytes_total").await?,
         })
     }
 

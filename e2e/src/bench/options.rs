@@ -10,7 +10,7 @@ use super::layout::Layout;
 #[derive(Debug, Parser)]
 pub struct Options {
     /// What to measure
-    #[arg(long = "part", value_enum, value_delimiter = ',', default_values_t = [Part::Mappings, Part::Routes, Part::Hosts])]
+    #[arg(long = "part", value_enum, value_delimiter = ',', default_values_t = [Part::Mappings, Part::Routes, Part::Hosts, Part::Fleet])]
     pub parts: Vec<Part>,
     /// Numbers of Mappings or Hosts [default: 100,1000,10000, and 10000 for routes]
     #[arg(long, value_delimiter = ',')]
@@ -41,6 +41,8 @@ pub enum Part {
     Routes,
     /// Changes of Hosts with certificates, among many
     Hosts,
+    /// One change with 500 simulated Envoys
+    Fleet,
 }
 
 impl Options {

@@ -142,7 +142,7 @@ impl Gateway {
     }
 
     async fn acknowledged(&self, seq: u64) -> Result<()> {
-        let mut changes = self.fleet.subscribe();
+        let mut changes = self.fleet.subscribe_acknowledged();
         while !self
             .fleet
             .state()
@@ -156,7 +156,7 @@ impl Gateway {
     }
 
     fn rejected(&self) -> Vec<Finding> {
-        let rejections = self.fleet.state().rejections.into_iter();
+        let rejections = self.fleet.rejections().into_iter();
         rejections
             .filter(|rejection| !rejection.message.contains("cannot bind"))
             .map(|rejection| {

@@ -135,7 +135,7 @@ async fn leads(space: &Space, what: &str, replica: &Replica) -> Result<()> {
 async fn serving(replicas: &[Replica]) -> Result<usize> {
     until("a stream", || async {
         for (index, replica) in replicas.iter().enumerate() {
-            if replica.metric("xds_streams").await? > 0.5 {
+            if replica.metric("nuncio_xds_streams").await? > 0.5 {
                 return Ok(index);
             }
         }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Metric: number of resources sent to Envoys.
-const SENT: &str = "xds_response_resources_total";
+const SENT: &str = "nuncio_xds_response_resources_total";
 
 pub(crate) async fn what_is_applied_edited_and_deleted_reaches_traffic(
     space: &Space,

@@ -185,8 +185,11 @@ async fn answered() -> Result<()> {
                 .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
                 .sum()
         };
-        let answers = sum("xds_requests_total", [r#"kind="ack""#, r#"kind="nack""#]);
-        let responses = sum("xds_pushes_total", ["type=", "type="]);
+        let answers = sum(
+            "nuncio_xds_requests_total",
+            [r#"kind="ack""#, r#"kind="nack""#],
+        );
+        let responses = sum("nuncio_xds_pushes_total", ["type=", "type="]);
         ensure!(
             responses > 0.0 && (answers - responses).abs() < 0.1,
             "{responses} responses, {answers} answers"

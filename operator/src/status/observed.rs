@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
-use nuncio_core::object::Kind;
+use nuncio_core::{object::Kind, report::Reason};
 
 /// The condition types, in their order in a status.
 pub(crate) const CONDITION_TYPES: [&str; 3] = ["Accepted", "ResolvedRefs", PROGRAMMED];
@@ -37,6 +37,8 @@ pub struct Observed {
     pub(crate) generation: i64,
     /// For each of [`CONDITION_TYPES`], whether it is true and since when, in seconds since the Unix epoch.
     pub(crate) transitions: [Option<(bool, i64)>; 3],
+    /// Whether `Programmed` says that Envoy rejects the object.
+    pub(crate) is_rejected: bool,
     /// `errorTimestamp` of a Host, in seconds since the Unix epoch.
     pub(crate) error_since: Option<i64>,
     /// Digest of its `errorReason`.
@@ -75,6 +77,7 @@ impl Observed {
                     .map(|since| (text(condition, "status") == "True", since));
             }
             if kind == PROGRAMMED {
+                observed.is_rejected = text(condition, "reason") == Reason::REJECTED.as_str();
                 observed.generation = condition
                     .get("observedGeneration")
                     .and_then(Value::as_i64)

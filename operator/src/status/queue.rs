@@ -226,6 +226,15 @@ impl Queue {
         }
     }
 
+    /// Objects whose status says that Envoy rejects them.
+    pub(crate) fn observed_rejected(&self) -> BTreeSet<ObjectRef> {
+        let rejected = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.observed.is_rejected);
+        rejected.map(|(object, _)| object.clone()).collect()
+    }
+
     /// Forgets a deleted object.
     pub(crate) fn forget(&mut self, object: &ObjectRef) {
         if let Some(entry) = self.entries.remove(object) {

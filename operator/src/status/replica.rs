@@ -30,7 +30,7 @@ use kube::{
 };
 use nuncio_xds::{
     cache::SnapshotCache,
-    fleet::{Fleet, FleetState},
+    fleet::{AckedCounts, Fleet, FleetState},
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, sleep_until};
@@ -49,6 +49,8 @@ const RENEW: Duration = Duration::from_secs(10);
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Acknowledgements of several Envoys that follow each other within this time are announced together.
 const GATHER: Duration = Duration::from_millis(30);
+/// Shortest time between two counts, so that a fleet that acknowledges a snapshot is counted a few times only.
+const COUNT: Duration = Duration::from_millis(10);
 /// A Lease that has not changed for this long is deleted: its replica did not stop cleanly.
 const ABANDONED: Duration = Duration::from_secs(600);
 /// Snapshots whose digests are kept.
@@ -116,7 +118,7 @@ impl Replica {
 
 /// Announces the Envoys of this replica until the task is dropped.
 pub async fn announce(replica: Replica, fleet: Fleet) {
-    let mut changes = fleet.subscribe();
+    let mut changes = fleet.subscribe_acknowledged();
     let mut announcement = Announcement {
         instance: replica.instance.clone(),
         ..Announcement::default()
@@ -156,20 +158,29 @@ fn envoys(
     before: &BTreeMap<String, Option<String>>,
     fleet: &FleetState,
 ) -> BTreeMap<String, Option<String>> {
-    let last = |node: &str| before.get(node).cloned().flatten();
-    fleet
-        .envoys
-        .iter()
-        .map(|envoy| {
-            let digest = envoy.digest.map(|digest| format!("{digest:032x}"));
-            (envoy.node.clone(), digest.or_else(|| last(&envoy.node)))
-        })
-        .collect()
+    let mut envoys: BTreeMap<String, Option<String>> = BTreeMap::new();
+    let mut same = 1;
+    let mut node = "";
+    for envoy in &fleet.envoys {
+        same = if envoy.node == node { same + 1 } else { 1 };
+        node = &envoy.node;
+        // those with the same node id are listed each
+        let key = match same {
+            1 => node.to_owned(),
+            _ => format!("{node} ({same})"),
+        };
+        let digest = envoy.digest.map(|digest| format!("{digest:032x}"));
+        let last = || before.get(&key).cloned().flatten();
+        let digest = digest.or_else(last);
+        envoys.insert(key, digest);
+    }
+    envoys
 }
 
 /// Passes what all Envoys, also those of other replicas, have acknowledged to the book.
 pub async fn follow(replica: Replica, snapshots: SnapshotCache, fleet: Fleet, book: Book) {
-    let (mut fleet_changes, mut snapshot_changes) = (fleet.subscribe(), snapshots.subscribe());
+    let (mut fleet_changes, mut snapshot_changes) =
+        (fleet.subscribe_acknowledged(), snapshots.subscribe());
     let selector = format!("{}={}", LABEL.0, LABEL.1);
     let config = watcher::Config::default().labels(&selector);
     let mut leases = watcher::watcher(replica.api.clone(), config)
@@ -212,7 +223,9 @@ pub async fn follow(replica: Replica, snapshots: SnapshotCache, fleet: Fleet, bo
                 .delete(&abandoned, &DeleteParams::default())
                 .await;
         }
-        book.acknowledge(census.count(&fleet.state(), Instant::now()));
+        let is_local = |node: &str| fleet.has_node(node);
+        book.acknowledge(census.count(fleet.acked_counts(), is_local, Instant::now()));
+        sleep(COUNT).await;
     }
 }
 
@@ -316,7 +329,12 @@ impl Census {
     }
 
     /// What all connected Envoys have acknowledged. An Envoy that is moving to another replica counts once.
-    fn count(&mut self, fleet: &FleetState, now: Instant) -> Acknowledged {
+    fn count(
+        &mut self,
+        mut counts: AckedCounts,
+        is_local: impl Fn(&str) -> bool,
+        now: Instant,
+    ) -> Acknowledged {
         let mut acked: BTreeMap<&str, u64> = BTreeMap::new();
         for other in self.others.values_mut() {
             if now.duration_since(other.seen) >= DURATION {
@@ -330,10 +348,10 @@ impl Census {
                 *newest = (*newest).max(*number);
             }
         }
-        for envoy in &fleet.envoys {
-            acked.insert(&envoy.node, envoy.acked);
+        for (_, number) in acked.into_iter().filter(|(node, _)| !is_local(node)) {
+            *counts.entry(number).or_default() += 1;
         }
-        Acknowledged::new(acked.into_values())
+        Acknowledged::of_counts(counts)
     }
 }
 

@@ -41,6 +41,27 @@ pub struct ListenerKey {
     pub address: Option<IpAddr>,
 }
 
+impl ListenerKey {
+    /// The key that is printed like this.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (transport, rest) = text.split_once('-')?;
+        let transport = match transport {
+            "tcp" => Transport::Tcp,
+            "udp" => Transport::Udp,
+            _ => return None,
+        };
+        let (address, port) = match rest.rsplit_once('-') {
+            Some((address, port)) => (Some(address.parse().ok()?), port),
+            None => (None, rest),
+        };
+        Some(Self {
+            port: port.parse().ok()?,
+            transport,
+            address,
+        })
+    }
+}
+
 impl fmt::Display for ListenerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-", self.transport)?;

@@ -25,6 +25,22 @@ pub struct TableKey {
     pub server_name: Option<Arc<str>>,
 }
 
+impl TableKey {
+    /// The key that is printed like this.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (listener, chain) = text.split_once('/')?;
+        let server_name = match chain.split_once('/') {
+            Some(("tls", server_name)) => Some(server_name.into()),
+            None if chain == "cleartext" => None,
+            Some(_) | None => return None,
+        };
+        Some(Self {
+            listener: ListenerKey::parse(listener)?,
+            server_name,
+        })
+    }
+}
+
 impl fmt::Display for TableKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.server_name {

@@ -2,6 +2,7 @@
 //! from the current snapshot, so nothing queues up for a slow client.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,13 +10,16 @@ use std::{
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::subscription::{Content, SubscribeRequest, Subscription, TooFarBehind, version};
+use super::subscription::{
+    Content, Context, RejectionChange, SubscribeRequest, Subscription, version,
+};
 use crate::{
     ResourceType,
-    fleet::{Protocol, Rejection},
+    fleet::{Protocol, Suspects},
     pb::envoy::service::discovery::v3::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
     },
+    resource::Ref,
     snapshot::Snapshot,
 };
 
@@ -58,7 +62,12 @@ pub(super) struct Connection {
     protocol: Protocol,
     removal_grace: Duration,
     nonce: u64,
+    suspects: Suspects,
     subscriptions: [Subscription; ResourceType::ALL.len()],
+    /// State of the clusters when resources were last held back because of them.
+    held_at: u64,
+    /// Rejected routes and listeners when removals were last held back because of them.
+    rejected_at: u64,
 }
 
 impl Connection {
@@ -68,7 +77,10 @@ impl Connection {
             protocol,
             removal_grace,
             nonce: 0,
+            suspects: Suspects::default(),
             subscriptions: ResourceType::ALL.map(|kind| Subscription::new(kind, protocol)),
+            held_at: 0,
+            rejected_at: 0,
         }
     }
 
@@ -135,72 +147,156 @@ impl Connection {
         (Some(kind), request_kind)
     }
 
+    /// Versions that other Envoys have rejected.
+    pub(super) fn set_suspects(&mut self, suspects: Suspects) {
+        self.suspects = suspects;
+    }
+
     /// The next response, if one is due.
     ///
-    /// Types are sent in the order of [`ResourceType::ALL`], so that Envoy has a resource before others refer to it. Removals
-    /// of clusters and endpoints wait until routes and listeners that do not use them any more are acknowledged.
-    pub(super) fn poll(
-        &mut self,
-        snapshot: &Arc<Snapshot>,
-        now: Instant,
-    ) -> Result<Option<Response>, TooFarBehind> {
+    /// Types are sent in the order of [`ResourceType::ALL`], so that Envoy has a resource before others refer to it. Routes
+    /// and listeners wait for new clusters that they refer to and that warm. Removals wait until routes and listeners that
+    /// do not use the resource any more are accepted.
+    ///
+    /// A table waits as a whole: until the cluster is warm, its other changes wait, too.
+    pub(super) fn poll(&mut self, snapshot: &Arc<Snapshot>, now: Instant) -> Option<Response> {
         for subscription in &mut self.subscriptions {
-            subscription.collect_changes(snapshot)?;
+            subscription.collect_changes(snapshot);
         }
+        self.subscription(ResourceType::Cluster).expire_warming(now);
+        self.release_held();
         loop {
             let routes_acked = self.routes_acked();
-            for kind in [ResourceType::Cluster, ResourceType::Endpoints] {
-                self.subscriptions[kind.index()].release_removals(
-                    routes_acked,
-                    self.removal_grace,
-                    now,
-                );
-            }
+            self.release_removals(routes_acked, now);
             let response = self.respond(snapshot, now);
             // routes can be acknowledged without a response, if none was due, which releases removals
             if response.is_some() || self.routes_acked() == routes_acked {
-                return Ok(response);
+                return response;
             }
         }
     }
 
-    /// The newest snapshot whose routes and listeners are acknowledged.
+    fn subscription(&mut self, kind: ResourceType) -> &mut Subscription {
+        &mut self.subscriptions[kind.index()]
+    }
+
+    /// The newest snapshot of which the client has acknowledged or rejected everything of this type.
+    fn acked_of(&self, kind: ResourceType) -> u64 {
+        let subscription = &self.subscriptions[kind.index()];
+        if subscription.is_started() {
+            subscription.acked()
+        } else {
+            u64::MAX
+        }
+    }
+
+    /// The newest snapshot whose routes and listeners are acknowledged or rejected.
     fn routes_acked(&self) -> u64 {
-        [ResourceType::Listener, ResourceType::RouteTable]
-            .map(|kind| &self.subscriptions[kind.index()])
+        self.acked_of(ResourceType::Listener)
+            .min(self.acked_of(ResourceType::RouteTable))
+    }
+
+    /// Looks again at routes and listeners that wait for clusters, if the state of those has changed.
+    fn release_held(&mut self) {
+        let generation = self.subscription(ResourceType::Cluster).generation();
+        if generation != self.held_at {
+            self.held_at = generation;
+            for kind in [ResourceType::Listener, ResourceType::RouteTable] {
+                self.subscription(kind).release_held();
+            }
+        }
+    }
+
+    fn release_removals(&mut self, routes_acked: u64, now: Instant) {
+        let rejected_at = [ResourceType::Listener, ResourceType::RouteTable]
+            .map(|kind| self.subscriptions[kind.index()].rejection_generation())
             .into_iter()
-            .filter(|subscription| subscription.is_started())
-            .map(Subscription::acked)
-            .min()
-            .unwrap_or(u64::MAX)
+            .sum();
+        let recheck = std::mem::replace(&mut self.rejected_at, rejected_at) != rejected_at;
+        let listeners_acked = self.acked_of(ResourceType::Listener);
+        for kind in ResourceType::ALL {
+            let acked = match kind {
+                ResourceType::Listener => continue,
+                ResourceType::RouteTable => listeners_acked,
+                ResourceType::Cluster | ResourceType::Endpoints | ResourceType::Secret => {
+                    routes_acked
+                }
+            };
+            let grace = self.removal_grace;
+            let subscription = self.subscription(kind);
+            if recheck {
+                subscription.recheck_removals();
+            }
+            if subscription.advance_removals(acked, grace, now) {
+                let in_use = self.in_use();
+                let is_in_use = |name: &Arc<str>| {
+                    let in_use = in_use.as_ref();
+                    in_use.is_none_or(|in_use| in_use.contains(&(kind, name.clone())))
+                };
+                self.subscription(kind)
+                    .release_removals(acked, now, is_in_use);
+            }
+        }
+    }
+
+    /// What the client still uses because it has rejected newer versions of routes and listeners; `None` if that is not
+    /// known.
+    fn in_use(&self) -> Option<BTreeSet<Ref>> {
+        let mut open = Vec::new();
+        for kind in [ResourceType::Listener, ResourceType::RouteTable] {
+            open.extend(self.subscriptions[kind.index()].refs_in_use()?);
+        }
+        let mut in_use = BTreeSet::new();
+        while let Some((kind, name)) = open.pop() {
+            if in_use.insert((kind, name.clone())) {
+                let refs = self.subscriptions[kind.index()].accepted_refs(&name);
+                open.extend(refs.iter().cloned());
+            }
+        }
+        Some(in_use)
     }
 
     fn respond(&mut self, snapshot: &Arc<Snapshot>, now: Instant) -> Option<Response> {
+        let nonce = self.nonce + 1;
         for kind in ResourceType::ALL {
-            let clusters_pending = self.subscriptions[ResourceType::Cluster.index()].has_pending();
-            if clusters_pending && matches!(kind, ResourceType::Listener | ResourceType::RouteTable)
-            {
-                break;
+            if !self.subscriptions[kind.index()].is_due() {
+                continue;
             }
-            let nonce = self.nonce + 1;
-            let view = snapshot.of(kind);
-            let Some(content) = self.subscriptions[kind.index()].respond(snapshot, nonce, now)
-            else {
+            let clusters = &self.subscriptions[ResourceType::Cluster.index()];
+            let unusable = match kind {
+                ResourceType::Listener | ResourceType::RouteTable if clusters.is_started() => {
+                    clusters.unusable()
+                }
+                _ => BTreeSet::new(),
+            };
+            let context = Context {
+                snapshot,
+                suspects: &self.suspects,
+                unusable: &unusable,
+                nonce,
+                now,
+            };
+            let subscription = &mut self.subscriptions[kind.index()];
+            let Some(content) = subscription.respond(&context) else {
                 continue;
             };
             self.nonce = nonce;
             if kind == ResourceType::Cluster {
-                // an EDS cluster that is added or changed warms until its endpoints are sent again
-                let endpoints = content
-                    .fresh
-                    .iter()
-                    .filter_map(|entry| entry.endpoints.clone());
-                self.subscriptions[ResourceType::Endpoints.index()].resend(endpoints);
+                self.follow(&content);
             }
-            let version = version(view, content.differing);
+            let version = version(snapshot.of(kind), content.differing);
             return Some(self.encode(kind, nonce, version, &content));
         }
         None
+    }
+
+    /// Sends what Envoy waits for before it uses a cluster that is added or changed, even if it has not changed.
+    fn follow(&mut self, clusters: &Content) {
+        for kind in [ResourceType::Endpoints, ResourceType::Secret] {
+            let refs = clusters.fresh.iter().flat_map(|entry| entry.refs.iter());
+            let names = refs.filter(|(of, _)| *of == kind).map(|(_, name)| name);
+            self.subscriptions[kind.index()].resend(names);
+        }
     }
 
     /// Protocol variant of the stream.
@@ -213,7 +309,17 @@ impl Connection {
         self.subscriptions
             .iter()
             .filter_map(|subscription| subscription.deadline(now))
+            .chain(self.warming_deadline())
             .min()
+    }
+
+    /// When routes or listeners stop waiting for a cluster.
+    fn warming_deadline(&self) -> Option<Instant> {
+        let waits = [ResourceType::Listener, ResourceType::RouteTable]
+            .iter()
+            .any(|kind| self.subscriptions[kind.index()].has_held());
+        let clusters = &self.subscriptions[ResourceType::Cluster.index()];
+        clusters.warming_deadline().filter(|_| waits)
     }
 
     /// The newest snapshot of which the client has acknowledged or rejected everything that it subscribes to.
@@ -225,21 +331,25 @@ impl Connection {
         started.map(Subscription::acked).min().unwrap_or(0)
     }
 
-    /// Resources whose current version the client has rejected.
-    pub(super) fn rejections(&self, snapshot: &Snapshot, node: &str) -> Vec<Rejection> {
-        ResourceType::ALL
-            .into_iter()
-            .flat_map(|kind| {
-                let rejected = self.subscriptions[kind.index()].rejected(snapshot.of(kind));
-                rejected.map(move |(name, rejected)| Rejection {
-                    node: node.to_owned(),
-                    kind,
-                    name: name.clone(),
-                    version: rejected.version,
-                    message: rejected.message.clone(),
-                })
-            })
-            .collect()
+    /// Changes of what the client rejects, since the last call.
+    pub(super) fn take_rejection_changes(
+        &mut self,
+    ) -> impl Iterator<Item = (ResourceType, RejectionChange)> {
+        let subscriptions = ResourceType::ALL.into_iter().zip(&mut self.subscriptions);
+        subscriptions.flat_map(|(kind, subscription)| {
+            let changes = subscription.take_rejection_changes().into_iter();
+            changes.map(move |change| (kind, change))
+        })
+    }
+
+    /// Names of resources whose current version the client has rejected.
+    #[cfg(test)]
+    pub(super) fn rejected(&self) -> BTreeSet<(ResourceType, String)> {
+        let names = |kind: ResourceType| {
+            let rejected = self.subscriptions[kind.index()].rejected().keys();
+            rejected.map(move |name| (kind, name.to_string()))
+        };
+        ResourceType::ALL.into_iter().flat_map(names).collect()
     }
 
     fn encode(

@@ -2,6 +2,7 @@
 //! the current snapshot, only when the transport is ready to send it.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,16 +15,22 @@ use tracing::{debug, info, warn};
 use super::{
     Shared,
     connection::{Connection, RequestKind, Response},
+    connections::{ConnectInfo, OpenStream},
 };
 use crate::{
     ResourceType,
-    fleet::{Envoy, Membership, Protocol, Rejection},
+    fleet::{Envoy, Membership, Protocol, Suspects},
     pb::envoy::{
         config::core::v3::Node,
         service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest},
     },
     snapshot::Snapshot,
 };
+
+/// Maximum number of requests that are handled before a response is made.
+const REQUESTS_PER_TURN: usize = 256;
+/// Maximum number of snapshots whose digest is kept until they are acknowledged.
+const UNACKED: usize = 1024;
 
 /// `DeltaAggregatedResources`
 pub(super) struct Delta(pub(super) Arc<Shared>);
@@ -39,7 +46,7 @@ impl StreamingService<DeltaDiscoveryRequest> for Delta {
     type Future = BoxFuture<'static, Result<tonic::Response<Responses>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
-        let responses = responses(self.0.clone(), request.into_inner());
+        let responses = responses(self.0.clone(), request);
         Box::pin(async { Ok(tonic::Response::new(responses)) })
     }
 }
@@ -50,7 +57,7 @@ impl StreamingService<DiscoveryRequest> for Sotw {
     type Future = BoxFuture<'static, Result<tonic::Response<Responses>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<DiscoveryRequest>>) -> Self::Future {
-        let responses = responses(self.0.clone(), request.into_inner());
+        let responses = responses(self.0.clone(), request);
         Box::pin(async { Ok(tonic::Response::new(responses)) })
     }
 }
@@ -105,8 +112,8 @@ impl Discovery for DiscoveryRequest {
     }
 }
 
-fn responses<R: Discovery>(shared: Arc<Shared>, requests: Streaming<R>) -> Responses {
-    let stream = AdsStream::new(shared, requests);
+fn responses<R: Discovery>(shared: Arc<Shared>, request: Request<Streaming<R>>) -> Responses {
+    let stream = AdsStream::new(shared, request);
     futures::stream::unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
         match stream.next().await {
@@ -123,6 +130,7 @@ enum Event<R> {
     Request(Option<Result<R, Status>>),
     Snapshot,
     Deadline,
+    Shutdown,
     Close(&'static str),
 }
 
@@ -131,36 +139,54 @@ struct AdsStream<R> {
     requests: Streaming<R>,
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     closing: watch::Receiver<bool>,
+    /// Whether the server is shutting down.
+    is_closing: bool,
     connection: Connection,
     node: String,
     membership: Option<Membership>,
+    suspects: watch::Receiver<Suspects>,
     /// Number of rejected resources by type, as in the metrics.
     rejected: [usize; ResourceType::ALL.len()],
     /// When to close the stream.
     closes: Option<Instant>,
+    /// Until when there must be a request; `None` after the first one.
+    starts: Option<Instant>,
+    _open: Option<OpenStream>,
     /// Time of the last poll of the state machine, which handled all deadlines until then.
     polled: Instant,
-    /// Number of the newest snapshot that was polled, and the time of its first poll.
-    newest: (u64, Instant),
+    connected: Instant,
+    /// Snapshots that were polled and are not acknowledged, oldest first: number, digest, time of publishing.
+    unacked: VecDeque<(u64, u128, Option<Instant>)>,
+    /// The newest snapshot that is acknowledged.
+    acked: u64,
 }
 
 impl<R: Discovery> AdsStream<R> {
-    fn new(shared: Arc<Shared>, requests: Streaming<R>) -> Self {
+    fn new(shared: Arc<Shared>, request: Request<Streaming<R>>) -> Self {
+        let connection = request.extensions().get::<ConnectInfo>();
+        let open = connection.map(ConnectInfo::stream);
+        let requests = request.into_inner();
         shared.metrics.stream(R::PROTOCOL, true);
         let now = Instant::now();
         Self {
             snapshots: shared.cache.subscribe(),
             closing: shared.closing.subscribe(),
+            is_closing: false,
             connection: Connection::new(R::PROTOCOL, shared.settings.removal_grace),
             node: String::new(),
             membership: None,
+            suspects: shared.fleet.suspects(),
             rejected: [0; ResourceType::ALL.len()],
             closes: shared
                 .settings
                 .max_stream_age
                 .map(|age| now + jittered(age, now)),
             polled: now,
-            newest: (0, now),
+            connected: now,
+            unacked: VecDeque::new(),
+            acked: 0,
+            starts: Some(now + shared.settings.idle_timeout),
+            _open: open,
             shared,
             requests,
         }
@@ -170,12 +196,15 @@ impl<R: Discovery> AdsStream<R> {
     async fn next(&mut self) -> Result<Option<Response>, Status> {
         loop {
             // handles all requests that have arrived before responding: Envoy subscribes in bursts
-            while let Some(request) = self.requests.next().now_or_never() {
+            for _ in 0..REQUESTS_PER_TURN {
+                let Some(request) = self.requests.next().now_or_never() else {
+                    break;
+                };
                 if !self.handle(request)? {
                     return Ok(None);
                 }
             }
-            if let Some(response) = self.poll()? {
+            if let Some(response) = self.poll() {
                 return Ok(Some(response));
             }
             match self.wait().await {
@@ -185,6 +214,12 @@ impl<R: Discovery> AdsStream<R> {
                     }
                 }
                 Event::Snapshot | Event::Deadline => {}
+                Event::Shutdown => {
+                    let now = Instant::now();
+                    let spread = self.shared.settings.shutdown_spread;
+                    self.is_closing = true;
+                    self.closes = Some(now + spread.mul_f64(random(now)));
+                }
                 Event::Close(reason) => {
                     debug!(node = %self.node, reason, "xDS stream closed");
                     return Ok(None);
@@ -199,86 +234,125 @@ impl<R: Discovery> AdsStream<R> {
             return Ok(false);
         };
         let mut request = request?;
+        self.starts = None;
         if let Some(node) = request.node()
             && self.membership.is_none()
         {
-            self.join(node);
+            self.join(&node)?;
+        }
+        if let Some(membership) = &self.membership
+            && membership.proves_shared_node()
+        {
+            warn!(node = %self.node, "several Envoys have the same node id; each is counted, but give each its own");
         }
         if let Some((type_url, message)) = request.rejection() {
-            warn!(node = %self.node, type_url, message, "Envoy rejected configuration");
+            debug!(node = %self.node, type_url, error = %escaped(message), "Envoy rejected a response");
         }
         let (kind, request_kind) = request.apply(&mut self.connection);
         self.shared.metrics.request(kind, request_kind);
         Ok(true)
     }
 
-    fn join(&mut self, node: Node) {
-        info!(node = %node.id, cluster = %node.cluster, protocol = ?R::PROTOCOL, "Envoy connected");
-        self.node.clone_from(&node.id);
+    fn join(&mut self, node: &Node) -> Result<(), Status> {
+        let node_id = identifier("node.id", &node.id)?;
+        let cluster = identifier("node.cluster", &node.cluster)?;
+        info!(node = %node_id, %cluster, protocol = ?R::PROTOCOL, "Envoy connected");
+        self.node.clone_from(&node_id);
         self.membership = Some(self.shared.fleet.join(Envoy {
-            node: node.id,
-            cluster: node.cluster,
+            node: node_id,
+            cluster,
             protocol: R::PROTOCOL,
             acked: 0,
             digest: None,
         }));
+        Ok(())
     }
 
-    fn poll(&mut self) -> Result<Option<Response>, Status> {
-        let Some(snapshot) = self.snapshots.borrow_and_update().clone() else {
-            return Ok(None); // see cache::channel
-        };
+    fn poll(&mut self) -> Option<Response> {
+        // None: see cache::channel
+        let snapshot = self.snapshots.borrow_and_update().clone()?;
         let now = Instant::now();
-        if self.newest.0 != snapshot.seq {
-            self.newest = (snapshot.seq, now);
-        }
         self.polled = now;
-        let response = self
-            .connection
-            .poll(&snapshot, now)
-            .map_err(|_behind| Status::aborted("stream is too far behind; reconnect"))?;
+        if self.suspects.has_changed().unwrap_or(false) {
+            let suspects = self.suspects.borrow_and_update().clone();
+            self.connection.set_suspects(suspects);
+        }
+        let is_new = match self.unacked.back() {
+            Some((seq, ..)) => *seq != snapshot.seq,
+            None => self.acked != snapshot.seq,
+        };
+        if is_new {
+            let digest = snapshot.digest();
+            self.unacked
+                .push_back((snapshot.seq, digest, snapshot.published));
+            if self.unacked.len() > UNACKED {
+                self.unacked.pop_front();
+            }
+        }
+        let response = self.connection.poll(&snapshot, now);
         if let Some(response) = &response {
             self.shared
                 .metrics
                 .push(response.kind, response.resources, response.len());
         }
-        self.update_fleet(&snapshot);
-        Ok(response)
+        self.update_fleet();
+        response
     }
 
     /// Records in the fleet what this Envoy has acknowledged and rejected.
-    fn update_fleet(&mut self, snapshot: &Snapshot) {
-        let acked = self.connection.acked();
-        let current = acked == snapshot.seq;
-        let rejections = self.connection.rejections(snapshot, &self.node);
-        self.count_rejected(&rejections);
-        let Some(membership) = &self.membership else {
-            return;
-        };
-        let changed = membership.update(acked, current.then(|| snapshot.digest()), rejections);
-        if changed && current && self.newest.0 == acked {
-            self.shared
-                .metrics
-                .converged(self.newest.1.elapsed().as_secs_f64());
+    fn update_fleet(&mut self) {
+        for (kind, change) in self.connection.take_rejection_changes() {
+            let count = &mut self.rejected[kind.index()];
+            let before = *count;
+            match &change.rejected {
+                Some(_) => *count += 1,
+                None => *count -= 1,
+            }
+            self.shared.metrics.rejected(kind, before, *count);
+            let Some(membership) = &mut self.membership else {
+                continue;
+            };
+            let Some(rejected) = change.rejected else {
+                membership.accept(kind, &change.name);
+                continue;
+            };
+            let (name, message) = (&change.name, &rejected.message);
+            if membership.reject(kind, name, rejected.version, message) {
+                warn!(node = %self.node, %kind, %name, error = %escaped(message), "Envoy rejected configuration");
+            }
         }
-    }
-
-    fn count_rejected(&mut self, rejections: &[Rejection]) {
-        for kind in ResourceType::ALL {
-            let count = rejections
-                .iter()
-                .filter(|rejection| rejection.kind == kind)
-                .count();
-            let before = std::mem::replace(&mut self.rejected[kind.index()], count);
-            self.shared.metrics.rejected(kind, before, count);
+        let acked = self.connection.acked();
+        if acked == self.acked {
+            return;
+        }
+        self.acked = acked;
+        let mut digest = None;
+        while self.unacked.front().is_some_and(|(seq, ..)| *seq <= acked)
+            && let Some((seq, of, published)) = self.unacked.pop_front()
+        {
+            digest = (seq == acked).then_some(of);
+            if let Some(published) = published
+                && self.connected < published
+            {
+                self.shared
+                    .metrics
+                    .converged(published.elapsed().as_secs_f64());
+            }
+        }
+        if let Some(membership) = &mut self.membership {
+            membership.acknowledge(acked, digest);
         }
     }
 
     async fn wait(&mut self) -> Event<R> {
-        let deadline = [self.connection.deadline(self.polled), self.closes]
-            .into_iter()
-            .flatten()
-            .min();
+        let deadline = [
+            self.connection.deadline(self.polled),
+            self.closes,
+            self.starts,
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let sleep = async {
             match deadline {
                 Some(deadline) => sleep_until(deadline.into()).await,
@@ -288,15 +362,22 @@ impl<R: Discovery> AdsStream<R> {
         tokio::select! {
             biased;
             request = self.requests.next() => Event::Request(request),
-            _ = self.closing.wait_for(|closing| *closing) => Event::Close("server is shutting down"),
+            _ = self.closing.wait_for(|closing| *closing), if !self.is_closing => Event::Shutdown,
             changed = self.snapshots.changed() => match changed {
                 Ok(()) => Event::Snapshot,
                 Err(_) => Event::Close("snapshot writer is gone"),
             },
-            () = sleep => match self.closes {
-                Some(closes) if closes <= Instant::now() => Event::Close("maximum age reached"),
-                _ => Event::Deadline,
-            },
+            () = sleep => {
+                let now = Instant::now();
+                let is_over = |end: Option<Instant>| end.is_some_and(|end| end <= now);
+                if is_over(self.starts) {
+                    Event::Close("no request")
+                } else if is_over(self.closes) {
+                    Event::Close(if self.is_closing { "server is shutting down" } else { "maximum age reached" })
+                } else {
+                    Event::Deadline
+                }
+            }
         }
     }
 }
@@ -312,9 +393,38 @@ impl<R> Drop for AdsStream<R> {
     }
 }
 
+/// Maximum length of a node id or cluster in bytes, that of a DNS name.
+const IDENTIFIER_BYTES: usize = 253;
+
+/// An identifier that a client has sent, without control characters.
+fn identifier(field: &str, text: &str) -> Result<String, Status> {
+    if text.len() > IDENTIFIER_BYTES {
+        return Err(Status::invalid_argument(format!(
+            "{field} is longer than {IDENTIFIER_BYTES} bytes"
+        )));
+    }
+    Ok(escaped(text))
+}
+
+/// A text for logs: without control characters, and bounded.
+fn escaped(text: &str) -> String {
+    let letters = text.chars().take(1024);
+    letters
+        .flat_map(|letter| {
+            let escape = letter.is_control().then(|| letter.escape_default());
+            let plain = (!letter.is_control()).then_some(letter);
+            escape.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
 /// A random duration between 75 % and 125 % of `time`, so that streams do not all close at once.
 fn jittered(time: Duration, now: Instant) -> Duration {
+    time.mul_f64(0.75 + random(now) / 2.0)
+}
+
+/// A random number from 0 to 1.
+fn random(now: Instant) -> f64 {
     use std::hash::{BuildHasher as _, RandomState};
-    let random = RandomState::new().hash_one(now) % 512;
-    time.mul_f64(0.75 + random as f64 / 1024.0)
+    (RandomState::new().hash_one(now) % 1024) as f64 / 1024.0
 }

@@ -1,64 +1,46 @@
 //! The state machine of one resource type on a stream: subscriptions, responses in flight, ACKs and NACKs. It has no I/O and
 //! no clock.
 //!
-//! It follows "xDS REST and gRPC protocol" (Envoy documentation).
+//! It follows "xDS REST and gRPC protocol" (Envoy documentation). Each concept has a file: what the client subscribes to
+//! (`interest`), what to send (`pending`, `isolation`, `removals`), what it has been sent (`in_flight`, `warming`,
+//! `rejections`), and how responses are made (`changes`, and `full_state` for SotW).
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use self::{
+    in_flight::{InFlight, Window},
+    interest::Interest,
+    isolation::Isolation,
+    pending::Pending,
+    rejections::Rejections,
+    removals::Removals,
+    warming::Warming,
+};
 use crate::{
     ResourceType, Version,
-    fleet::Protocol,
-    snapshot::{Entry, Snapshot, TypeView},
+    fleet::{Protocol, Suspects},
+    resource::Ref,
+    snapshot::{Entries, Entry, Snapshot, TypeView},
 };
 
-/// Maximum size of a response, unless it has one resource only.
-const RESPONSE_BYTES: usize = 1 << 20;
-/// Resources above this size start a response of their own, after smaller ones, which Envoy then applies first.
-const LARGE_BYTES: usize = 1 << 18;
-/// How long a response without ACK or NACK holds back further ones.
-const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+mod changes;
+mod full_state;
+mod in_flight;
+mod interest;
+mod isolation;
+mod pending;
+mod rejections;
+mod removals;
+mod warming;
 
-/// Maximum number of responses in flight that are kept, for clients that never acknowledge.
-const MAX_IN_FLIGHT: usize = 64;
-
-/// A response without ACK or NACK.
-#[derive(Debug)]
-struct InFlight {
-    nonce: u64,
-    sent: Instant,
-    /// New resources and removals in it.
-    contents: Vec<Sent>,
-    /// SotW: all resources in it, if it had the full state.
-    full_state: Option<BTreeMap<Arc<str>, Arc<Entry>>>,
-}
-
-/// A resource in a response.
-#[derive(Clone, Debug)]
-struct Sent {
-    name: Arc<str>,
-    /// `None` for a removal.
-    version: Option<Version>,
-}
-
-/// A version that the client has rejected.
-#[derive(Clone, Debug)]
-pub(super) struct Rejected {
-    pub(super) version: Version,
-    pub(super) message: Arc<str>,
-}
-
-/// A removal that is deferred until no route or listener uses the resource.
-#[derive(Debug)]
-struct DeferredRemoval {
-    /// Snapshot with the removal.
-    seq: u64,
-    /// End of the grace period, once routes and listeners of that snapshot are acknowledged.
-    due: Option<Instant>,
-}
+pub(super) use full_state::version;
+#[cfg(test)]
+use rejections::Rejected;
+pub(super) use rejections::RejectionChange;
 
 /// Content of a response.
 #[derive(Debug, Default)]
@@ -70,6 +52,37 @@ pub(super) struct Content {
     pub(super) fresh: Vec<Arc<Entry>>,
     /// SotW: number of resources in which this differs from the snapshot.
     pub(super) differing: usize,
+}
+
+impl Content {
+    fn push(&mut self, entry: Arc<Entry>) {
+        self.fresh.push(entry.clone());
+        self.entries.push(entry);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.removed.is_empty()
+    }
+}
+
+/// What a response depends on besides its subscription.
+pub(super) struct Context<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) suspects: &'a Suspects,
+    /// Clusters that the client cannot use yet. Resources that refer to them are held back.
+    pub(super) unusable: &'a BTreeSet<Arc<str>>,
+    pub(super) nonce: u64,
+    pub(super) now: Instant,
+}
+
+impl Context<'_> {
+    fn is_held(&self, entry: &Entry) -> bool {
+        !self.unusable.is_empty()
+            && entry
+                .refs
+                .iter()
+                .any(|(kind, name)| *kind == ResourceType::Cluster && self.unusable.contains(name))
+    }
 }
 
 /// The subscription part of a request.
@@ -92,32 +105,33 @@ pub(super) struct Subscription {
     protocol: Protocol,
     /// Whether there was a request for this type.
     started: bool,
-    wildcard: bool,
-    /// Whether any request had names. From then on a request without names means nothing instead of everything.
-    has_named: bool,
-    names: BTreeSet<Arc<str>>,
+    interest: Interest,
     /// The first request, until its versions are compared with the snapshot.
     initial: Option<SubscribeRequest>,
     /// Changes up to this snapshot have been collected.
-    collected: u64,
-    /// SotW: the last accepted full state, which is sent in place of rejected versions.
-    accepted: BTreeMap<Arc<str>, Arc<Entry>>,
+    seen: Arc<Snapshot>,
+    /// The last accepted version of clusters, listeners and route tables.
+    accepted: Entries,
+    /// Resources that the client has from an earlier stream, in versions that are not known.
+    unknown: BTreeSet<Arc<str>>,
+    /// SotW: the same, without their names.
+    has_unknown: bool,
     /// Everything up to this snapshot is acknowledged or rejected.
     acked: u64,
-    /// Names of resources to send or remove.
-    pending: BTreeSet<Arc<str>>,
-    /// Whether a response is due even if it is empty.
-    must_respond: bool,
-    /// After a NACK of several resources: names that are sent one by one.
-    isolate: VecDeque<Arc<str>>,
-    in_flight: VecDeque<InFlight>,
-    rejected: BTreeMap<Arc<str>, Rejected>,
-    deferred_removals: BTreeMap<Arc<str>, DeferredRemoval>,
+    /// Resources to send or remove.
+    pending: Pending,
+    /// Those of `pending` that the client has asked for, so that it gets a response even if the version was rejected.
+    answers: BTreeSet<Arc<str>>,
+    /// A response is due even if it is empty, because of a change in this snapshot.
+    must_respond: Option<u64>,
+    isolation: Isolation,
+    in_flight: Window,
+    rejections: Rejections,
+    removals: Removals,
+    warming: Warming,
+    /// Grows with every event that can make a cluster usable.
+    generation: u64,
 }
-
-/// The changes since the last response are not in the log any more; the client must reconnect.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooFarBehind;
 
 impl Subscription {
     pub(super) fn new(kind: ResourceType, protocol: Protocol) -> Self {
@@ -125,19 +139,22 @@ impl Subscription {
             kind,
             protocol,
             started: false,
-            wildcard: false,
-            has_named: false,
-            names: BTreeSet::new(),
+            interest: Interest::default(),
             initial: None,
-            collected: 0,
-            accepted: BTreeMap::new(),
+            seen: Arc::default(),
+            accepted: Entries::new(),
+            unknown: BTreeSet::new(),
+            has_unknown: false,
             acked: 0,
-            pending: BTreeSet::new(),
-            must_respond: false,
-            isolate: VecDeque::new(),
-            in_flight: VecDeque::new(),
-            rejected: BTreeMap::new(),
-            deferred_removals: BTreeMap::new(),
+            pending: Pending::default(),
+            answers: BTreeSet::new(),
+            must_respond: None,
+            isolation: Isolation::default(),
+            in_flight: Window::default(),
+            rejections: Rejections::default(),
+            removals: Removals::default(),
+            warming: Warming::default(),
+            generation: 0,
         }
     }
 
@@ -149,24 +166,6 @@ impl Subscription {
     /// Everything up to this snapshot is acknowledged or rejected.
     pub(super) const fn acked(&self) -> u64 {
         self.acked
-    }
-
-    /// Whether there are resources that could not be sent yet.
-    pub(super) fn has_pending(&self) -> bool {
-        !self.pending.is_empty() || !self.isolate.is_empty()
-    }
-
-    /// Rejected versions that are still current.
-    pub(super) fn rejected<'a>(
-        &'a self,
-        view: &'a TypeView,
-    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Rejected)> {
-        self.rejected.iter().filter(|(name, rejected)| {
-            let is_current = view
-                .get(name)
-                .is_some_and(|entry| entry.version == rejected.version);
-            is_current && self.is_subscribed(name)
-        })
     }
 
     /// Whether responses have the full state, which replaces what the client has: SotW, for CDS and LDS.
@@ -191,7 +190,7 @@ impl Subscription {
 
     /// Nonce of the last response, if it is in flight.
     pub(super) fn last_nonce(&self) -> Option<u64> {
-        self.in_flight.back().map(|sent| sent.nonce)
+        self.in_flight.last().map(|sent| sent.nonce)
     }
 
     /// Changes the subscription.
@@ -207,35 +206,37 @@ impl Subscription {
         self.started = true;
         // a first request without names, or the name `*`, subscribes to everything
         if first && request.names.is_empty() {
-            self.wildcard = true;
+            self.interest.wildcard = true;
         }
         for name in &request.names {
-            self.has_named = true;
+            self.interest.has_named = true;
             if name == "*" {
-                if !self.wildcard && !first {
+                if !self.interest.wildcard && !first {
                     // a new wildcard: compares with the whole snapshot
                     self.initial.get_or_insert_default();
                 }
-                self.wildcard = true;
+                self.interest.wildcard = true;
                 continue;
             }
             let name: Arc<str> = name.as_str().into();
+            self.interest.names.insert(name.clone());
             if !first {
                 // the protocol requires a response to every subscribed name, even if the client has the resource
-                self.pending.insert(name.clone());
+                self.answer(name);
             }
-            self.names.insert(name);
         }
         for name in &request.unsubscribe {
             if name == "*" {
-                self.wildcard = false;
+                self.interest.wildcard = false;
                 continue;
             }
-            self.names.remove(name.as_str());
-            if self.wildcard {
-                self.pending.insert(name.as_str().into());
+            let Some(name) = self.interest.names.take(name.as_str()) else {
+                continue;
+            };
+            if self.interest.wildcard {
+                self.answer(name);
             } else {
-                self.pending.remove(name.as_str());
+                self.forget(&name);
             }
         }
         if first {
@@ -252,391 +253,465 @@ impl Subscription {
             .filter(|name| *name != "*")
             .map(|name| name.as_str().into())
             .collect();
-        self.has_named |= !request.names.is_empty();
-        self.wildcard = request.names.iter().any(|name| name == "*") || !self.has_named;
+        let interest = &mut self.interest;
+        interest.has_named |= !request.names.is_empty();
+        interest.wildcard = request.names.iter().any(|name| name == "*") || !interest.has_named;
+        let before = std::mem::replace(&mut interest.names, names);
         // the protocol requires a response to new names, even if nothing changed
-        self.pending.extend(names.difference(&self.names).cloned());
-        self.pending
-            .retain(|name| self.wildcard || names.contains(name));
-        self.names = names;
+        let new: Vec<Arc<str>> = self.interest.names.difference(&before).cloned().collect();
+        for name in new {
+            self.answer(name);
+        }
+        if !self.interest.wildcard {
+            for name in before.difference(&self.interest.names.clone()) {
+                self.forget(name);
+            }
+            let names = &self.interest.names;
+            self.pending.retain(|name| names.contains(name));
+        }
         if first {
+            self.has_unknown = !request.version.is_empty();
             self.initial = Some(request);
         }
+    }
+
+    /// Responds to a name that the client has asked for.
+    fn answer(&mut self, name: Arc<str>) {
+        let current = self.served(&name);
+        self.rejections.update(&name, current);
+        self.answers.insert(name.clone());
+        self.pending.insert(name, self.seen.seq);
+    }
+
+    /// The client has unsubscribed from a name.
+    fn forget(&mut self, name: &Arc<str>) {
+        self.pending.remove(name);
+        self.answers.remove(name);
+        self.removals.cancel(name);
+        self.accepted.remove(name);
+        self.unknown.remove(name);
+        self.rejections.update(name, None);
+    }
+
+    /// The version of a name that is served, if the client subscribes to it.
+    fn served(&self, name: &str) -> Option<Version> {
+        let entry = self.seen.of(self.kind).get(name)?;
+        self.interest.contains(name).then_some(entry.version)
     }
 
     /// Handles an ACK. Returns when the response was sent; `None` for an unknown nonce.
     pub(super) fn ack(&mut self, nonce: u64) -> Option<Instant> {
         let sent = self.take_in_flight(nonce)?;
-        for content in sent.contents {
-            let same = |rejected: &Rejected| Some(rejected.version) == content.version;
-            if self.rejected.get(&content.name).is_some_and(same) {
-                self.rejected.remove(&content.name);
-            }
+        for entry in &sent.fresh {
+            self.rejections.accept(entry);
+            self.unknown.remove(&entry.name);
+        }
+        for name in &sent.removed {
+            self.unknown.remove(name);
         }
         if let Some(full_state) = sent.full_state {
             self.accepted = full_state;
+            self.has_unknown = false;
+        } else if self.has_all() {
+            self.accepted = self.seen.of(self.kind).entries().clone();
+        } else if self.tracks_accepted() {
+            for entry in sent.fresh {
+                self.accepted.insert(entry.name.clone(), entry);
+            }
+            for name in &sent.removed {
+                self.accepted.remove(name);
+            }
         }
+        self.update_acked();
         Some(sent.sent)
     }
 
     /// Handles a NACK; false for an unknown nonce. If the response had one new resource, that one is rejected. If it had
-    /// several, each is sent again in a response of its own.
+    /// several, they are sent again in smaller responses. Removals are sent again once, without the others.
     pub(super) fn nack(&mut self, nonce: u64, message: &str) -> bool {
         let Some(sent) = self.take_in_flight(nonce) else {
             return false;
         };
         // a later ACK can have accepted a part of it
-        let accepted = |content: &Sent| {
-            let accepted = self.accepted.get(&content.name);
-            accepted.is_some_and(|accepted| Some(accepted.version) == content.version)
+        let accepted = |entry: &Entry| {
+            let accepted = self.accepted.get(&entry.name);
+            accepted.is_some_and(|accepted| accepted.version == entry.version)
         };
-        let (removals, contents): (Vec<Sent>, Vec<Sent>) = sent
-            .contents
+        let fresh: Vec<Arc<Entry>> = sent
+            .fresh
             .into_iter()
-            .filter(|content| !accepted(content))
-            .partition(|content| content.version.is_none());
-        // Envoy may have applied nothing of the response, removals included
-        self.pending
-            .extend(removals.into_iter().map(|removal| removal.name));
-        if let [culprit] = contents.as_slice() {
-            if let Some(version) = culprit.version {
-                let rejected = Rejected {
-                    version,
-                    message: message.into(),
-                };
-                self.rejected.insert(culprit.name.clone(), rejected);
+            .filter(|entry| !accepted(entry))
+            .collect();
+        match fresh.as_slice() {
+            // the removals themselves are rejected
+            [] => {}
+            [culprit] => {
+                let current = self.served(&culprit.name);
+                self.rejections.reject(culprit, message, current);
+                if self.has_full_state() {
+                    // sends the rest of the response again, such as removals, without the culprit
+                    self.pending.insert(culprit.name.clone(), sent.since);
+                }
+                self.isolation.push(sent.removed, sent.since);
             }
-            if self.has_full_state() {
-                // sends the rest of the response again, such as removals, without the culprit
-                self.pending.insert(culprit.name.clone());
-            }
-            return true;
-        }
-        for content in contents {
-            if !self.isolate.contains(&content.name) {
-                self.isolate.push_back(content.name);
+            _ => {
+                let names = fresh.into_iter().map(|entry| entry.name.clone()).collect();
+                self.isolation.split(names, message, sent.since);
+                self.isolation.push(sent.removed, sent.since);
             }
         }
+        self.update_acked();
         true
     }
 
     /// Removes the response with this nonce from those in flight.
     fn take_in_flight(&mut self, nonce: u64) -> Option<InFlight> {
-        let place = self.in_flight.iter().position(|sent| sent.nonce == nonce)?;
-        let sent = self.in_flight.remove(place);
-        if self.protocol == Protocol::Sotw {
-            // SotW clients respond in order, so older responses will not be acknowledged
-            self.in_flight.drain(..place);
+        // SotW clients respond in order, so older responses will not be acknowledged
+        let in_order = self.protocol == Protocol::Sotw;
+        let sent = self.in_flight.take(nonce, in_order)?;
+        self.warming.finish(nonce);
+        self.generation += 1;
+        Some(sent)
+    }
+
+    // === What the client has ===
+
+    const fn tracks_accepted(&self) -> bool {
+        matches!(
+            self.kind,
+            ResourceType::Cluster | ResourceType::Listener | ResourceType::RouteTable
+        )
+    }
+
+    /// Whether the client subscribes to all resources and has accepted all that are served, and no others.
+    fn has_all(&self) -> bool {
+        self.interest.wildcard
+            && self.oldest_change().is_none()
+            && self.removals.is_empty()
+            && self.rejections.current().is_empty()
+    }
+
+    /// No change that is not acknowledged is older than this snapshot; `None` if all are acknowledged or rejected.
+    fn oldest_change(&self) -> Option<u64> {
+        let initial = self.initial.as_ref().map(|_| self.acked + 1);
+        [
+            initial,
+            self.must_respond,
+            self.pending.since(),
+            self.isolation.since(),
+            self.in_flight.since(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn update_acked(&mut self) {
+        let acked = match self.oldest_change() {
+            Some(oldest) => oldest.saturating_sub(1),
+            None => self.seen.seq,
+        };
+        self.acked = self.acked.max(acked);
+    }
+
+    /// Rejected versions that are current.
+    #[cfg(test)]
+    pub(super) const fn rejected(&self) -> &BTreeMap<Arc<str>, Rejected> {
+        self.rejections.current()
+    }
+
+    /// Changes of what the client rejects, since the last call.
+    pub(super) fn take_rejection_changes(&mut self) -> Vec<RejectionChange> {
+        self.rejections.take_changes()
+    }
+
+    /// Grows with every change of what the client rejects.
+    pub(super) const fn rejection_generation(&self) -> u64 {
+        self.rejections.generation()
+    }
+
+    /// References of a version that the client has accepted.
+    pub(super) fn accepted_refs(&self, name: &str) -> &[Ref] {
+        self.accepted.get(name).map_or(&[], |entry| &entry.refs)
+    }
+
+    /// References of the last accepted versions of rejected resources, which the client still uses; `None` if it uses
+    /// versions of an earlier stream, which are not known.
+    pub(super) fn refs_in_use(&self) -> Option<Vec<Ref>> {
+        let mut refs = Vec::new();
+        for name in self.rejections.current().keys() {
+            match self.accepted.get(name) {
+                Some(entry) => refs.extend(entry.refs.iter().cloned()),
+                None if self.has_unknown || self.unknown.contains(name) => return None,
+                None => {}
+            }
         }
-        sent
+        Some(refs)
     }
 
-    // === Responses ===
+    // === Clusters that cannot be used yet ===
 
-    fn is_subscribed(&self, name: &str) -> bool {
-        self.wildcard || self.names.contains(name)
+    /// Grows with every event that can make a cluster usable.
+    pub(super) const fn generation(&self) -> u64 {
+        self.generation
     }
+
+    /// New clusters that the client cannot use yet: they are not sent, or warm.
+    pub(super) fn unusable(&self) -> BTreeSet<Arc<str>> {
+        let unsent = self.pending.iter().chain(self.isolation.iter());
+        let view = self.seen.of(self.kind);
+        let unsent = unsent.filter(|name| {
+            let is_new = !self.accepted.contains_key(*name) && !self.unknown.contains(*name);
+            let entry = view.get(name);
+            is_new && entry.is_some_and(|entry| !self.rejections.contains(entry))
+        });
+        let mut names: BTreeSet<Arc<str>> = unsent.cloned().collect();
+        names.extend(self.warming.names().cloned());
+        names
+    }
+
+    /// Stops waiting for clusters that warm for too long.
+    pub(super) fn expire_warming(&mut self, now: Instant) {
+        if !self.warming.is_empty() && self.warming.expire(now) {
+            self.generation += 1;
+        }
+    }
+
+    /// When to stop waiting for the next cluster.
+    pub(super) fn warming_deadline(&self) -> Option<Instant> {
+        self.warming.deadline()
+    }
+
+    /// Whether resources are held back because of clusters.
+    pub(super) fn has_held(&self) -> bool {
+        self.pending.has_held()
+    }
+
+    /// Looks at resources again that were held back.
+    pub(super) fn release_held(&mut self) {
+        self.pending.release();
+    }
+
+    // === Changes ===
 
     /// Collects the changes in a new snapshot.
-    pub(super) fn collect_changes(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), TooFarBehind> {
+    pub(super) fn collect_changes(&mut self, snapshot: &Arc<Snapshot>) {
         if !self.started {
-            return Ok(());
+            return;
         }
+        if self.initial.is_none() && self.seen.seq == snapshot.seq {
+            // the client can have unsubscribed from what was to be sent
+            self.update_acked();
+            return;
+        }
+        let before = std::mem::replace(&mut self.seen, snapshot.clone());
         let view = snapshot.of(self.kind);
         if let Some(initial) = self.initial.take() {
             self.compare(view, snapshot.seq, &initial);
-        } else if self.collected < snapshot.seq {
-            let changed: Vec<Arc<str>> = view
-                .changed_since(self.collected)
-                .ok_or(TooFarBehind)?
-                .filter(|name| self.is_subscribed(name))
-                .cloned()
-                .collect();
+        } else {
+            let changed: Vec<Arc<str>> = match view.changed_since(before.seq) {
+                Some(changed) => self.subscribed(changed),
+                None => self.subscribed(view.differences(before.of(self.kind))),
+            };
             for name in changed {
-                self.add_change(view, snapshot.seq, name);
+                self.add_change(view, name, before.seq + 1);
             }
         }
-        self.collected = snapshot.seq;
         self.update_acked();
-        Ok(())
+    }
+
+    fn subscribed<'a>(&self, names: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
+        names
+            .filter(|name| self.interest.contains(name))
+            .cloned()
+            .collect()
     }
 
     /// Compares the snapshot with what the client has from an earlier stream.
     fn compare(&mut self, view: &TypeView, seq: u64, initial: &SubscribeRequest) {
+        let since = self.acked + 1;
         if self.has_full_state() {
-            self.must_respond = initial.version != sotw_version(view);
-            if !self.must_respond {
+            let differs = initial.version != full_state::snapshot_version(view);
+            self.must_respond = differs.then_some(since);
+            if !differs {
                 // equal versions mean equal content
-                let entries = view.iter();
-                self.accepted = entries
-                    .map(|entry| (entry.name.clone(), entry.clone()))
-                    .collect();
+                self.accepted = view.entries().clone();
+                self.has_unknown = false;
             }
             return;
         }
-        let held = |name: &str| initial.initial_versions.get(name).map(String::as_str);
-        let names: Vec<Arc<str>> = if self.wildcard {
-            view.iter()
-                .map(|entry| entry.name.clone())
-                .chain(self.names.iter().cloned())
-                .collect()
+        let held = |name: &str| Version::parse(initial.initial_versions.get(name)?);
+        let mut same = Vec::new();
+        let named = self.interest.names.iter();
+        let names: Vec<Arc<str>> = if self.interest.wildcard {
+            let all = view.iter().map(|entry| &entry.name);
+            all.chain(named).cloned().collect()
         } else {
-            self.names.iter().cloned().collect()
+            named.cloned().collect()
         };
         for name in names {
-            let same = view
-                .get(&name)
-                .is_some_and(|entry| held(&name) == Some(entry.version.to_string().as_str()));
-            if !same {
-                self.pending.insert(name);
+            match view.get(&name) {
+                Some(entry) if held(&name) == Some(entry.version) => same.push(entry.clone()),
+                entry => {
+                    if entry.is_some() && initial.initial_versions.contains_key(&*name) {
+                        self.unknown.insert(name.clone());
+                    }
+                    self.pending.insert(name, since);
+                }
             }
         }
         let held = initial.initial_versions.keys();
         for name in held.filter(|name| view.get(name).is_none()) {
-            self.add_change(view, seq, name.as_str().into());
+            self.unknown.insert(name.as_str().into());
+            self.add_change(view, name.as_str().into(), seq);
+        }
+        if self.tracks_accepted() {
+            self.accept_held(view, same);
         }
         // the first wildcard request always gets a response: Envoy waits for it before it is ready
-        self.must_respond = self.wildcard;
+        self.must_respond = self.interest.wildcard.then_some(since);
     }
 
-    fn add_change(&mut self, view: &TypeView, seq: u64, name: Arc<str>) {
-        let gone = view.get(&name).is_none();
-        if gone && matches!(self.kind, ResourceType::Cluster | ResourceType::Endpoints) {
-            // routes can still refer to it
+    /// Records what the client has from an earlier stream. Shares the snapshot's map if that is most of it.
+    fn accept_held(&mut self, view: &TypeView, same: Vec<Arc<Entry>>) {
+        if self.interest.wildcard && self.pending.len() < same.len() {
+            self.accepted = view.entries().clone();
+            for name in self.pending.iter() {
+                self.accepted.remove(name);
+            }
+        } else {
+            let same = same.into_iter().map(|entry| (entry.name.clone(), entry));
+            self.accepted.extend(same);
+        }
+    }
+
+    /// A resource has changed, in snapshot `since` at the earliest.
+    fn add_change(&mut self, view: &TypeView, name: Arc<str>, since: u64) {
+        let current = self.served(&name);
+        self.rejections.update(&name, current);
+        // routes and listeners can still refer to what is gone
+        if view.get(&name).is_none() && self.kind != ResourceType::Listener {
             self.pending.remove(&name);
-            self.deferred_removals
-                .insert(name, DeferredRemoval { seq, due: None });
+            self.removals.defer(name, self.seen.seq);
             return;
         }
-        self.deferred_removals.remove(&name);
-        self.pending.insert(name);
+        self.removals.cancel(&name);
+        self.pending.insert(name, since);
     }
 
-    /// Releases deferred removals whose grace period is over. It starts when routes and listeners of their snapshot are
-    /// acknowledged, which they are up to `routes_acked`.
-    pub(super) fn release_removals(&mut self, routes_acked: u64, grace: Duration, now: Instant) {
-        let mut due = Vec::new();
-        for (name, removal) in &mut self.deferred_removals {
-            if removal.seq > routes_acked {
-                continue;
-            }
-            let at = *removal.due.get_or_insert(now + grace);
-            if at <= now {
-                due.push(name.clone());
-            }
+    /// Starts the grace period of removals up to snapshot `acked`, of which routes and listeners are acknowledged. Returns
+    /// whether one has ended.
+    pub(super) fn advance_removals(&mut self, acked: u64, grace: Duration, now: Instant) -> bool {
+        self.removals.advance(acked, grace, now)
+    }
+
+    /// Sends removals whose grace period is over, except for those in use.
+    pub(super) fn release_removals(
+        &mut self,
+        acked: u64,
+        now: Instant,
+        is_in_use: impl Fn(&Arc<str>) -> bool,
+    ) {
+        for name in self.removals.take_due(acked, now, is_in_use) {
+            self.pending.insert(name, self.seen.seq);
         }
-        for name in due {
-            self.deferred_removals.remove(&name);
-            self.pending.insert(name);
+    }
+
+    /// Looks again at removals of resources that were in use.
+    pub(super) fn recheck_removals(&mut self) {
+        self.removals.recheck();
+    }
+
+    /// Sends these resources, even if they have not changed.
+    pub(super) fn resend<'a>(&mut self, names: impl Iterator<Item = &'a Arc<str>>) {
+        if !self.started {
+            return;
+        }
+        for name in names {
+            if self.seen.of(self.kind).get(name).is_some() {
+                self.pending.insert(name.clone(), self.seen.seq);
+            }
         }
     }
 
     /// When to poll again without a new request or snapshot: at the end of a grace period or of an ACK timeout.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let removals = self
-            .deferred_removals
-            .values()
-            .filter_map(|removal| removal.due);
-        let is_blocked = self.has_pending() || self.must_respond;
-        let ack_timeout = self
-            .in_flight
-            .iter()
-            .map(|sent| sent.sent + ACK_TIMEOUT)
-            .filter(|timeout| is_blocked && *timeout > now)
-            .min();
-        removals.chain(ack_timeout).min()
+        let is_blocked = !self.pending.has_nothing_to_send()
+            || !self.isolation.is_empty()
+            || self.must_respond.is_some();
+        let ack_timeout = self.in_flight.deadline(now).filter(|_| is_blocked);
+        [self.removals.deadline(), ack_timeout]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// Sends these resources, even if they have not changed.
-    pub(super) fn resend(&mut self, names: impl Iterator<Item = Arc<str>>) {
-        if self.started {
-            self.pending.extend(names);
-        }
+    // === Responses ===
+
+    /// Whether there is something to send, now or once responses in flight are acknowledged.
+    pub(super) fn is_due(&self) -> bool {
+        !self.pending.has_nothing_to_send()
+            || !self.isolation.is_empty()
+            || self.must_respond.is_some()
     }
 
     /// The next response, if one is due and can be sent now.
-    pub(super) fn respond(
-        &mut self,
-        snapshot: &Arc<Snapshot>,
-        nonce: u64,
-        now: Instant,
-    ) -> Option<Content> {
-        let view = snapshot.of(self.kind);
-        let in_flight = self
-            .in_flight
-            .iter()
-            .filter(|sent| sent.sent + ACK_TIMEOUT > now)
-            .count();
-        if in_flight >= self.window() || (!self.isolate.is_empty() && in_flight > 0) {
+    pub(super) fn respond(&mut self, context: &Context<'_>) -> Option<Content> {
+        if !self.is_due() || self.in_flight.waiting(context.now) >= self.window() {
             return None;
         }
+        let unsent = [
+            self.must_respond,
+            self.pending.since(),
+            self.isolation.since(),
+        ];
+        let since = unsent.into_iter().flatten().min();
         let content = if self.has_full_state() {
-            self.full_state(view)
+            self.full_state(context)
         } else {
-            self.changes(view)
+            self.changes(context)
         };
+        self.generation += 1;
         let content = match content {
             Some(content) => content,
-            None if self.must_respond => Content::default(),
+            None if self.must_respond.is_some() => Content::default(),
             None => {
                 self.update_acked();
                 return None;
             }
         };
-        self.must_respond = false;
-        let removed = content.removed.iter().map(|name| Sent {
-            name: name.clone(),
-            version: None,
-        });
-        let fresh = content.fresh.iter().map(|entry| Sent {
-            name: entry.name.clone(),
-            version: Some(entry.version),
-        });
-        let contents = fresh.chain(removed).collect();
-        self.in_flight.push_back(InFlight {
-            nonce,
-            sent: now,
-            contents,
-            full_state: self.has_full_state().then(|| {
+        self.must_respond = None;
+        if self.kind == ResourceType::Cluster {
+            self.warm(&content, context);
+        }
+        let has_full_state = self.has_full_state();
+        self.in_flight.push(InFlight {
+            nonce: context.nonce,
+            sent: context.now,
+            since: since.unwrap_or(self.seen.seq),
+            fresh: content.fresh.clone(),
+            removed: content.removed.clone(),
+            full_state: has_full_state.then(|| {
                 let entries = content.entries.iter();
                 entries
                     .map(|entry| (entry.name.clone(), entry.clone()))
                     .collect()
             }),
         });
-        if self.in_flight.len() > MAX_IN_FLIGHT {
-            self.in_flight.pop_front();
-        }
+        self.update_acked();
         Some(content)
     }
 
-    /// Pending resources, as many as fit, or the next one to be sent alone.
-    fn changes(&mut self, view: &TypeView) -> Option<Content> {
-        while let Some(name) = self.isolate.pop_front() {
-            if let Some(entry) = self.unless_rejected(view, &name) {
-                self.pending.remove(&name);
-                return Some(Content {
-                    entries: vec![entry.clone()],
-                    removed: Vec::new(),
-                    fresh: vec![entry],
-                    differing: 0,
-                });
+    /// Records which clusters of a response warm, unless the client uses an earlier version meanwhile.
+    fn warm(&mut self, content: &Content, context: &Context<'_>) {
+        for entry in content.fresh.iter().filter(|entry| entry.warms) {
+            if !self.accepted.contains_key(&entry.name) {
+                let name = entry.name.clone();
+                self.warming.insert(name, context.nonce, context.now);
             }
         }
-        let mut content = Content::default();
-        let mut pending: Vec<(usize, Arc<str>)> = std::mem::take(&mut self.pending)
-            .into_iter()
-            .map(|name| (view.get(&name).map_or(0, |entry| entry.len()), name))
-            .collect();
-        if self.kind == ResourceType::RouteTable {
-            pending.sort(); // small ones first
-        }
-        let mut bytes = 0;
-        for (size, name) in pending {
-            let full = bytes > 0 && (bytes + size > RESPONSE_BYTES || size > LARGE_BYTES);
-            if full {
-                self.pending.insert(name);
-            } else if view.get(&name).is_none() {
-                bytes += name.len();
-                if self.protocol == Protocol::Delta {
-                    content.removed.push(name);
-                }
-            } else if let Some(entry) = self.unless_rejected(view, &name) {
-                bytes += size;
-                content.entries.push(entry);
-            }
-        }
-        content.fresh.clone_from(&content.entries);
-        (!content.entries.is_empty() || !content.removed.is_empty()).then_some(content)
-    }
-
-    /// The current version of a resource, unless the client has rejected it.
-    fn unless_rejected(&self, view: &TypeView, name: &str) -> Option<Arc<Entry>> {
-        let entry = view.get(name)?;
-        let is_rejected = self
-            .rejected
-            .get(name)
-            .is_some_and(|rejected| rejected.version == entry.version);
-        (!is_rejected).then(|| entry.clone())
-    }
-
-    /// The full state: Envoy deletes what is not in it.
-    fn full_state(&mut self, view: &TypeView) -> Option<Content> {
-        let changed: BTreeSet<Arc<str>> = match self.isolate.pop_front() {
-            Some(name) => BTreeSet::from([name]),
-            None => std::mem::take(&mut self.pending),
-        };
-        if changed.is_empty() && !self.must_respond {
-            return None;
-        }
-        // whether a response in flight has this version, which the client may or may not accept
-        let has_version = |sent: &InFlight, entry: &Entry| {
-            let full_state = sent.full_state.as_ref();
-            let found = full_state.and_then(|full_state| full_state.get(&entry.name));
-            found.is_some_and(|found| found.version == entry.version)
-        };
-        let mut content = Content::default();
-        for entry in view.iter() {
-            let is_in_flight = self
-                .in_flight
-                .back()
-                .is_some_and(|sent| has_version(sent, entry));
-            let accepted = self.accepted.get(&entry.name);
-            let is_accepted = accepted.is_some_and(|accepted| accepted.version == entry.version);
-            let rejected = self.rejected.get(&entry.name);
-            let chosen = match rejected.filter(|rejected| rejected.version == entry.version) {
-                // SotW clients respond in order, so this is what the client has
-                Some(_) => accepted,
-                // unchanged, whichever responses in flight the client accepts
-                None if is_accepted
-                    && self.in_flight.iter().all(|sent| has_version(sent, entry)) =>
-                {
-                    Some(entry)
-                }
-                None if self.must_respond
-                    || is_in_flight
-                    || is_accepted
-                    || changed.contains(&entry.name) =>
-                {
-                    content.fresh.push(entry.clone());
-                    Some(entry)
-                }
-                // to be sent alone, later
-                None => accepted,
-            };
-            if chosen.is_none_or(|chosen| chosen.version != entry.version) {
-                content.differing += 1;
-            }
-            content.entries.extend(chosen.cloned());
-        }
-        let not_yet_removed = self
-            .deferred_removals
-            .keys()
-            .filter_map(|name| self.accepted.get(name).cloned());
-        let before = content.entries.len();
-        content.entries.extend(not_yet_removed);
-        content.differing += content.entries.len() - before;
-        Some(content)
-    }
-
-    /// Everything collected is acknowledged or rejected once nothing is left to send and nothing is in flight.
-    fn update_acked(&mut self) {
-        let has_responses_due = self.initial.is_some() || self.must_respond || self.has_pending();
-        if !has_responses_due && self.in_flight.is_empty() {
-            self.acked = self.collected;
+        for name in &content.removed {
+            self.warming.remove(name);
         }
     }
-}
-
-/// Version of a SotW response. It equals that of the snapshot only if the content does, so that a reconnecting client does
-/// not skip what it has not received.
-pub(super) fn version(view: &TypeView, differing: usize) -> String {
-    if differing == 0 {
-        return sotw_version(view);
-    }
-    format!("{}-{differing}", sotw_version(view))
-}
-
-fn sotw_version(view: &TypeView) -> String {
-    format!("{:032x}", view.digest())
 }

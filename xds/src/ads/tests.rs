@@ -14,7 +14,7 @@ use prost::Message as _;
 use super::connection::{Connection, RequestKind, Response};
 use crate::{
     Resource, ResourceType,
-    fleet::Protocol,
+    fleet::{Protocol, Suspects},
     pb::{
         envoy::service::discovery::v3::{
             DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
@@ -23,6 +23,9 @@ use crate::{
     },
     snapshot::Snapshot,
 };
+
+mod stress;
+mod warming;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 /// The client rejects responses with a body that starts with this byte.
@@ -44,6 +47,8 @@ enum Step {
     Wait,
     /// The stream breaks, and the client reconnects.
     Reconnect,
+    /// The client rejects the next response that has removals only.
+    RejectRemovals,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -68,6 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Request),
         1 => Just(Step::Wait),
         1 => Just(Step::Reconnect),
+        1 => Just(Step::RejectRemovals),
     ]
 }
 
@@ -96,6 +102,12 @@ struct TypeState {
 /// Server and client, with messages in transit.
 struct World {
     protocol: Protocol,
+    grace: Duration,
+    rejects_removals: bool,
+    /// Removals that the client has rejected on this stream.
+    rejected_removals: BTreeSet<(ResourceType, String)>,
+    /// Clusters that were sent on this stream.
+    sent_clusters: BTreeSet<String>,
     snapshot: Arc<Snapshot>,
     connection: Connection,
     now: Instant,
@@ -110,14 +122,30 @@ struct World {
     accepted: BTreeMap<(ResourceType, String), Bytes>,
 }
 
+/// Clusters that warm.
+const WARMING: [&str; 2] = ["b", "d"];
+
+/// The cluster that a table with this body refers to.
+const fn cluster_of(body: u8) -> &'static str {
+    NAMES[body as usize % NAMES.len()]
+}
+
 const fn is_wildcard(kind: ResourceType) -> bool {
     matches!(kind, ResourceType::Cluster | ResourceType::Listener)
 }
 
 impl World {
     fn new(protocol: Protocol) -> Self {
+        Self::with_grace(protocol, Duration::ZERO)
+    }
+
+    fn with_grace(protocol: Protocol, grace: Duration) -> Self {
         let mut world = Self {
             protocol,
+            grace,
+            rejects_removals: false,
+            rejected_removals: BTreeSet::new(),
+            sent_clusters: BTreeSet::new(),
             snapshot: Arc::default(),
             connection: Connection::new(protocol, Duration::ZERO),
             now: Instant::now(),
@@ -134,7 +162,9 @@ impl World {
 
     /// A new stream: the client subscribes, and lists what it has.
     fn connect(&mut self) {
-        self.connection = Connection::new(self.protocol, Duration::ZERO);
+        self.connection = Connection::new(self.protocol, self.grace);
+        self.rejected_removals.clear();
+        self.sent_clusters.clear();
         self.requests.clear();
         self.responses.clear();
         self.rejected.clear();
@@ -213,12 +243,36 @@ impl World {
     fn put(&mut self, kind: ResourceType, name: &str, body: u8) {
         // the body has the name, since a SotW response has no names of its own
         let resource = Resource::new(kind, name, [&[body], name.as_bytes()].concat().into());
+        let resource = match kind {
+            ResourceType::Cluster => resource.with_warming(WARMING.contains(&name)),
+            ResourceType::RouteTable => {
+                let cluster = cluster_of(body);
+                if self
+                    .snapshot
+                    .of(ResourceType::Cluster)
+                    .get(cluster)
+                    .is_none()
+                {
+                    return; // a table refers to what there is
+                }
+                resource.with_refs([(ResourceType::Cluster, cluster.into())])
+            }
+            _ => resource,
+        };
         if let Some(next) = self.snapshot.next(&[resource], &[]) {
             self.snapshot = Arc::new(next);
         }
     }
 
     fn remove(&mut self, kind: ResourceType, name: &str) {
+        let is_used = self
+            .snapshot
+            .of(ResourceType::RouteTable)
+            .iter()
+            .any(|table| cluster_of(body_of(table.delta())) == name);
+        if kind == ResourceType::Cluster && is_used {
+            return;
+        }
         if let Some(next) = self.snapshot.next(&[], &[(kind, name.into())]) {
             self.snapshot = Arc::new(next);
         }
@@ -226,7 +280,7 @@ impl World {
 
     /// The server makes a response; false if none is due.
     fn poll(&mut self) -> bool {
-        let response = self.connection.poll(&self.snapshot, self.now).unwrap();
+        let response = self.connection.poll(&self.snapshot, self.now);
         let is_due = response.is_some();
         let deadline = self.connection.deadline(self.now);
         assert!(
@@ -234,7 +288,8 @@ impl World {
             "no response is due, but the deadline is"
         );
         if let Some(response) = &response {
-            let (received, ..) = self.decode(response);
+            let (received, removed, ..) = self.decode(response);
+            self.check_order(response.kind, &received, &removed);
             for found in received {
                 let again = (response.kind, found.name, found.body);
                 assert!(
@@ -289,7 +344,13 @@ impl World {
             .iter()
             .filter(|found| self.accepted.get(&(kind, found.name.clone())) != Some(&found.body))
             .collect();
-        let bad = fresh.iter().any(|found| found.body.first() == Some(&BAD));
+        let mut bad = fresh.iter().any(|found| found.body.first() == Some(&BAD));
+        if self.rejects_removals && received.is_empty() && !removed.is_empty() {
+            self.rejects_removals = false;
+            let removed = removed.iter().map(|name| (kind, name.clone()));
+            self.rejected_removals.extend(removed);
+            bad = true;
+        }
         // a full state repeats what the client has
         let repeats = self.protocol == Protocol::Sotw && is_wildcard(kind);
         let tried = if repeats { fresh.len() } else { received.len() };
@@ -365,8 +426,69 @@ impl World {
         panic!("server and client never settle");
     }
 
+    /// Make before break: no table is sent before the new clusters that it refers to, and no cluster is removed that a table
+    /// of the client refers to.
+    fn check_order(&mut self, kind: ResourceType, received: &[Received], removed: &[String]) {
+        for found in received {
+            if kind == ResourceType::Cluster {
+                self.sent_clusters.insert(found.name.clone());
+            }
+            let cluster = cluster_of(found.body[0]);
+            let clusters = &self.types[ResourceType::Cluster.index()].held;
+            assert!(
+                kind != ResourceType::RouteTable
+                    || self.protocol == Protocol::Sotw
+                    || self
+                        .snapshot
+                        .of(ResourceType::Cluster)
+                        .get(cluster)
+                        .is_none()
+                    || self.rejected.iter().any(|(_, name, _)| name == cluster)
+                    || self.sent_clusters.contains(cluster)
+                    || clusters.contains_key(cluster),
+                "table {} is sent before cluster {cluster}",
+                found.name
+            );
+        }
+        for name in removed {
+            assert!(
+                kind != ResourceType::Cluster || !self.is_in_use(name),
+                "cluster {name} is removed although a table uses it"
+            );
+        }
+    }
+
+    /// Whether the client serves a table, accepted on this stream, that refers to this cluster.
+    fn is_in_use(&self, cluster: &str) -> bool {
+        let tables = &self.types[ResourceType::RouteTable.index()];
+        let mut held = tables.held.iter();
+        held.any(|(name, (_, body))| {
+            let key = (ResourceType::RouteTable, name.clone());
+            tables.names.contains(name)
+                && self
+                    .snapshot
+                    .of(ResourceType::RouteTable)
+                    .get(name)
+                    .is_some()
+                && self.accepted.contains_key(&key)
+                && cluster_of(body[0]) == cluster
+        })
+    }
+
+    /// Whether the client has rejected a new version of a resource of which it uses one of an earlier stream. The server
+    /// does not know what that refers to, so it removes nothing.
+    fn uses_unknown(&self) -> bool {
+        let mut rejected = self.connection.rejected().into_iter();
+        rejected.any(|(kind, name)| {
+            let refers = matches!(kind, ResourceType::Listener | ResourceType::RouteTable);
+            let is_held = self.types[kind.index()].held.contains_key(&name);
+            refers && is_held && !self.accepted.contains_key(&(kind, name))
+        })
+    }
+
     /// The client has the current version of everything that it subscribes to, except for what it rejects.
     fn check(&self) {
+        let uses_unknown = self.uses_unknown();
         for kind in ResourceType::ALL {
             let state = &self.types[kind.index()];
             if !state.started {
@@ -387,6 +509,9 @@ impl World {
                     Some(body) => assert_eq!(held, Some(body), "{kind} {name}"),
                     // SotW cannot remove resources that are subscribed by name
                     None if self.protocol == Protocol::Sotw && !is_wildcard(kind) => {}
+                    None if uses_unknown && kind != ResourceType::Listener => {}
+                    None if self.rejected_removals.contains(&(kind, name.to_owned())) => {}
+                    None if kind == ResourceType::Cluster && self.is_in_use(name) => {}
                     None => assert_eq!(held, None, "{kind} {name} was removed"),
                 }
             }
@@ -410,12 +535,7 @@ impl World {
                 })
                 .map(move |name| (kind, name.to_owned()))
         });
-        let rejections: BTreeSet<_> = self
-            .connection
-            .rejections(&self.snapshot, "node")
-            .into_iter()
-            .map(|rejection| (rejection.kind, rejection.name.to_string()))
-            .collect();
+        let rejections = self.connection.rejected();
         assert_eq!(rejections, expected.collect(), "rejections");
     }
 }
@@ -466,7 +586,11 @@ fn body_of(entry: Bytes) -> u8 {
 }
 
 fn run(protocol: Protocol, steps: &[Step]) {
-    let mut world = World::new(protocol);
+    run_with_grace(protocol, Duration::ZERO, steps);
+}
+
+fn run_with_grace(protocol: Protocol, grace: Duration, steps: &[Step]) {
+    let mut world = World::with_grace(protocol, grace);
     for step in steps {
         match step {
             Step::Put(kind, name, body) => world.put(*kind, name, *body),
@@ -478,7 +602,13 @@ fn run(protocol: Protocol, steps: &[Step]) {
             Step::Request => drop(world.request()),
             Step::Wait => world.now += Duration::from_secs(6),
             Step::Reconnect => world.connect(),
+            Step::RejectRemovals => world.rejects_removals = true,
         }
+    }
+    // removals of clusters follow those of tables, each after its grace period
+    for _ in 0..4 {
+        world.settle();
+        world.now += grace;
     }
     world.settle();
     world.check();
@@ -499,13 +629,13 @@ proptest! {
     #![proptest_config(schedules())]
 
     #[test]
-    fn delta_client_gets_what_it_subscribes_to(steps in vec(step(), 0..80)) {
-        run(Protocol::Delta, &steps);
+    fn delta_client_gets_what_it_subscribes_to(steps in vec(step(), 0..80), grace in 0..12_u64) {
+        run_with_grace(Protocol::Delta, Duration::from_secs(grace), &steps);
     }
 
     #[test]
-    fn sotw_client_gets_what_it_subscribes_to(steps in vec(step(), 0..80)) {
-        run(Protocol::Sotw, &steps);
+    fn sotw_client_gets_what_it_subscribes_to(steps in vec(step(), 0..80), grace in 0..12_u64) {
+        run_with_grace(Protocol::Sotw, Duration::from_secs(grace), &steps);
     }
 }
 
@@ -589,7 +719,7 @@ fn one_change_among_ten_thousand_sends_one_resource() {
         ..Default::default()
     });
     let mut sent = 0;
-    while let Some(response) = connection.poll(&snapshot, now).unwrap() {
+    while let Some(response) = connection.poll(&snapshot, now) {
         sent += response.resources;
         let nonce = DeltaDiscoveryResponse::decode(Bytes::from(response.parts.concat()))
             .unwrap()
@@ -606,7 +736,7 @@ fn one_change_among_ten_thousand_sends_one_resource() {
             .next(&[resource(ResourceType::Cluster, "77", b"after")], &[])
             .unwrap(),
     );
-    let response = connection.poll(&next, now).unwrap().unwrap();
+    let response = connection.poll(&next, now).unwrap();
     assert_eq!(response.resources, 1);
     assert!(response.len() < 300, "{} bytes", response.len());
     let shared = next.of(ResourceType::Cluster).get("77").unwrap().delta();
@@ -615,13 +745,15 @@ fn one_change_among_ten_thousand_sends_one_resource() {
         shared.as_ptr(),
         "the bytes are shared, not copied"
     );
-    assert!(connection.poll(&next, now).unwrap().is_none());
+    assert!(connection.poll(&next, now).is_none());
 }
 
 #[test]
 fn unchanged_endpoints_are_sent_after_a_changed_cluster() {
-    let cluster =
-        |body: &[u8]| resource(ResourceType::Cluster, "c", body).with_endpoints("e".into());
+    let cluster = |body: &[u8]| {
+        resource(ResourceType::Cluster, "c", body)
+            .with_refs([(ResourceType::Endpoints, "e".into())])
+    };
     let first = [cluster(b"1"), resource(ResourceType::Endpoints, "e", b"1")];
     let snapshot = Arc::new(Snapshot::default().next(&first, &[]).unwrap());
     let mut world = World::new(Protocol::Delta);
@@ -631,7 +763,7 @@ fn unchanged_endpoints_are_sent_after_a_changed_cluster() {
     world.snapshot = Arc::new(world.snapshot.next(&[cluster(b"2")], &[]).unwrap());
     let now = world.now;
     let kinds: Vec<ResourceType> =
-        std::iter::from_fn(|| world.connection.poll(&world.snapshot, now).unwrap())
+        std::iter::from_fn(|| world.connection.poll(&world.snapshot, now))
             .map(|response| response.kind)
             .collect();
     assert_eq!(kinds, [ResourceType::Cluster, ResourceType::Endpoints]);
@@ -677,12 +809,13 @@ fn cluster_is_removed_after_the_routes_that_used_it() {
 }
 
 #[test]
-fn routes_wait_until_all_clusters_have_been_sent() {
+fn routes_wait_until_their_clusters_have_been_sent() {
     let large = vec![1; 1 << 20];
     let mut first: Vec<Resource> = ["a", "b", "c", "d", "e"]
         .map(|name| resource(ResourceType::Cluster, name, &large))
         .into();
-    first.push(resource(ResourceType::RouteTable, "a", b"1"));
+    let refs = ["a", "e"].map(|name| (ResourceType::Cluster, name.into()));
+    first.push(resource(ResourceType::RouteTable, "a", b"1").with_refs(refs));
     let mut world = World::new(Protocol::Delta);
     world.snapshot = Arc::new(world.snapshot.next(&first, &[]).unwrap());
     world.subscribe(ResourceType::RouteTable, "a");
@@ -694,8 +827,12 @@ fn routes_wait_until_all_clusters_have_been_sent() {
     };
     assert_eq!(
         sent(&world),
-        [ResourceType::Cluster; 4],
-        "as many as can be in flight"
+        [
+            [ResourceType::Cluster; 4].as_slice(),
+            &[ResourceType::Listener]
+        ]
+        .concat(),
+        "as many clusters as can be in flight"
     );
     // the client acknowledges one, so that the last cluster can be sent, and then the routes
     let acked = world.responses.pop_front().unwrap();
@@ -707,12 +844,8 @@ fn routes_wait_until_all_clusters_have_been_sent() {
     });
     while world.poll() {}
     assert_eq!(
-        sent(&world)[3..],
-        [
-            ResourceType::Cluster,
-            ResourceType::Listener,
-            ResourceType::RouteTable
-        ]
+        sent(&world)[4..],
+        [ResourceType::Cluster, ResourceType::RouteTable]
     );
 }
 

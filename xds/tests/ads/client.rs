@@ -52,18 +52,36 @@ pub(crate) fn node() -> Node {
 impl Delta {
     /// Opens a stream and subscribes to all resources of a type.
     pub(crate) async fn open(channel: Channel, kind: ResourceType) -> Result<Self> {
-        let (requests, receiver) = unbounded();
-        requests.unbounded_send(DeltaDiscoveryRequest {
-            node: Some(node()),
+        Self::open_as(channel, kind, node()).await
+    }
+
+    /// The same with this node.
+    pub(crate) async fn open_as(channel: Channel, kind: ResourceType, node: Node) -> Result<Self> {
+        let client = Self::silent(channel).await?;
+        client.send(DeltaDiscoveryRequest {
+            node: Some(node),
             type_url: kind.type_url().to_owned(),
             ..DeltaDiscoveryRequest::default()
         })?;
+        Ok(client)
+    }
+
+    /// Opens a stream without a request.
+    pub(crate) async fn silent(channel: Channel) -> Result<Self> {
+        let (requests, receiver) = unbounded();
         let mut client = AggregatedDiscoveryServiceClient::new(channel);
         let responses = timeout(TIMEOUT, client.delta_aggregated_resources(receiver)).await??;
         Ok(Self {
             requests,
             responses: responses.into_inner(),
         })
+    }
+
+    /// Receives and acknowledges a response.
+    pub(crate) async fn accept(&mut self) -> Result<DeltaDiscoveryResponse> {
+        let response = self.response().await?;
+        self.ack(&response)?;
+        Ok(response)
     }
 
     /// Acknowledges a response.

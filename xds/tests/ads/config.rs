@@ -89,7 +89,7 @@ fn eds_cluster(name: &str, edition: &str, connect_timeout: i64) -> Resource {
         ..Cluster::default()
     };
     Resource::new(ResourceType::Cluster, name, message.encode_to_vec().into())
-        .with_endpoints(endpoints_of(name).into())
+        .with_refs([(ResourceType::Endpoints, endpoints_of(name).into())])
 }
 
 /// An EDS cluster.
@@ -163,11 +163,9 @@ fn table(name: &str, edition: &str, cluster: &str, domains: &[&str]) -> Resource
         }],
         ..RouteConfiguration::default()
     };
-    Resource::new(
-        ResourceType::RouteTable,
-        name,
-        message.encode_to_vec().into(),
-    )
+    let body = message.encode_to_vec().into();
+    Resource::new(ResourceType::RouteTable, name, body)
+        .with_refs([(ResourceType::Cluster, cluster.into())])
 }
 
 /// An HTTP listener with this route table.
@@ -201,4 +199,5 @@ pub(crate) fn listener(name: &str, edition: &str, address: SocketAddr, table: &s
         ..Listener::default()
     };
     Resource::new(ResourceType::Listener, name, message.encode_to_vec().into())
+        .with_refs([(ResourceType::RouteTable, table.into())])
 }

@@ -1,25 +1,38 @@
 //! Both methods of the service, with gRPC clients.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use nuncio_xds::{
     Resource, ResourceType, ads,
     cache::Update,
-    fleet::Protocol,
+    fleet::{FleetState, Protocol},
     pb::{
-        envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest},
+        envoy::{
+            config::core::v3::Node,
+            service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest},
+        },
         google::rpc,
     },
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::{
     client::{self, Delta, Sotw},
     envoy::until,
-    server::{Server, settings},
+    server::{Server, TIMEOUT, settings},
 };
 
 const KIND: ResourceType = ResourceType::Cluster;
@@ -256,17 +269,255 @@ fn authority() -> Result<CertifiedIssuer<'static, KeyPair>> {
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }
 
+fn tls_files(folder: &Path, certificate: &str, key: &str, ca: &str) -> Result<ads::Tls> {
+    let write = |name: &str, pem: &str| -> Result<PathBuf> {
+        let path = folder.join(name);
+        fs::write(&path, pem)?;
+        Ok(path)
+    };
+    Ok(ads::Tls {
+        certificate: write("tls.crt", certificate)?,
+        key: write("tls.key", key)?,
+        client_ca: Some(write("ca.crt", ca)?),
+    })
+}
+
+/// A connection of a client with this CA and identity.
+async fn tls_channel(
+    address: SocketAddr,
+    ca: &str,
+    (certificate, key): (String, String),
+) -> Result<Channel> {
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(ca))
+        .identity(Identity::from_pem(certificate, key));
+    let endpoint = Endpoint::from_shared(format!("https://{address}"))?;
+    Ok(endpoint.tls_config(tls)?.connect().await?)
+}
+
+#[tokio::test]
+async fn certificates_are_reloaded_when_their_files_change() -> Result<()> {
+    let (old, new) = (authority()?, authority()?);
+    let folder = tempfile::tempdir()?;
+    let (server_certificate, key) = certificate(&old)?;
+    let tls = tls_files(folder.path(), &server_certificate, &key, &old.pem())?;
+    let mut server = Server::start(ads::Settings {
+        tls: Some(tls),
+        tls_reload: Duration::from_millis(10),
+        ..settings()
+    })
+    .await?;
+    server.apply(put("a", "1"));
+    let address = server.address;
+    let old_channel = tls_channel(address, &old.pem(), certificate(&old)?).await?;
+    let mut client = Delta::open(old_channel, KIND).await?;
+    client.accept().await?;
+
+    // a broken pair changes nothing
+    fs::write(folder.path().join("tls.key"), certificate(&old)?.1)?;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    tls_channel(address, &old.pem(), certificate(&old)?).await?;
+
+    let (server_certificate, key) = certificate(&new)?;
+    tls_files(folder.path(), &server_certificate, &key, &new.pem())?;
+    until("the new certificates are used", async || {
+        let channel = tls_channel(address, &new.pem(), certificate(&new)?).await?;
+        Delta::open(channel, KIND).await?.response().await
+    })
+    .await?;
+    let rejected = tls_channel(address, &new.pem(), certificate(&old)?).await;
+    let rejected = match rejected {
+        Ok(channel) => Delta::open(channel, KIND).await.is_err(),
+        Err(_) => true,
+    };
+    assert!(rejected, "a client of the old CA is accepted");
+    // streams go on
+    server.apply(put("a", "2"));
+    assert_eq!(client.response().await?.resources.len(), 1);
+    server.stop().await
+}
+
+/// Whether the server closes the connection.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut buffer = [0; 1024];
+    let closed = async { while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
+    timeout(TIMEOUT, closed).await.is_ok()
+}
+
+#[tokio::test]
+async fn connections_without_a_stream_are_closed() -> Result<()> {
+    let ca = authority()?;
+    let folder = tempfile::tempdir()?;
+    let (certificate_pem, key) = certificate(&ca)?;
+    for tls in [
+        None,
+        Some(tls_files(folder.path(), &certificate_pem, &key, &ca.pem())?),
+    ] {
+        let server = Server::start(ads::Settings {
+            tls,
+            idle_timeout: Duration::from_millis(200),
+            ..settings()
+        })
+        .await?;
+        for sent in [
+            b"".as_slice(),
+            b"PRI * HTTP/2.0\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+            b"\x16\x03\x01\x02",
+        ] {
+            let mut stream = TcpStream::connect(server.address).await?;
+            stream.write_all(sent).await?;
+            assert!(is_closed(&mut stream).await, "{sent:?}");
+        }
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn stream_without_a_request_is_closed() -> Result<()> {
+    let server = Server::start(ads::Settings {
+        idle_timeout: Duration::from_millis(200),
+        ..settings()
+    })
+    .await?;
+    let channel = client::channel(server.address).await?;
+    let mut silent = Delta::silent(channel).await?;
+    assert!(silent.next().await?.is_none());
+    server.stop().await
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_keep_envoys_away() -> Result<()> {
+    let mut server = Server::start(ads::Settings {
+        max_connections: 20,
+        ..settings()
+    })
+    .await?;
+    server.apply(put("a", "1"));
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(TcpStream::connect(server.address).await?);
+    }
+    let mut client = Delta::open(client::channel(server.address).await?, KIND).await?;
+    client.accept().await?;
+    for _ in 0..100 {
+        idle.push(TcpStream::connect(server.address).await?);
+    }
+    let seq = server.apply(put("a", "2"));
+    client.accept().await?;
+    server.is_acknowledged(seq).await?;
+    server.stop().await
+}
+
+#[tokio::test]
+async fn node_ids_are_bounded_and_escaped() -> Result<()> {
+    let server = Server::start(settings()).await?;
+    let channel = client::channel(server.address).await?;
+    let with_node = |id: String| {
+        let node = Node {
+            id,
+            ..client::node()
+        };
+        Delta::open_as(channel.clone(), KIND, node)
+    };
+    let error = match with_node("a".repeat(254)).await {
+        Ok(mut client) => client.next().await.err(),
+        Err(error) => Some(error),
+    };
+    let error = format!("{:#}", error.expect("an error"));
+    assert!(
+        error.contains("node.id is longer than 253 bytes"),
+        "{error}"
+    );
+    let _client = with_node("a\nb\u{1b}[31m".to_owned()).await?;
+    let is_escaped = |state: &FleetState| {
+        let nodes = state.envoys.iter().map(|envoy| envoy.node.as_str());
+        nodes.eq([r"a\nb\u{1b}[31m"])
+    };
+    server.fleet_is("the node is escaped", is_escaped).await?;
+    server.stop().await
+}
+
+#[tokio::test]
+async fn envoys_with_the_same_node_id_are_each_counted() -> Result<()> {
+    let mut server = Server::start(settings()).await?;
+    let first = server.apply(put("a", "1"));
+    let channel = client::channel(server.address).await?;
+    let mut one = Delta::open(channel.clone(), KIND).await?;
+    let mut other = Delta::open(channel, KIND).await?;
+    one.accept().await?;
+    other.accept().await?;
+    let both = |seq| {
+        move |state: &FleetState| {
+            state
+                .envoys
+                .iter()
+                .filter(|envoy| envoy.acked == seq)
+                .count()
+                == 2
+        }
+    };
+    server.fleet_is("both are counted", both(first)).await?;
+    let seq = server.apply(put("a", "2"));
+    one.accept().await?;
+    let counts = server.fleet.clone();
+    until("one has acknowledged", async || {
+        ensure!(counts.acked_counts() == [(first, 1), (seq, 1)].into());
+        Ok(())
+    })
+    .await?;
+    other.accept().await?;
+    server.fleet_is("both have it", both(seq)).await?;
+    server.stop().await
+}
+
+#[tokio::test]
+async fn streams_end_one_by_one_on_shutdown() -> Result<()> {
+    let spread = Duration::from_secs(1);
+    let mut server = Server::start(ads::Settings {
+        shutdown_spread: spread,
+        ..settings()
+    })
+    .await?;
+    server.apply(put("a", "1"));
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let channel = client::channel(server.address).await?;
+        let mut client = Delta::open(channel, KIND).await?;
+        client.response().await?;
+        clients.push(client);
+    }
+    let started = Instant::now();
+    let ends = clients.into_iter().map(|mut client| async move {
+        client
+            .next()
+            .await
+            .map(|next| (next.is_none(), started.elapsed()))
+    });
+    let (ends, stopped) = tokio::join!(futures::future::join_all(ends), server.stop());
+    stopped?;
+    let mut times = Vec::new();
+    for end in ends {
+        let (without_error, time) = end?;
+        assert!(without_error);
+        times.push(time);
+    }
+    let (first, last) = (times.iter().min(), times.iter().max());
+    let between = *last.expect("20 clients") - *first.expect("20 clients");
+    assert!(between > spread / 4, "{times:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn clients_without_a_trusted_certificate_are_rejected() -> Result<()> {
     let ca = authority()?;
     let stranger = authority()?;
     let (certificate_pem, key) = certificate(&ca)?;
+    let folder = tempfile::tempdir()?;
+    let tls = tls_files(folder.path(), &certificate_pem, &key, &ca.pem())?;
     let mut server = Server::start(ads::Settings {
-        tls: Some(ads::Tls {
-            certificate: certificate_pem,
-            key,
-            client_ca: Some(ca.pem()),
-        }),
+        tls: Some(tls),
         ..settings()
     })
     .await?;

@@ -9,3 +9,4 @@ mod grpc;
 mod http;
 mod real_envoy;
 mod server;
+mod warming;

@@ -28,6 +28,7 @@ pub(crate) struct Server {
 pub(crate) fn settings() -> Settings {
     Settings {
         removal_grace: Duration::ZERO,
+        shutdown_spread: Duration::from_millis(100),
         ..Settings::default()
     }
 }
@@ -72,10 +73,14 @@ impl Server {
         what: &str,
         mut is: impl FnMut(&FleetState) -> bool,
     ) -> Result<()> {
-        let mut changes = self.fleet.subscribe();
+        let mut acknowledged = self.fleet.subscribe_acknowledged();
+        let mut rejections = self.fleet.subscribe_rejections();
         let wait = async {
             while !is(&self.fleet.state()) {
-                changes.changed().await?;
+                tokio::select! {
+                    changed = acknowledged.changed() => changed?,
+                    changed = rejections.changed() => changed?,
+                }
             }
             Ok(())
         };

@@ -43,7 +43,8 @@ fn announcement(instance: &str, envoys: &[(&str, Option<&str>)]) -> Announcement
 }
 
 fn counted(census: &mut Census, now: Instant, numbers: &[u64]) {
-    let count = census.count(&fleet(&[("local", 5, None)]), now);
+    let is_local = |node: &str| node == "local";
+    let count = census.count([(5, 1)].into(), is_local, now);
     assert_eq!(
         count,
         Acknowledged::new([5].into_iter().chain(numbers.iter().copied()))
@@ -172,4 +173,14 @@ fn any_identity_gives_a_valid_name() {
         "nuncio-replica-my-host-local-12"
     );
     assert_eq!(lease_name(&"x".repeat(300)).len(), 253);
+}
+
+#[test]
+fn envoys_with_the_same_node_id_are_announced_each() {
+    let all = envoys(
+        &BTreeMap::new(),
+        &fleet(&[("x", 1, Some(0x10)), ("x", 2, None), ("y", 2, None)]),
+    );
+    let keys: Vec<&str> = all.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["x", "x (2)", "y"]);
 }

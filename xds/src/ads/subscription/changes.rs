@@ -1,0 +1,194 @@
+//! Responses with changes only: delta, and the types of SotW that are subscribed by name.
+
+use std::sync::Arc;
+
+use super::{Content, Context, Subscription};
+use crate::{
+    ResourceType,
+    fleet::Protocol,
+    snapshot::{Entry, TypeView},
+};
+
+/// Maximum size of a response, unless it has one resource only.
+const RESPONSE_BYTES: usize = 1 << 20;
+/// Resources above this size start a response of their own, after smaller ones, which Envoy then applies first.
+const LARGE_BYTES: usize = 1 << 18;
+
+/// What to do with a pending name.
+enum Next {
+    Send(Arc<Entry>),
+    /// Send what the client has, in response to its request: the current version was rejected.
+    Repeat(Arc<Entry>),
+    Remove,
+    /// Send it alone.
+    Isolate(Arc<Entry>),
+    /// Wait for clusters.
+    Hold,
+    Skip,
+}
+
+impl Subscription {
+    /// Pending resources, as many as fit, or the next batch of an isolation.
+    pub(super) fn changes(&mut self, context: &Context<'_>) -> Option<Content> {
+        let view = context.snapshot.of(self.kind);
+        loop {
+            let oldest = self
+                .pending
+                .since()
+                .into_iter()
+                .chain(self.isolation.since());
+            let since = oldest.min().unwrap_or(self.seen.seq);
+            if let Some(batch) = self.isolation.pop() {
+                let mut content = Content::default();
+                for name in batch {
+                    self.pending.remove(&name);
+                    self.add_isolated(&mut content, view, name, context, since);
+                }
+                if !content.is_empty() {
+                    return Some(content);
+                }
+                continue;
+            }
+            let mut content = Content::default();
+            self.add_pending(&mut content, view, context, since);
+            if content.is_empty() {
+                self.add_later(&mut content, view, context, since);
+            }
+            self.pending.forget_since();
+            if !content.is_empty() {
+                return Some(content);
+            }
+            if self.isolation.is_empty() && self.pending.has_nothing_to_send() {
+                return None;
+            }
+        }
+    }
+
+    fn add_isolated(
+        &mut self,
+        content: &mut Content,
+        view: &TypeView,
+        name: Arc<str>,
+        context: &Context<'_>,
+        since: u64,
+    ) {
+        match self.next(view, &name, context) {
+            Next::Send(entry) | Next::Isolate(entry) => content.push(entry),
+            Next::Repeat(entry) => content.entries.push(entry),
+            Next::Remove if self.removals.contains(&name) => {}
+            Next::Remove => content.removed.push(name),
+            Next::Hold => self.pending.hold(name, since),
+            Next::Skip => {}
+        }
+    }
+
+    /// Adds resources that are neither large nor warm, and removals.
+    fn add_pending(
+        &mut self,
+        content: &mut Content,
+        view: &TypeView,
+        context: &Context<'_>,
+        since: u64,
+    ) {
+        let mut bytes = 0;
+        while let Some(name) = self.pending.pop() {
+            let size = match self.next(view, &name, context) {
+                Next::Send(entry) if entry.len() > LARGE_BYTES || entry.warms => {
+                    self.pending.put_later(name);
+                    continue;
+                }
+                Next::Send(entry) if bytes > 0 && bytes + entry.len() > RESPONSE_BYTES => {
+                    self.pending.put_back(name);
+                    return;
+                }
+                Next::Send(entry) => {
+                    let size = entry.len();
+                    content.push(entry);
+                    size
+                }
+                Next::Repeat(entry) => {
+                    let size = entry.len();
+                    content.entries.push(entry);
+                    size
+                }
+                Next::Remove => {
+                    let size = name.len();
+                    self.removals.cancel(&name);
+                    content.removed.push(name.clone());
+                    size
+                }
+                Next::Isolate(_) => {
+                    self.isolation.push(vec![name], since);
+                    continue;
+                }
+                Next::Hold => {
+                    self.pending.hold(name, since);
+                    continue;
+                }
+                Next::Skip => 0,
+            };
+            self.answers.remove(&name);
+            bytes += size;
+            if bytes > RESPONSE_BYTES {
+                return;
+            }
+        }
+    }
+
+    /// Adds a large resource, or clusters that warm: Envoy acknowledges their response when they are warm.
+    fn add_later(
+        &mut self,
+        content: &mut Content,
+        view: &TypeView,
+        context: &Context<'_>,
+        since: u64,
+    ) {
+        let mut bytes = 0;
+        while let Some(name) = self.pending.pop_later() {
+            match self.next(view, &name, context) {
+                Next::Send(entry) => {
+                    if bytes > 0 && bytes + entry.len() > RESPONSE_BYTES {
+                        self.pending.put_later(name);
+                        return;
+                    }
+                    let is_large = entry.len() > LARGE_BYTES;
+                    bytes += entry.len();
+                    content.push(entry);
+                    self.answers.remove(&name);
+                    if is_large {
+                        return;
+                    }
+                }
+                Next::Isolate(_) => self.isolation.push(vec![name], since),
+                Next::Hold => self.pending.hold(name, since),
+                Next::Repeat(_) | Next::Remove | Next::Skip => self.pending.put_back(name),
+            }
+        }
+    }
+
+    fn next(&self, view: &TypeView, name: &Arc<str>, context: &Context<'_>) -> Next {
+        let Some(entry) = view.get(name) else {
+            return match self.protocol {
+                Protocol::Delta => Next::Remove,
+                Protocol::Sotw => Next::Skip,
+            };
+        };
+        if self.rejections.contains(entry) {
+            if self.protocol == Protocol::Sotw || !self.answers.contains(name) {
+                return Next::Skip;
+            }
+            return match self.accepted.get(name) {
+                Some(accepted) => Next::Repeat(accepted.clone()),
+                None => Next::Remove,
+            };
+        }
+        let refers = matches!(self.kind, ResourceType::Listener | ResourceType::RouteTable);
+        if refers && context.is_held(entry) {
+            return Next::Hold;
+        }
+        if context.suspects.contains(self.kind, name, entry.version) {
+            return Next::Isolate(entry.clone());
+        }
+        Next::Send(entry.clone())
+    }
+}

@@ -1,0 +1,267 @@
+//! Make before break: routes wait for new clusters that warm, and nothing is removed that the client still uses.
+
+use super::{stress::GRACE, *};
+
+const CLUSTER: ResourceType = ResourceType::Cluster;
+const TABLE: ResourceType = ResourceType::RouteTable;
+
+fn cluster(name: &str, warms: bool) -> Resource {
+    resource(CLUSTER, name, b"1").with_warming(warms)
+}
+
+fn table(name: &str, body: u8, clusters: &[&str]) -> Resource {
+    let refs = clusters.iter().map(|name| (CLUSTER, Arc::from(*name)));
+    resource(TABLE, name, &[body]).with_refs(refs)
+}
+
+/// A client that subscribes to all clusters and listeners, and to tables `a` and `b`, which use cluster `old`.
+fn world() -> World {
+    let mut world = World::new(Protocol::Delta);
+    world.connection = Connection::new(Protocol::Delta, GRACE);
+    let first = [
+        cluster("old", false),
+        table("a", 1, &["old"]),
+        table("b", 1, &["old"]),
+    ];
+    world.snapshot = Arc::new(world.snapshot.next(&first, &[]).unwrap());
+    world.subscribe(TABLE, "a");
+    world.subscribe(TABLE, "b");
+    world.settle();
+    world
+}
+
+impl World {
+    /// Types and names in all responses that can be made now.
+    fn sent(&mut self) -> Vec<(ResourceType, Vec<String>)> {
+        let before = self.responses.len();
+        while self.poll() {}
+        let responses = self.responses.iter().skip(before);
+        responses
+            .map(|response| {
+                let (received, ..) = self.decode(response);
+                let names = received.into_iter().map(|found| found.name).collect();
+                (response.kind, names)
+            })
+            .collect()
+    }
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn table_waits_for_a_new_cluster_that_warms_and_others_do_not() {
+    let mut world = world();
+    world.update(
+        &[
+            cluster("fast", false),
+            cluster("slow", true),
+            table("a", 2, &["old", "slow"]),
+            table("b", 2, &["old", "fast"]),
+        ],
+        &[],
+    );
+    assert_eq!(
+        world.sent(),
+        [
+            (CLUSTER, names(&["fast"])),
+            (CLUSTER, names(&["slow"])),
+            (TABLE, names(&["b"])),
+        ]
+    );
+    assert!(world.connection.acked() < world.snapshot.seq);
+    // the client acknowledges `fast`, and `b`, but not yet `slow`
+    let slow = world.responses.remove(1).unwrap();
+    while world.receive() {}
+    while world.request() {}
+    assert!(world.sent().is_empty(), "the table is still held back");
+    world.responses.push_front(slow);
+    world.receive();
+    world.request();
+    assert_eq!(world.sent(), [(TABLE, names(&["a"]))]);
+    world.settle();
+    assert_eq!(world.connection.acked(), world.snapshot.seq);
+}
+
+#[test]
+fn table_waits_five_seconds_at_most() {
+    let mut world = world();
+    world.update(&[cluster("slow", true), table("a", 2, &["slow"])], &[]);
+    assert_eq!(world.sent(), [(CLUSTER, names(&["slow"]))]);
+    let deadline = world.connection.deadline(world.now).unwrap();
+    assert_eq!(deadline - world.now, Duration::from_secs(5));
+    world.now = deadline;
+    assert_eq!(world.sent(), [(TABLE, names(&["a"]))]);
+}
+
+#[test]
+fn table_does_not_wait_for_a_cluster_that_the_client_uses_already() {
+    let mut world = world();
+    let changed = resource(CLUSTER, "old", b"2").with_warming(true);
+    world.update(&[changed, table("a", 2, &["old"])], &[]);
+    assert_eq!(
+        world.sent(),
+        [(CLUSTER, names(&["old"])), (TABLE, names(&["a"]))]
+    );
+}
+
+#[test]
+fn table_does_not_wait_for_a_cluster_that_was_rejected() {
+    let mut world = world();
+    let bad = resource(CLUSTER, "bad", &[BAD]).with_warming(true);
+    world.update(&[bad, table("a", 2, &["old", "bad"])], &[]);
+    assert_eq!(world.sent(), [(CLUSTER, names(&["bad"]))]);
+    world.settle();
+    assert_eq!(world.types[TABLE.index()].held["a"].1[..], [2]);
+}
+
+#[test]
+fn listener_waits_for_a_new_cluster_that_warms() {
+    for protocol in [Protocol::Delta, Protocol::Sotw] {
+        let mut world = World::new(protocol);
+        world.settle();
+        let proxy = Resource::new(ResourceType::Listener, "a", Bytes::from_static(b"\x01a"))
+            .with_refs([(CLUSTER, "c".into())]);
+        let slow = Resource::new(CLUSTER, "c", Bytes::from_static(b"\x01c")).with_warming(true);
+        world.update(&[slow, proxy], &[]);
+        assert_eq!(world.sent(), [(CLUSTER, names(&["c"]))], "{protocol:?}");
+        world.settle();
+        assert!(world.holds(ResourceType::Listener, "a"), "{protocol:?}");
+    }
+}
+
+#[test]
+fn secrets_and_endpoints_follow_their_cluster() {
+    let mut world = world();
+    let secret = resource(ResourceType::Secret, "s", b"1");
+    world.update(&[secret, resource(ResourceType::Endpoints, "e", b"1")], &[]);
+    world.subscribe(ResourceType::Secret, "s");
+    world.subscribe(ResourceType::Endpoints, "e");
+    world.settle();
+    let refs = [
+        (ResourceType::Endpoints, "e".into()),
+        (ResourceType::Secret, "s".into()),
+    ];
+    let tls = cluster("tls", true).with_refs(refs);
+    world.update(&[tls, table("a", 2, &["tls"])], &[]);
+    assert_eq!(
+        world.sent(),
+        [
+            (CLUSTER, names(&["tls"])),
+            (ResourceType::Endpoints, names(&["e"])),
+            (ResourceType::Secret, names(&["s"])),
+        ]
+    );
+}
+
+#[test]
+fn endpoints_whose_removal_is_deferred_are_not_removed_with_a_cluster() {
+    let mut world = world();
+    let refs = || [(ResourceType::Endpoints, "e".into())];
+    let endpoints = resource(ResourceType::Endpoints, "e", b"1");
+    world.update(&[cluster("c", false).with_refs(refs()), endpoints], &[]);
+    world.subscribe(ResourceType::Endpoints, "e");
+    world.settle();
+    let changed = resource(CLUSTER, "c", b"2").with_refs(refs());
+    world.update(&[changed], &[(ResourceType::Endpoints, "e")]);
+    world.settle();
+    assert!(world.holds(ResourceType::Endpoints, "e"));
+}
+
+#[test]
+fn nothing_that_the_last_good_version_needs_is_removed_after_a_nack() {
+    let mut world = world();
+    let refs = [
+        (ResourceType::Endpoints, "e".into()),
+        (ResourceType::Secret, "s".into()),
+    ];
+    world.update(
+        &[
+            resource(CLUSTER, "old", b"2").with_refs(refs),
+            resource(ResourceType::Endpoints, "e", b"1"),
+            resource(ResourceType::Secret, "s", b"1"),
+            cluster("new", false),
+        ],
+        &[],
+    );
+    world.subscribe(ResourceType::Endpoints, "e");
+    world.subscribe(ResourceType::Secret, "s");
+    world.settle();
+    // table `a` is rejected, so the client still serves its last version, with cluster `old`
+    world.update(
+        &[table("a", BAD, &["new"]), table("b", 2, &["new"])],
+        &[
+            (CLUSTER, "old"),
+            (ResourceType::Endpoints, "e"),
+            (ResourceType::Secret, "s"),
+        ],
+    );
+    let held = [
+        (CLUSTER, "old"),
+        (ResourceType::Endpoints, "e"),
+        (ResourceType::Secret, "s"),
+    ];
+    for _ in 0..3 {
+        world.settle();
+        for (kind, name) in held {
+            assert!(world.holds(kind, name), "{kind} {name} was removed");
+        }
+        world.now += GRACE + Duration::from_secs(1);
+    }
+    assert_eq!(world.connection.acked(), world.snapshot.seq);
+    // once a newer version is accepted it goes, after the grace period
+    world.update(&[table("a", 3, &["new"])], &[]);
+    world.settle();
+    assert!(world.holds(CLUSTER, "old"), "the grace period is not over");
+    world.now += GRACE + Duration::from_secs(1);
+    world.settle();
+    for (kind, name) in held {
+        assert!(!world.holds(kind, name), "{kind} {name} is left");
+    }
+}
+
+#[test]
+fn nothing_is_removed_while_the_client_uses_a_version_of_an_earlier_stream() {
+    let mut world = world();
+    world.connect();
+    world.connection = Connection::new(Protocol::Delta, GRACE);
+    world.update(
+        &[
+            table("a", BAD, &["new"]),
+            table("b", 2, &["new"]),
+            cluster("new", false),
+        ],
+        &[(CLUSTER, "old")],
+    );
+    world.settle();
+    world.now += GRACE + Duration::from_secs(1);
+    world.settle();
+    assert!(world.holds(CLUSTER, "old"));
+    world.update(&[table("a", 3, &["new"])], &[]);
+    world.settle();
+    world.now += GRACE + Duration::from_secs(1);
+    world.settle();
+    assert!(!world.holds(CLUSTER, "old"));
+}
+
+#[test]
+fn listener_keeps_the_tables_of_its_last_good_version() {
+    let mut world = world();
+    let listener = |body: u8, tables: &[&str]| {
+        let refs = tables.iter().map(|name| (TABLE, Arc::from(*name)));
+        resource(ResourceType::Listener, "l", &[body]).with_refs(refs)
+    };
+    world.update(&[listener(1, &["a", "b"])], &[]);
+    world.settle();
+    world.update(
+        &[listener(BAD, &["b"]), table("b", 2, &[])],
+        &[(TABLE, "a"), (CLUSTER, "old")],
+    );
+    for _ in 0..3 {
+        world.settle();
+        world.now += GRACE + Duration::from_secs(1);
+    }
+    assert!(world.holds(TABLE, "a"));
+    assert!(world.holds(CLUSTER, "old"), "table a uses it");
+}

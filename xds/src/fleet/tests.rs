@@ -1,0 +1,89 @@
+use super::*;
+
+fn envoy(node: &str) -> Envoy {
+    Envoy {
+        node: node.to_owned(),
+        cluster: String::new(),
+        protocol: Protocol::Delta,
+        acked: 0,
+        digest: None,
+    }
+}
+
+fn reject(member: &mut Membership, version: u128) -> bool {
+    let (name, message) = ("c".into(), "no".into());
+    member.reject(ResourceType::Cluster, &name, Version(version), &message)
+}
+
+#[test]
+fn envoys_with_the_same_node_id_are_each_counted() {
+    let fleet = Fleet::new();
+    let mut old = fleet.join(envoy("a"));
+    old.acknowledge(7, None);
+    assert!(!old.proves_shared_node());
+    let mut new = fleet.join(envoy("a"));
+    new.acknowledge(9, None);
+    assert_eq!(fleet.acked_counts(), [(7, 1), (9, 1)].into());
+    assert_eq!(fleet.state().envoys.len(), 2);
+    assert!(!new.proves_shared_node(), "the old stream can be dead");
+    assert!(old.proves_shared_node());
+    assert!(!old.proves_shared_node(), "logged once");
+    drop(new);
+    assert_eq!(fleet.acked_counts(), [(7, 1)].into());
+    assert!(fleet.has_node("a"));
+    drop(old);
+    assert!(fleet.state().envoys.is_empty());
+    assert!(!fleet.has_node("a"));
+    assert!(fleet.acked_counts().is_empty());
+}
+
+#[test]
+fn rejections_are_counted_by_version() {
+    let fleet = Fleet::new();
+    let mut changes = fleet.subscribe_rejections();
+    let mut members: Vec<Membership> = (0..500)
+        .map(|n| fleet.join(envoy(&n.to_string())))
+        .collect();
+    assert!(!changes.has_changed().unwrap(), "an Envoy came");
+    for member in &mut members {
+        reject(member, 1);
+    }
+    assert_eq!(*changes.borrow_and_update(), 1, "500 NACKs are one change");
+    let rejections = fleet.rejections();
+    assert_eq!(rejections.len(), 1);
+    assert_eq!(rejections[0].envoys, 500);
+    assert_eq!(&*rejections[0].message, "no");
+    reject(&mut members[0], 2);
+    assert_eq!(fleet.rejections().len(), 2, "another version");
+    for member in &mut members {
+        member.accept(ResourceType::Cluster, &"c".into());
+        member.acknowledge(1, Some(77));
+    }
+    assert!(fleet.rejections().is_empty());
+    assert!(
+        fleet
+            .suspects()
+            .borrow()
+            .contains(ResourceType::Cluster, &"c".into(), Version(1)),
+        "what was rejected once is remembered"
+    );
+}
+
+#[test]
+fn acks_do_not_wake_readers_of_rejections() {
+    let fleet = Fleet::new();
+    let mut member = fleet.join(envoy("a"));
+    let (mut acknowledged, mut rejections) =
+        (fleet.subscribe_acknowledged(), fleet.subscribe_rejections());
+    member.acknowledge(1, None);
+    assert!(acknowledged.has_changed().unwrap());
+    assert!(!rejections.has_changed().unwrap());
+    acknowledged.mark_unchanged();
+    reject(&mut member, 1);
+    assert!(!acknowledged.has_changed().unwrap());
+    assert!(rejections.has_changed().unwrap());
+    rejections.mark_unchanged();
+    drop(member);
+    assert!(acknowledged.has_changed().unwrap());
+    assert!(rejections.has_changed().unwrap());
+}

@@ -1,0 +1,147 @@
+//! Clusters that Envoy cannot use at once: traffic must not notice a switch to them.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Result, ensure};
+use nuncio_xds::{
+    Resource, Unit,
+    cache::Update,
+    fleet::Protocol,
+    ir::{Balancer, Cluster, Discovery, DnsFamily, HealthCheck, HealthChecker, Ir},
+    render,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    config,
+    envoy::{self, Envoy},
+    http,
+    server::{Server, settings},
+};
+
+/// How long the backend takes for a health check.
+const SLOW: Duration = Duration::from_millis(700);
+
+/// A backend that responds to health checks slowly.
+async fn slow_backend() -> Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                while let Ok(read @ 1..) = stream.read(&mut request).await {
+                    if request[..read].starts_with(b"GET /health") {
+                        sleep(SLOW).await;
+                    }
+                    let response = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    if stream.write_all(response).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    Ok(address)
+}
+
+fn cluster(name: &str, discovery: Discovery, health_checks: Vec<HealthCheck>) -> Result<Resource> {
+    let name: Arc<str> = name.into();
+    let cluster = Cluster {
+        name: name.clone(),
+        stat_name: name.to_string(),
+        discovery,
+        tls: None,
+        http2: false,
+        connect_timeout: Duration::from_secs(1),
+        idle_timeout: None,
+        max_connection_lifetime: None,
+        balancer: Balancer::default(),
+        circuit_breakers: Vec::new(),
+        keepalive: None,
+        health_checks,
+        outlier_detection: None,
+    };
+    let ir = Ir {
+        clusters: [(name.clone(), Arc::new(cluster))].into(),
+        ..Ir::default()
+    };
+    let resource = render(&Unit::Cluster(name), &ir);
+    anyhow::Context::context(resource, "the cluster is rendered")
+}
+
+fn fixed(address: SocketAddr) -> Discovery {
+    Discovery::Static {
+        address: address.ip(),
+        port: address.port(),
+    }
+}
+
+#[tokio::test]
+async fn switch_to_clusters_that_warm_loses_no_request() -> Result<()> {
+    let mut server = Server::start(settings()).await?;
+    let bootstrap = envoy::bootstrap(server.address, Protocol::Delta)?;
+    let envoy = Envoy::start("warming", &bootstrap).await?;
+    let (backend, port) = (slow_backend().await?, envoy::free_address()?);
+    let seq = server.apply(Update {
+        upserts: vec![
+            cluster("old", fixed(backend), Vec::new())?,
+            config::route_table("table", "1", "old"),
+            config::listener("listener", "1", port, "table"),
+        ],
+        ..Update::default()
+    });
+    server.is_acknowledged(seq).await?;
+    let traffic = tokio::spawn(async move {
+        let mut sent = 0;
+        let end = Instant::now() + SLOW * 8;
+        while Instant::now() < end {
+            let (status, body) = http::get(port, "/").await?;
+            ensure!(status == 200, "request {sent}: {status} {body}");
+            sent += 1;
+        }
+        Ok(sent)
+    });
+    let check = HealthCheck {
+        timeout: SLOW * 2,
+        interval: SLOW * 2,
+        unhealthy_threshold: 2,
+        healthy_threshold: 1,
+        checker: HealthChecker::Http {
+            path: "/health".to_owned(),
+            host: String::new(),
+            add_headers: std::collections::BTreeMap::default(),
+            remove_headers: Vec::new(),
+            expected: Vec::new(),
+        },
+    };
+    let dns = Discovery::Dns {
+        host: "localhost".to_owned(),
+        port: backend.port(),
+        family: DnsFamily::V4,
+        logical: false,
+        respect_ttl: false,
+    };
+    for (edition, new) in [
+        ("2", cluster("checked", fixed(backend), vec![check])?),
+        ("3", cluster("named", dns, Vec::new())?),
+    ] {
+        assert!(new.warms);
+        let started = Instant::now();
+        let table = config::route_table("table", edition, &new.name);
+        let seq = server.apply(Update {
+            upserts: vec![new, table],
+            ..Update::default()
+        });
+        server.is_acknowledged(seq).await?;
+        assert!(edition != "2" || started.elapsed() >= SLOW, "it warms");
+        assert!(started.elapsed() < Duration::from_secs(4), "it is warm");
+    }
+    let sent = traffic.await??;
+    assert!(sent > 10, "{sent} requests");
+    envoy.stop().await
+}

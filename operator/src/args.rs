@@ -1,9 +1,14 @@
 //! The command line.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use nuncio_xds::bootstrap::Target;
+use nuncio_xds::{bootstrap::Target, socket::Address};
 
 use crate::{render_command::Format, telemetry::LogFormat};
 
@@ -142,9 +147,10 @@ Example:
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Servers")]
 pub struct Servers {
-    /// Address of the xDS server for Envoys; beyond loopback it needs --xds-tls-cert or --xds-insecure
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8003")]
-    pub xds_address: SocketAddr,
+    /// Address of the xDS server for Envoys, or unix:PATH; beyond loopback it needs --xds-tls-cert or --xds-insecure [default:
+    /// 127.0.0.1:8003; with --envoy a private Unix socket]
+    #[arg(long, value_name = "IP:PORT")]
+    pub xds_address: Option<Address>,
     /// Address of the server for health checks and metrics
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8877")]
     pub health_address: SocketAddr,
@@ -162,6 +168,25 @@ pub struct Servers {
     pub xds_insecure: bool,
 }
 
+impl Servers {
+    /// Address of the xDS server.
+    #[must_use]
+    pub fn xds_address(&self) -> Address {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 8003));
+        self.xds_address.clone().unwrap_or(loopback.into())
+    }
+
+    /// Ports on which whoever connects needs no certificate.
+    #[must_use]
+    pub fn open_ports(&self) -> BTreeSet<u16> {
+        let xds = self.xds_address().port();
+        let mut ports = BTreeSet::from([self.health_address.port()]);
+        ports.extend(xds.filter(|_| self.xds_tls_cert.is_none()));
+        ports.remove(&0); // chosen later, and by nobody who could know it
+        ports
+    }
+}
+
 /// An Envoy to run.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Envoy")]
@@ -169,9 +194,12 @@ pub struct EnvoyArguments {
     /// Path of an Envoy program to run as a child process
     #[arg(long, value_name = "FILE")]
     pub envoy: Option<PathBuf>,
-    /// Address of Envoy's admin interface
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8001")]
-    pub envoy_admin_address: SocketAddr,
+    /// Address of Envoy's admin interface, or unix:PATH; whoever connects can stop Envoy [default: a private Unix socket]
+    #[arg(long, value_name = "IP:PORT")]
+    pub envoy_admin_address: Option<Address>,
+    /// Address of Envoy's /ready and /stats/prometheus
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8006")]
+    pub envoy_ready_address: SocketAddr,
     /// Number of Envoy's worker threads [default: number of cores]
     #[arg(long, value_name = "NUMBER")]
     pub envoy_concurrency: Option<u32>,
@@ -179,12 +207,16 @@ pub struct EnvoyArguments {
     /// until then [default: 600]
     #[arg(long, env = "AMBASSADOR_DRAIN_TIME", value_name = "SECONDS")]
     pub envoy_drain_time: Option<u32>,
+    /// Heap limit in bytes: Envoy frees memory from 90 % of it on, and rejects requests from 98 % on [default: 90 % of the
+    /// memory of the container or machine]
+    #[arg(long, value_name = "BYTES")]
+    pub envoy_max_heap_bytes: Option<u64>,
 }
 
 /// What differs between Envoys.
 #[derive(Clone, Debug, Args)]
 pub struct BootstrapArguments {
-    /// Address of the control plane's xDS server
+    /// Address of the control plane's xDS server, or unix:PATH
     #[arg(long, value_name = "HOST:PORT")]
     pub xds: Target,
     /// Name of this Envoy, unique among the Envoys of the control plane [default: POD_NAME, or the host name with a random
@@ -194,9 +226,14 @@ pub struct BootstrapArguments {
     /// Name of the group of Envoys that this one belongs to (node.cluster)
     #[arg(long, value_name = "NAME", default_value = "nuncio")]
     pub cluster: String,
-    /// Address of Envoy's admin interface
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8001")]
-    pub admin_address: SocketAddr,
+    /// Address of Envoy's admin interface, unix:PATH or IP:PORT; @ at the start of a path means an abstract socket. A service
+    /// of a Mapping can reach a TCP port, and stop Envoy
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "unix:@nuncio-envoy-admin"
+    )]
+    pub admin_address: Address,
     /// Address of a listener for /ready and /stats/prometheus [default: none]
     #[arg(long, value_name = "IP:PORT")]
     pub ready_address: Option<SocketAddr>,
@@ -256,6 +293,29 @@ mod tests {
             panic!("another command")
         };
         assert_eq!(arguments, ["--config-path", "x", "--help"]);
+    }
+
+    #[test]
+    fn ports_without_authentication_are_known() {
+        let ports = |line: &[&str]| {
+            let line = ["nuncio", "operator"].iter().chain(line);
+            let Command::Operator { servers, .. } = Arguments::parse_from(line).command else {
+                panic!("another command")
+            };
+            servers.open_ports()
+        };
+        assert_eq!(ports(&[]), [8003, 8877].into());
+        assert_eq!(ports(&["--xds-address", "unix:/xds"]), [8877].into());
+        assert_eq!(ports(&["--health-address", "[::]:0"]), [8003].into());
+        let tls = [
+            "--xds-tls-cert",
+            "c",
+            "--xds-tls-key",
+            "k",
+            "--xds-tls-client-ca",
+            "a",
+        ];
+        assert_eq!(ports(&tls), [8877].into());
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub fn text(arguments: &BootstrapArguments) -> anyhow::Result<String> {
         node_id: arguments.node_id.clone().unwrap_or_else(unique_id),
         cluster: arguments.cluster.clone(),
         xds: arguments.xds.clone(),
-        admin: arguments.admin_address,
+        admin: arguments.admin_address.clone(),
         ready: arguments.ready_address,
         protocol: match arguments.protocol {
             ProtocolArgument::Delta => Protocol::Delta,

@@ -74,7 +74,7 @@ pub async fn run(
         });
     }
     let servers = Servers {
-        xds_address: loopback(8003),
+        xds_address: None,
         health_address: loopback(8877),
         xds_tls_cert: None,
         xds_tls_key: None,
@@ -83,9 +83,11 @@ pub async fn run(
     };
     let envoy = EnvoyArguments {
         envoy: Some(envoy),
-        envoy_admin_address: loopback(8001),
+        envoy_admin_address: None,
+        envoy_ready_address: loopback(8006),
         envoy_concurrency: Some(2),
         envoy_drain_time: None,
+        envoy_max_heap_bytes: None,
     };
     run::serve_in(&mut tasks, &directory, &servers, &envoy, settings).await?;
     stdout().write_all(introduction(&directory).as_bytes())?;

@@ -1,5 +1,5 @@
 //! An Envoy as a child process: its bootstrap is written to a private directory, its log lines are logged here, it is
-//! restarted when it exits, and it exits with this process.
+//! restarted when it exits, and it exits with this process, after its open requests.
 //!
 //! That holds even when this process is killed: the kernel can kill a process when its parent exits, but the process
 //! itself must request it. So the child is first this program ([`attached`]), which does that and then executes Envoy.
@@ -7,38 +7,45 @@
 use std::{
     convert::Infallible,
     ffi::OsString,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use anyhow::Context as _;
-use backon::{BackoffBuilder as _, ExponentialBuilder};
-use nuncio_xds::{
-    bootstrap::{Bootstrap, Target},
-    fleet::Protocol,
-};
-use rustix::process::{Pid, Signal};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use nuncio_xds::{bootstrap::Bootstrap, fleet::Protocol, socket::Address};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
+use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
     process::{Child, Command},
+    sync::watch,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
+
+mod admin;
+mod drain;
+mod memory;
 
 /// How long an Envoy may take to exit.
 const GRACE: Duration = Duration::from_secs(1);
-/// Pauses before restarts; jitter at most doubles one.
+/// How long requests that are open when the process stops may take.
+pub const DRAIN: Duration = Duration::from_secs(30);
+/// Pauses before restarts after the first one, which is at once; jitter at most doubles one.
 const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(200))
     .with_max_delay(Duration::from_secs(5))
     .without_max_times()
     .with_jitter();
-/// An Envoy that ran for this long does not crash at startup: the next restart is quick again.
+/// An Envoy that ran for this long does not crash at startup: the next restart is at once again.
 const SETTLED: Duration = Duration::from_secs(30);
+/// A longer line of Envoy's log is logged in pieces.
+const LINE_BYTES: u64 = 8 << 10;
 
 /// The Envoy to run.
 #[derive(Clone, Debug)]
@@ -46,69 +53,103 @@ pub struct Settings {
     /// The program.
     pub program: PathBuf,
     /// Address of the xDS server.
-    pub xds: SocketAddr,
-    /// Address of its admin interface.
-    pub admin: SocketAddr,
+    pub xds: Address,
+    /// Address of its admin interface; `None`: a private Unix socket.
+    pub admin: Option<Address>,
+    /// Address of readiness and statistics.
+    pub ready: SocketAddr,
     /// Number of worker threads; `None`: the number of cores.
     pub concurrency: Option<u32>,
     /// Seconds for which connections are drained; `None`: Envoy's default.
     pub drain_time: Option<u32>,
+    /// Heap limit in bytes; `None`: 90 % of the memory of the container or machine.
+    pub max_heap_bytes: Option<u64>,
 }
 
-/// Runs an Envoy until `stop`.
+/// Runs an Envoy until `stop`. `directory` is for its files and sockets; nobody else may read it.
 ///
 /// # Errors
-/// A program that cannot be started.
-pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+/// A program that cannot be started, or that cannot use its settings, such as a port that is taken.
+pub async fn run(
+    settings: Settings,
+    directory: TempDir,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     anyhow::ensure!(
         settings.program.is_file(),
         "no Envoy found at {}",
         settings.program.display()
     );
-    let directory =
-        tempfile::tempdir().context("cannot create a directory for Envoy's bootstrap")?;
-    let bootstrap = directory.path().join("bootstrap.json");
-    std::fs::write(&bootstrap, self::bootstrap(&settings).to_json().to_string())
+    let bootstrap = self::bootstrap(&settings, directory.path());
+    let path = directory.path().join("bootstrap.json");
+    std::fs::write(&path, bootstrap.to_json().to_string())
         .context("cannot write Envoy's bootstrap")?;
-    let mut pauses = BACKOFF.build();
+    free(settings.ready, "--envoy-ready-address")?;
+    if let Some(Address::Tcp(admin)) = settings.admin {
+        free(admin, "--envoy-admin-address")?;
+    }
+    let mut is_first = true;
+    let mut pauses: Option<ExponentialBackoff> = None;
     loop {
         let started = tokio::time::Instant::now();
-        let mut envoy = start(&settings, &bootstrap)
+        let (mut envoy, last_line) = start(&settings, &path)
             .with_context(|| format!("cannot start Envoy {}", settings.program.display()))?;
-        info!(pid = envoy.id(), admin = %settings.admin, "Envoy started");
+        info!(pid = envoy.id(), admin = %bootstrap.admin, ready = %settings.ready, "Envoy started");
         tokio::select! {
             status = envoy.wait() => {
-                let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                warn!(status, "Envoy exited; restarting");
+                let status = status?;
+                // a crash is a signal; Envoy itself exits with an error only when it cannot start
+                anyhow::ensure!(
+                    !is_first || is_clean(status),
+                    "Envoy cannot start ({status}): {}",
+                    last(last_line).await
+                );
+                warn!(%status, "Envoy exited; restarting");
             }
             () = stop.cancelled() => {
-                stop_envoy(envoy).await;
+                stop_envoy(envoy, &bootstrap.admin).await;
                 return Ok(());
             }
         }
+        is_first = false;
         if started.elapsed() > SETTLED {
-            pauses = BACKOFF.build();
+            pauses = None;
         }
+        let pause = match &mut pauses {
+            None => Duration::ZERO,
+            Some(pauses) => pauses.next().unwrap_or(SETTLED),
+        };
+        pauses.get_or_insert_with(|| BACKOFF.build());
         tokio::select! {
-            () = sleep(pauses.next().unwrap_or(SETTLED)) => {}
+            () = sleep(pause) => {}
             () = stop.cancelled() => return Ok(()),
         }
     }
 }
 
-fn bootstrap(settings: &Settings) -> Bootstrap {
+/// Whether a process was ended by a signal or by itself without an error.
+fn is_clean(status: ExitStatus) -> bool {
+    status.code().is_none_or(|code| code == 0)
+}
+
+/// Envoy would share a port with another Envoy, and exit because of another program.
+fn free(address: SocketAddr, flag: &str) -> anyhow::Result<()> {
+    TcpListener::bind(address).map(drop).with_context(|| {
+        format!("Envoy cannot listen on {address}; set another address with {flag}")
+    })
+}
+
+fn bootstrap(settings: &Settings, directory: &Path) -> Bootstrap {
+    let admin = || Address::Unix(directory.join("admin.sock"));
     Bootstrap {
         node_id: unique_id(),
         cluster: "nuncio".to_owned(),
-        xds: Target {
-            host: settings.xds.ip().to_string(),
-            port: settings.xds.port(),
-        },
-        admin: settings.admin,
-        ready: None,
+        xds: settings.xds.clone().into(),
+        admin: settings.admin.clone().unwrap_or_else(admin),
+        ready: Some(settings.ready),
         protocol: Protocol::Delta,
         tls: None,
-        max_heap_bytes: None,
+        max_heap_bytes: settings.max_heap_bytes.or_else(memory::heap_limit),
     }
 }
 
@@ -127,7 +168,11 @@ pub fn hostname() -> String {
     uname.nodename().to_string_lossy().into_owned()
 }
 
-fn start(settings: &Settings, bootstrap: &Path) -> anyhow::Result<Child> {
+/// Starts an Envoy; also returns the last line of its log.
+fn start(
+    settings: &Settings,
+    bootstrap: &Path,
+) -> anyhow::Result<(Child, watch::Receiver<String>)> {
     // this program, even if its file was replaced meanwhile
     let mut command = Command::new("/proc/self/exe");
     command
@@ -151,13 +196,33 @@ fn start(settings: &Settings, bootstrap: &Path) -> anyhow::Result<Child> {
         command.args(["--drain-time-s", &seconds.to_string()]);
     }
     let mut envoy = command.spawn()?;
+    let (line, last_line) = watch::channel(String::new());
     if let Some(output) = envoy.stdout.take() {
-        tokio::spawn(forward(output));
+        tokio::spawn(forward(output, line.clone()));
     }
     if let Some(output) = envoy.stderr.take() {
-        tokio::spawn(forward(output));
+        tokio::spawn(forward(output, line));
     }
-    Ok(envoy)
+    Ok((envoy, last_line))
+}
+
+/// The last line of the log of a process that has exited.
+async fn last(mut line: watch::Receiver<String>) -> String {
+    let complete = async { while line.changed().await.is_ok() {} };
+    let _ = timeout(GRACE, complete).await;
+    line.borrow().clone()
+}
+
+/// Raises the limit of file descriptors to what is allowed: Envoy aborts when it runs out of them.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "cannot raise the limit of file descriptors");
+    }
 }
 
 /// Executes a program that is killed when `parent`, the process that started this one, exits for any reason. Returns
@@ -172,20 +237,39 @@ pub fn attached(parent: i32, program: &Path, arguments: &[OsString]) -> anyhow::
         rustix::process::getppid() == Pid::from_raw(parent),
         "parent process {parent} has exited"
     );
+    raise_descriptor_limit();
     let error = std::process::Command::new(program).args(arguments).exec();
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
 /// Logs the lines of Envoy's log.
-async fn forward(output: impl AsyncRead + Unpin) {
-    let mut lines = BufReader::new(output).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
+async fn forward(output: impl AsyncRead + Unpin, last_line: watch::Sender<String>) {
+    let mut output = BufReader::new(output);
+    loop {
+        let mut line = Vec::new();
+        let read = (&mut output)
+            .take(LINE_BYTES)
+            .read_until(b'\n', &mut line)
+            .await;
+        if !read.is_ok_and(|bytes| bytes > 0) {
+            return;
+        }
+        let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
         info!(target: "envoy", "{line}");
+        last_line.send_replace(line);
     }
 }
 
-/// Stops an Envoy with SIGTERM, and with SIGKILL if it does not exit in time.
-async fn stop_envoy(mut envoy: Child) {
+/// Stops an Envoy after its open requests with SIGTERM, and with SIGKILL if it does not exit in time.
+async fn stop_envoy(mut envoy: Child, admin: &Address) {
+    tokio::select! {
+        drained = timeout(DRAIN, drain::drain(admin)) => match drained {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(error = format!("{error:#}"), "Envoy cannot be drained"),
+            Err(_elapsed) => warn!(limit = ?DRAIN, "requests are still open; stopping Envoy"),
+        },
+        _ = envoy.wait() => {}
+    }
     if let Some(pid) = envoy
         .id()
         .and_then(|pid| i32::try_from(pid).ok())

@@ -4,12 +4,17 @@
 //! Nothing in a file keeps another file, or another document of the same file, from being read. A document that is not
 //! a known object becomes a [`Kind::Document`] with a report of its own. Files are read in the order of their paths; of
 //! two definitions of one object the first is used.
+//!
+//! Only regular files are read: others may have no end, or block their reader. Of what cannot be read any more, what was
+//! read last is kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
-    fs, io, mem,
-    os::unix::fs::MetadataExt as _,
+    fs,
+    io::{self, Read as _},
+    mem,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -19,7 +24,11 @@ use notify::{
     Event, EventKind, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
 };
-use tokio::{sync::mpsc, time::timeout};
+use rustix::fs::OFlags;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 use tracing::{info, warn};
 use walkdir::WalkDir;
 
@@ -59,7 +68,8 @@ pub fn load(directory: &Path, settings: &Settings) -> anyhow::Result<Vec<Change>
     Ok(files.everything())
 }
 
-/// Sends everything in a directory, and then what changes, until the receiver is gone.
+/// Sends everything in a directory, and then what changes, until the receiver is gone. `reread` has all files read again,
+/// even those that seem not to have changed.
 ///
 /// # Errors
 /// A directory that cannot be read or watched at the start. If it is missing later, what was read last is kept.
@@ -67,6 +77,7 @@ pub async fn follow(
     directory: &Path,
     settings: &Settings,
     changes: mpsc::Sender<Vec<Change>>,
+    reread: &Notify,
 ) -> anyhow::Result<()> {
     let (events, mut waker) = mpsc::channel(1);
     let mut watch = Watch::start(directory, events.clone())
@@ -81,9 +92,17 @@ pub async fn follow(
     info!(directory = %directory.display(), files = files.files.len(), "watching manifests");
     let mut is_missing = false;
     loop {
-        if timeout(RESCAN, waker.recv()).await.is_ok() {
-            let gather = async { while timeout(GATHER, waker.recv()).await.is_ok() {} };
-            let _ = timeout(GATHER_LIMIT, gather).await;
+        tokio::select! {
+            event = timeout(RESCAN, waker.recv()) => {
+                if event.is_ok() {
+                    let gather = async { while timeout(GATHER, waker.recv()).await.is_ok() {} };
+                    let _ = timeout(GATHER_LIMIT, gather).await;
+                }
+            }
+            () = reread.notified() => {
+                info!(directory = %directory.display(), "reading manifests again");
+                files.forget_stamps();
+            }
         }
         match files.scan() {
             Ok(suspicious) => {
@@ -196,12 +215,14 @@ impl<'a> Files<'a> {
         let (found, unreadable) = walk(&self.directory)?;
         for (path, error) in &unreadable {
             if !self.unreadable.contains(path) {
-                warn!(path = %path.display(), %error, "cannot read path; skipped");
+                warn!(path = %path.display(), %error, "cannot read path; keeping what was read last");
             }
         }
         self.unreadable = unreadable.into_keys().collect();
         let before = self.files.len();
-        self.files.retain(|path, _| found.contains_key(path));
+        let is_hidden = |path: &Path| path.ancestors().any(|path| self.unreadable.contains(path));
+        self.files
+            .retain(|path, _| found.contains_key(path) || is_hidden(path));
         self.differs |= self.files.len() != before;
         self.suspicious.clear();
         for (path, stamp) in found {
@@ -214,6 +235,13 @@ impl<'a> Files<'a> {
             }
         }
         Ok(!self.suspicious.is_empty())
+    }
+
+    /// Makes the next scan read every file.
+    fn forget_stamps(&mut self) {
+        for file in self.files.values_mut() {
+            file.stamp = None;
+        }
     }
 
     fn read_again(&mut self) {
@@ -230,21 +258,27 @@ impl<'a> Files<'a> {
             .unwrap_or(&path)
             .display()
             .to_string();
-        let text = if stamp.3 > MAX_FILE_BYTES {
-            Err(format!(
-                "file is larger than {} MiB; ignored",
-                MAX_FILE_BYTES >> 20
-            ))
-        } else {
-            fs::read(&path)
-                .map_err(|error| format!("cannot read file: {error}"))
-                .and_then(|bytes| {
-                    String::from_utf8(bytes).map_err(|error| format!("file is not UTF-8: {error}"))
-                })
-        };
-        let objects = match text {
+        let mut failed = false;
+        let objects = match text(&path) {
             Ok(text) => documents(&name, &text, self.settings),
-            Err(message) => vec![not_an_object(&name, Reason::UNREADABLE, &message)],
+            Err(Unreadable::Content(message)) => {
+                vec![not_an_object(&name, Reason::UNREADABLE, &message)]
+            }
+            Err(Unreadable::Failed(error)) => {
+                failed = true;
+                let mut objects = match self.files.get_mut(&path) {
+                    Some(file) => mem::take(&mut file.objects),
+                    None => Vec::new(),
+                };
+                objects.retain(|found| found.object.kind != Kind::Document);
+                let kept = match objects.len() {
+                    0 => "",
+                    _ => "; keeping what was read last",
+                };
+                let message = format!("cannot read file: {error}{kept}");
+                objects.push(not_an_object(&name, Reason::UNREADABLE, &message));
+                objects
+            }
         };
         let broken = objects.iter().any(|found| {
             found.object.kind == Kind::Document
@@ -256,7 +290,7 @@ impl<'a> Files<'a> {
         if broken {
             self.suspicious.insert(path.clone());
         }
-        let stamp = is_settled(&stamp).then_some(stamp);
+        let stamp = (!failed && is_settled(&stamp)).then_some(stamp);
         self.files.insert(path, File { stamp, objects });
         self.differs = true;
     }
@@ -323,6 +357,44 @@ impl<'a> Files<'a> {
         self.sent = objects;
         changes
     }
+}
+
+/// Why there is no text of a file.
+enum Unreadable {
+    /// It is not a text file.
+    Content(String),
+    /// The file system reported an error.
+    Failed(io::Error),
+}
+
+/// The text of a file.
+fn text(path: &Path) -> Result<String, Unreadable> {
+    let mut bytes = Vec::new();
+    let mut read = || {
+        // opening a FIFO would wait for its writer
+        let file = fs::File::options()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)?;
+        let is_regular = file.metadata()?.is_file();
+        if is_regular {
+            file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        }
+        Ok(is_regular)
+    };
+    if !read().map_err(Unreadable::Failed)? {
+        return Err(Unreadable::Content(
+            "not a regular file; ignored".to_owned(),
+        ));
+    }
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(Unreadable::Content(format!(
+            "file is larger than {} MiB; ignored",
+            MAX_FILE_BYTES >> 20
+        )));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| Unreadable::Content(format!("file is not UTF-8: {error}")))
 }
 
 /// A report about something in a file that is not a known object.

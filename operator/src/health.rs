@@ -21,6 +21,7 @@ use prometheus_client::{encoding::text, registry::Registry};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::http_server::{self, Limits};
 use nuncio_core::object::Kind;
 
 /// What each source still waits for. Cheap to clone; clones share their content.
@@ -69,17 +70,8 @@ pub struct Health {
 }
 
 /// Serves `listener` until `shutdown` completes.
-///
-/// # Errors
-/// The socket failed.
-pub async fn serve(
-    listener: TcpListener,
-    health: Health,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    axum::serve(listener, router(health))
-        .with_graceful_shutdown(shutdown)
-        .await
+pub async fn serve(listener: TcpListener, health: Health, shutdown: impl Future<Output = ()>) {
+    http_server::serve(listener, router(health), Limits::default(), shutdown).await;
 }
 
 fn router(health: Health) -> Router {

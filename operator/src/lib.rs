@@ -18,6 +18,7 @@ pub mod leader;
 pub mod status;
 
 pub mod health;
+pub mod http_server;
 pub mod metrics;
 pub mod telemetry;
 

@@ -1,7 +1,11 @@
 //! Every task of the process is started here. If one stops unexpectedly, the process exits with its error. On SIGINT or
-//! SIGTERM they stop in order: readiness first, then streams, then Leases are released.
+//! SIGTERM they stop in order: readiness first, then streams and an Envoy after its open requests, then Leases are released;
+//! a second signal ends the waiting. On SIGHUP files are read again.
 
-use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::Permissions, future::Future, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use kube::{Client, config::KubeConfigOptions};
@@ -10,12 +14,13 @@ use nuncio_xds::{
     ads,
     cache::{self, SnapshotCache},
     fleet::Fleet,
+    socket::{Address, Listener},
 };
 use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -52,6 +57,10 @@ pub struct Tasks {
     set: JoinSet<anyhow::Result<()>>,
     /// Cancelled when the process stops.
     pub stop: CancellationToken,
+    /// Notified when files must be read again.
+    pub reread: Arc<Notify>,
+    /// How long tasks may take to stop.
+    pub grace: Duration,
 }
 
 impl Default for Tasks {
@@ -67,6 +76,8 @@ impl Tasks {
         Self {
             set: JoinSet::new(),
             stop: CancellationToken::new(),
+            reread: Arc::default(),
+            grace: GRACE,
         }
     }
 
@@ -112,10 +123,14 @@ impl Tasks {
     pub async fn finish(mut self) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let result = tokio::select! {
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
-            Some(ended) = self.set.join_next() => ended.unwrap_or_else(|panic| Err(panic.into())),
+        let mut hangup = signal(SignalKind::hangup())?;
+        let result = loop {
+            tokio::select! {
+                _ = interrupt.recv() => break Ok(()),
+                _ = terminate.recv() => break Ok(()),
+                _ = hangup.recv() => self.reread.notify_one(),
+                Some(ended) = self.set.join_next() => break ended.unwrap_or_else(|panic| Err(panic.into())),
+            }
         };
         if result.is_ok() {
             info!("stopping");
@@ -128,9 +143,12 @@ impl Tasks {
                 }
             }
         };
-        if timeout(GRACE, all).await.is_err() {
-            self.set.abort_all();
+        tokio::select! {
+            _ = timeout(self.grace, all) => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
+        self.set.abort_all();
         result
     }
 }
@@ -152,7 +170,7 @@ pub struct ControlPlane {
     /// The connected Envoys.
     pub fleet: Fleet,
     /// Address of the xDS server.
-    pub xds_address: SocketAddr,
+    pub xds_address: Address,
 }
 
 /// Starts the publish loop, the ADS server and the health server.
@@ -175,9 +193,14 @@ pub async fn start(
     let (wanted_sender, wanted_secrets) = watch::channel(None);
     let (fleet, book, progress) = (Fleet::new(), Book::default(), Progress::default());
 
-    let xds = bind(servers.xds_address, "--xds-address").await?;
-    let xds_address = xds.local_addr()?;
-    let health = bind(servers.health_address, "--health-address").await?;
+    let xds_address = servers.xds_address();
+    let xds = Listener::bind(&xds_address)
+        .await
+        .with_context(|| cannot_listen(&xds_address, "--xds-address"))?;
+    let xds_address = xds.address()?;
+    let health = TcpListener::bind(servers.health_address)
+        .await
+        .with_context(|| cannot_listen(&servers.health_address.into(), "--health-address"))?;
     let health_address = health.local_addr()?;
     let outputs = Outputs {
         writer,
@@ -223,9 +246,8 @@ pub async fn start(
     };
     let stop = tasks.stop.clone();
     tasks.start("health server", async move {
-        health::serve(health, health_state, stop.cancelled_owned())
-            .await
-            .map_err(Into::into)
+        health::serve(health, health_state, stop.cancelled_owned()).await;
+        Ok(())
     });
     info!(xds = %xds_address, health = %health_address, "control plane started");
     Ok(ControlPlane {
@@ -240,10 +262,8 @@ pub async fn start(
     })
 }
 
-async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}; set another address with {flag}"))
+fn cannot_listen(address: &Address, flag: &str) -> String {
+    format!("cannot listen on {address}; set another address with {flag}")
 }
 
 /// Maximum number of connections of the ADS server: half of the file descriptors.
@@ -268,11 +288,15 @@ fn xds_tls(servers: &Servers) -> anyhow::Result<Option<ads::Tls>> {
             client_ca: Some(ca.clone()),
         }));
     }
+    let address = servers.xds_address();
+    let is_local = match &address {
+        Address::Tcp(address) => address.ip().is_loopback(),
+        Address::Unix(_) => true,
+    };
     anyhow::ensure!(
-        servers.xds_address.ip().is_loopback() || servers.xds_insecure,
-        "--xds-address {} is reachable from other machines, and every client that connects gets all private keys: set \
-         --xds-tls-cert, --xds-tls-key and --xds-tls-client-ca, or --xds-insecure on a trusted network",
-        servers.xds_address
+        is_local || servers.xds_insecure,
+        "--xds-address {address} is reachable from other machines, and every client that connects gets all private keys: set \
+         --xds-tls-cert, --xds-tls-key and --xds-tls-client-ca, or --xds-insecure on a trusted network"
     );
     Ok(None)
 }
@@ -289,6 +313,7 @@ pub async fn operator(
     let settings = Settings {
         in_cluster: true,
         reads_secrets_on_demand: true,
+        own_ports: servers.open_ports(),
         ..settings
     };
     let client = client(context).await?;
@@ -424,13 +449,28 @@ pub async fn serve_in(
         "{} is not a directory",
         directory.display()
     );
-    let plane = start(tasks, servers, &settings).await?;
+    let private = tempfile::Builder::new()
+        .prefix("nuncio-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .context("cannot create a private directory")?;
+    let mut servers = servers.clone();
+    if envoy.envoy.is_some() && servers.xds_address.is_none() {
+        servers.xds_address = Some(Address::Unix(private.path().join("xds.sock")));
+    }
+    let mut own_ports = servers.open_ports();
+    own_ports.extend(envoy.envoy_admin_address.as_ref().and_then(Address::port));
+    let settings = Settings {
+        own_ports,
+        ..settings
+    };
+    let plane = start(tasks, &servers, &settings).await?;
     let directory = directory.to_owned();
     let changes = plane.changes;
-    let stop = tasks.stop.clone();
+    let (stop, reread) = (tasks.stop.clone(), tasks.reread.clone());
     tasks.start("files", async move {
         tokio::select! {
-            result = files::follow(&directory, &settings, changes) => result,
+            result = files::follow(&directory, &settings, changes, &reread) => result,
             () = stop.cancelled() => Ok(()),
         }
     });
@@ -438,11 +478,14 @@ pub async fn serve_in(
         let settings = envoy::Settings {
             program: program.clone(),
             xds: plane.xds_address,
-            admin: envoy.envoy_admin_address,
+            admin: envoy.envoy_admin_address.clone(),
+            ready: envoy.envoy_ready_address,
             concurrency: envoy.envoy_concurrency,
             drain_time: envoy.envoy_drain_time,
+            max_heap_bytes: envoy.envoy_max_heap_bytes,
         };
-        tasks.start("Envoy", envoy::run(settings, tasks.stop.clone()));
+        tasks.grace = envoy::DRAIN + 2 * GRACE;
+        tasks.start("Envoy", envoy::run(settings, private, tasks.stop.clone()));
     }
     Ok(())
 }

@@ -46,6 +46,8 @@ fn serve(directory: &Path) -> std::io::Result<Child> {
             "127.0.0.1:0",
             "--health-address",
             "127.0.0.1:0",
+            "--envoy-ready-address",
+            "127.0.0.1:0",
         ])
         .arg("--envoy")
         .arg(directory.join("envoy"))

@@ -14,7 +14,6 @@ use std::{
 
 use futures::future::BoxFuture;
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, watch},
     time::{interval, sleep, timeout},
 };
@@ -23,7 +22,7 @@ use tonic::{
     server::{Grpc, NamedService},
 };
 
-use crate::{cache::SnapshotCache, fleet::Fleet};
+use crate::{cache::SnapshotCache, fleet::Fleet, socket::Listener};
 
 mod codec;
 mod connection;
@@ -138,7 +137,7 @@ impl Server {
     /// Invalid certificates, or a failed transport.
     pub async fn serve(
         self,
-        listener: TcpListener,
+        listener: impl Into<Listener>,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
         let shared = self.shared.clone();
@@ -151,7 +150,7 @@ impl Server {
             idle: settings.idle_timeout,
         };
         let accepting = transport::accept(
-            listener,
+            listener.into(),
             tls.clone(),
             shared.connections.clone(),
             limits,

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::fleet::Protocol;
+use crate::{fleet::Protocol, socket::Address};
 
 /// Settings of a bootstrap.
 #[derive(Clone, Debug)]
@@ -18,8 +18,8 @@ pub struct Bootstrap {
     pub cluster: String,
     /// Address of the control plane.
     pub xds: Target,
-    /// Address of Envoy's admin interface. It has no authentication, so use loopback.
-    pub admin: SocketAddr,
+    /// Address of Envoy's admin interface. It has no authentication, so use a Unix socket, which cannot be an upstream.
+    pub admin: Address,
     /// Address of `/ready` and `/stats/prometheus`, which are served once Envoy has a configuration; `None`: not served.
     pub ready: Option<SocketAddr>,
     /// Variant of the xDS protocol.
@@ -32,16 +32,33 @@ pub struct Bootstrap {
 
 /// Address of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Host name or IP address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
+pub enum Target {
+    /// On TCP.
+    Tcp {
+        /// Host name or IP address.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// Path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl From<Address> for Target {
+    fn from(address: Address) -> Self {
+        match address {
+            Address::Tcp(address) => Self::Tcp {
+                host: address.ip().to_string(),
+                port: address.port(),
+            },
+            Address::Unix(path) => Self::Unix(path),
+        }
+    }
 }
 
 /// Error of parsing a [`Target`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid address {0:?}: use HOST:PORT")]
+#[error("invalid address {0:?}: use HOST:PORT or unix:PATH")]
 pub struct InvalidTarget(String);
 
 impl std::str::FromStr for Target {
@@ -49,6 +66,9 @@ impl std::str::FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
         let invalid = || InvalidTarget(text.to_owned());
+        if let Ok(Address::Unix(path)) = text.parse() {
+            return Ok(Self::Unix(path));
+        }
         let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
         let host = host
             .strip_prefix('[')
@@ -58,7 +78,7 @@ impl std::str::FromStr for Target {
         if host.is_empty() || port == 0 {
             return Err(invalid());
         }
-        Ok(Self {
+        Ok(Self::Tcp {
             host: host.to_owned(),
             port,
         })
@@ -88,12 +108,12 @@ impl Bootstrap {
         let mut clusters = vec![self.xds_cluster()];
         let mut listeners = Vec::new();
         if let Some(ready) = self.ready {
-            clusters.push(static_cluster(ADMIN_CLUSTER, self.admin));
-            listeners.push(ready_listener(ready));
+            clusters.push(static_cluster(ADMIN_CLUSTER, &self.admin));
+            listeners.push(ready_listener(&ready.into()));
         }
         json!({
             "node": {"id": self.node_id, "cluster": self.cluster},
-            "admin": {"address": address(self.admin)},
+            "admin": {"address": address(&self.admin)},
             "deferred_stat_options": {"enable_deferred_creation_stats": true},
             "cluster_manager": {"enable_deferred_cluster_creation": true},
             "stats_config": {"use_all_default_tags": true},
@@ -124,13 +144,19 @@ impl Bootstrap {
     }
 
     fn xds_cluster(&self) -> Value {
+        let (kind, address) = match &self.xds {
+            Target::Tcp { host, port } => (
+                "STRICT_DNS",
+                json!({"socket_address": {"address": host, "port_value": port}}),
+            ),
+            Target::Unix(path) => ("STATIC", json!({"pipe": {"path": path}})),
+        };
         let mut cluster = json!({
             "name": XDS_CLUSTER,
-            "type": "STRICT_DNS",
+            "type": kind,
             "connect_timeout": "2s",
             "lb_policy": "LEAST_REQUEST",
-            "load_assignment": {"cluster_name": XDS_CLUSTER, "endpoints": [{"lb_endpoints": [{"endpoint": {"address":
-                {"socket_address": {"address": self.xds.host, "port_value": self.xds.port}}}}]}]},
+            "load_assignment": {"cluster_name": XDS_CLUSTER, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]},
             "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                 "explicit_http_config": {"http2_protocol_options": {
@@ -138,7 +164,7 @@ impl Bootstrap {
                 }}
             }}
         });
-        if let Some(tls) = &self.tls {
+        if let (Some(tls), Target::Tcp { host, .. }) = (&self.tls, &self.xds) {
             let path = |path: &PathBuf| {
                 let folder = path.parent().unwrap_or(path);
                 json!({"filename": path, "watched_directory": {"path": folder}})
@@ -148,7 +174,7 @@ impl Bootstrap {
                 "name": "envoy.transport_sockets.tls",
                 "typed_config": {
                     "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-                    "sni": self.xds.host,
+                    "sni": host,
                     "common_tls_context": {
                         "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
                         "tls_certificates": [{
@@ -158,8 +184,8 @@ impl Bootstrap {
                         }],
                         "validation_context": {
                             "trusted_ca": path(&tls.ca),
-                            "match_typed_subject_alt_names": [{"san_type": if self.xds.host.parse::<std::net::IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" },
-                                "matcher": {"exact": self.xds.host}}]
+                            "match_typed_subject_alt_names": [{"san_type": if host.parse::<std::net::IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" },
+                                "matcher": {"exact": host}}]
                         }
                     }
                 }
@@ -201,21 +227,36 @@ impl Bootstrap {
     }
 }
 
-fn address(socket: SocketAddr) -> Value {
-    json!({"socket_address": {"address": socket.ip().to_string(), "port_value": socket.port()}})
+/// A Unix socket of Envoy is for its user only.
+fn address(address: &Address) -> Value {
+    match address {
+        Address::Tcp(socket) => {
+            json!({"socket_address": {"address": socket.ip().to_string(), "port_value": socket.port()}})
+        }
+        Address::Unix(path) if path.as_os_str().as_encoded_bytes().starts_with(b"@") => {
+            json!({"pipe": {"path": path}})
+        }
+        Address::Unix(path) => json!({"pipe": {"path": path, "mode": 0o600}}),
+    }
 }
 
-fn static_cluster(name: &str, socket: SocketAddr) -> Value {
+/// A cluster of one endpoint, which need not exist when Envoy connects.
+fn static_cluster(name: &str, endpoint: &Address) -> Value {
+    let address = match endpoint {
+        Address::Tcp(_) => address(endpoint),
+        Address::Unix(path) => json!({"pipe": {"path": path}}),
+    };
     json!({
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(socket)}}]}]}
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}
     })
 }
 
-/// The listener of `/ready`. Envoy's workers start once it has a configuration, so it does not respond earlier.
-fn ready_listener(socket: SocketAddr) -> Value {
+/// The listener of `/ready` and `/stats/prometheus`, and of nothing else of the admin interface. Envoy's workers start once
+/// it has a configuration, so it does not respond earlier.
+fn ready_listener(socket: &Address) -> Value {
     json!({
         "name": "ready",
         "address": address(socket),
@@ -226,7 +267,7 @@ fn ready_listener(socket: SocketAddr) -> Value {
                 "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
                 "stat_prefix": "ready",
                 "route_config": {"name": "ready", "virtual_hosts": [{"name": "ready", "domains": ["*"], "routes": [
-                    {"match": {"path": "/stats/prometheus"}, "route": {"cluster": ADMIN_CLUSTER}}
+                    {"match": {"path": "/stats/prometheus", "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]}, "route": {"cluster": ADMIN_CLUSTER}}
                 ]}]},
                 "http_filters": [
                     {"name": "envoy.filters.http.health_check", "typed_config": {
@@ -248,10 +289,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn target_is_a_host_and_a_port() {
+    fn target_is_a_host_and_a_port_or_a_path() {
         let target = |text: &str| text.parse::<Target>();
-        assert_eq!(target("nuncio:8003").unwrap().host, "nuncio");
-        assert_eq!(target("[::1]:8003").unwrap().host, "::1");
+        let tcp = |host: &str| Target::Tcp {
+            host: host.to_owned(),
+            port: 8003,
+        };
+        assert_eq!(target("nuncio:8003"), Ok(tcp("nuncio")));
+        assert_eq!(target("[::1]:8003"), Ok(tcp("::1")));
+        assert_eq!(target("unix:/xds"), Ok(Target::Unix("/xds".into())));
         for text in [
             "",
             "nuncio",

@@ -7,6 +7,7 @@ pub mod render;
 
 pub mod resource;
 pub mod snapshot;
+pub mod socket;
 
 pub mod cache;
 pub mod fleet;

@@ -58,7 +58,7 @@ impl Gateway {
         let bootstrap = Bootstrap {
             node_id: "fuzz".to_owned(),
             cluster: "fuzz".to_owned(),
-            xds: Target {
+            xds: Target::Tcp {
                 host: xds.ip().to_string(),
                 port: xds.port(),
             },

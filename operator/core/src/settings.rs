@@ -2,6 +2,7 @@
 //! Emissary's, so that its deployments can be carried over.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
 };
@@ -29,6 +30,9 @@ pub struct Settings {
     pub istio_secret_dir: Option<PathBuf>,
     /// `DISABLE_STRICT_LABEL_SELECTORS`: one label of a selector is enough.
     pub loose_label_selectors: bool,
+    /// TCP ports of this process and of an Envoy that it runs, on which whoever connects needs no certificate. They are never
+    /// upstreams.
+    pub own_ports: BTreeSet<u16>,
 }
 
 impl Default for Settings {
@@ -44,6 +48,7 @@ impl Default for Settings {
             bind_address: Ipv4Addr::UNSPECIFIED.into(),
             istio_secret_dir: None,
             loose_label_selectors: false,
+            own_ports: BTreeSet::new(),
         }
     }
 }
@@ -89,6 +94,7 @@ impl Settings {
             istio_secret_dir: variable("AMBASSADOR_ISTIO_SECRET_DIR").map(Into::into),
             loose_label_selectors: ["y", "yes", "on", "1", "true", "t"]
                 .contains(&loose.to_lowercase().as_str()),
+            own_ports: defaults.own_ports,
         })
     }
 }

@@ -137,7 +137,10 @@ async fn edits_are_followed_and_a_vanished_directory_changes_nothing() {
     write(&directory, "manifests/a.yaml", mapping("m", "/a/"));
     let (sender, mut changes) = mpsc::channel(8);
     let path = below.clone();
-    let task = tokio::spawn(async move { follow(&path, &Settings::default(), sender).await });
+    let task =
+        tokio::spawn(
+            async move { follow(&path, &Settings::default(), sender, &Notify::new()).await },
+        );
     assert_eq!(names(&changes.recv().await.unwrap()), ["Mapping default/m"]);
     write(&directory, "manifests/b.yaml", mapping("next", "/b/"));
     assert_eq!(
@@ -268,4 +271,87 @@ fn a_directory_whose_own_name_begins_with_a_dot_is_read() {
     write(&directory, ".manifests/a.yaml", mapping("m", "/a/"));
     let changes = load(&directory.path().join(".manifests"), &Settings::default()).unwrap();
     assert_eq!(names(&changes), ["Mapping default/m"]);
+}
+
+/// A link that cannot be followed: an error even for root, who may read every directory.
+fn loop_of_links(path: &Path) {
+    std::os::unix::fs::symlink(path, path).unwrap();
+}
+
+#[test]
+fn only_regular_files_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory, "a.yaml", mapping("m", "/a/"));
+    let path = |name: &str| directory.path().join(name);
+    let fifo = std::process::Command::new("mkfifo")
+        .arg(path("b.yaml"))
+        .status();
+    assert!(fifo.unwrap().success());
+    std::os::unix::fs::symlink("/dev/zero", path("c.yaml")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(path("d.yaml")).unwrap();
+    std::os::unix::fs::symlink(path("a.yaml"), path("e.yaml")).unwrap();
+    let changes = load(directory.path(), &Settings::default()).unwrap();
+    assert_eq!(
+        names(&changes),
+        [
+            "Mapping default/m",
+            "b.yaml",
+            "c.yaml",
+            "d.yaml",
+            "e.yaml#Mapping default/m"
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_read_any_more_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory, "a.yaml", mapping("a", "/a/"));
+    write(&directory, "deep/b.yaml", mapping("b", "/b/"));
+    let settings = Settings::default();
+    let mut files = Files::new(directory.path(), &settings);
+    files.scan().unwrap();
+    files.everything();
+    let (folder, aside) = (
+        directory.path().join("deep"),
+        directory.path().join(".deep"),
+    );
+    fs::rename(&folder, &aside).unwrap();
+    loop_of_links(&folder);
+    files.scan().unwrap();
+    assert!(files.differences().is_empty());
+    // a file that cannot be read is reported, too
+    let file = directory.path().join("a.yaml");
+    let stamp = files.files[&file].stamp.unwrap_or_default();
+    fs::remove_file(&file).unwrap();
+    loop_of_links(&file);
+    files.read(file.clone(), stamp);
+    assert_eq!(names(&files.differences()), ["+a.yaml"]);
+    fs::remove_file(&folder).unwrap();
+    fs::remove_file(&file).unwrap();
+    files.scan().unwrap();
+    assert_eq!(
+        names(&files.differences()),
+        ["-Mapping default/a", "-Mapping default/b", "-a.yaml"]
+    );
+}
+
+#[test]
+fn a_signal_reads_files_that_seem_unchanged() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory, "a.yaml", mapping("m", "/a/"));
+    let settings = Settings::default();
+    let mut files = Files::new(directory.path(), &settings);
+    files.scan().unwrap();
+    files.everything();
+    let file = files.files.values_mut().next().unwrap();
+    file.objects.clear();
+    file.stamp = Some(stamp(
+        &fs::metadata(directory.path().join("a.yaml")).unwrap(),
+    ));
+    files.scan().unwrap();
+    assert!(files.differences().is_empty(), "the stamp is equal");
+    files.forget_stamps();
+    files.scan().unwrap();
+    assert!(files.differs);
 }

@@ -1,4 +1,4 @@
-//! The connections of the server: TCP, and TLS if it is configured. Each part of a connection's start has a time limit.
+//! The connections of the server: TCP or Unix sockets, and TLS if it is configured. Each part of a connection's start has a time limit.
 
 use std::{
     future::Future as _,
@@ -11,7 +11,6 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
     sync::mpsc,
     time::{Sleep, sleep, timeout},
 };
@@ -23,6 +22,7 @@ use super::{
     connections::{ConnectInfo, Connection, Connections},
     tls::Reloader,
 };
+use crate::socket::{self, Listener};
 
 /// First and longest pause after a connection could not be accepted, for example because there are no file descriptors.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -37,7 +37,7 @@ pub(super) struct Limits {
 
 /// Accepts connections until the receiver is gone.
 pub(super) async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     tls: Option<Arc<Reloader>>,
     connections: Connections,
     limits: Limits,
@@ -50,7 +50,7 @@ pub(super) async fn accept(
             () = accepted.closed() => return,
         };
         match stream {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 pause = PAUSE.0;
                 let Some(connection) = connections.open(limits.max_connections) else {
                     debug!(
@@ -59,9 +59,6 @@ pub(super) async fn accept(
                     );
                     continue;
                 };
-                // Without TCP_NODELAY the second packet of a response waits for the acknowledgement of the first, which
-                // clients delay by 40 ms.
-                let _ = stream.set_nodelay(true);
                 let (tls, accepted) = (tls.clone(), accepted.clone());
                 tokio::spawn(async move {
                     if let Some(stream) = handshake(stream, tls.as_deref(), limits.idle).await {
@@ -82,7 +79,7 @@ pub(super) async fn accept(
     }
 }
 
-async fn handshake(stream: TcpStream, tls: Option<&Reloader>, limit: Duration) -> Option<Stream> {
+async fn handshake(stream: socket::Stream, tls: Option<&Reloader>, limit: Duration) -> Option<Stream> {
     let Some(tls) = tls else {
         return Some(Stream::Plain(stream));
     };
@@ -101,8 +98,8 @@ async fn handshake(stream: TcpStream, tls: Option<&Reloader>, limit: Duration) -
 
 #[derive(Debug)]
 enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(socket::Stream),
+    Tls(Box<TlsStream<socket::Stream>>),
 }
 
 /// A connection that fails when it has had no stream for too long.

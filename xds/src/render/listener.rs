@@ -1,5 +1,7 @@
 //! `envoy.config.listener.v3.Listener`
 
+use std::time::Duration;
+
 use super::{http_connection_manager::http_connection_manager, tcp_proxy::tcp_proxy};
 use crate::{
     ir::{self, ChainAction, Transport},
@@ -20,6 +22,9 @@ use crate::{
         google::protobuf::Any,
     },
 };
+
+/// How long a TLS handshake may take. Without a limit, connections on which none comes are kept for ever.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A listener with its filter chains.
 pub(super) fn listener(listener: &ir::Listener) -> Listener {
@@ -114,6 +119,9 @@ fn filter_chain(listener: &ir::Listener, chain: &ir::FilterChain) -> FilterChain
             Transport::Tcp => super::tls::downstream(tls),
             Transport::Udp => super::tls::downstream_quic(tls),
         }),
+        transport_socket_connect_timeout: (chain.tls.is_some()
+            && listener.key.transport == Transport::Tcp)
+            .then(|| super::duration(HANDSHAKE_TIMEOUT)),
         ..FilterChain::default()
     }
 }

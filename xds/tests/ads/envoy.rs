@@ -15,6 +15,7 @@ use nuncio_xds::{
     ResourceType,
     bootstrap::{Bootstrap, Target},
     fleet::Protocol,
+    socket::Address,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -49,11 +50,11 @@ pub(crate) fn bootstrap(xds: SocketAddr, protocol: Protocol) -> Result<Bootstrap
     Ok(Bootstrap {
         node_id: "envoy".to_owned(),
         cluster: "test".to_owned(),
-        xds: Target {
+        xds: Target::Tcp {
             host: xds.ip().to_string(),
             port: xds.port(),
         },
-        admin: free_address()?,
+        admin: free_address()?.into(),
         ready: Some(free_address()?),
         protocol,
         tls: None,
@@ -97,7 +98,9 @@ impl Envoy {
             .stderr(fs::File::create(&log)?)
             .kill_on_drop(true)
             .spawn()?;
-        let admin = bootstrap.admin;
+        let Address::Tcp(admin) = bootstrap.admin else {
+            bail!("the tests use the admin interface on TCP")
+        };
         until("the admin interface responds", || async {
             http::get(admin, "/server_info").await.map(drop)
         })

@@ -368,7 +368,7 @@ async fn all_forms_of_the_bootstrap_are_valid() -> Result<()> {
         for protocol in [Protocol::Delta, Protocol::Sotw] {
             for full in [false, true] {
                 let mut bootstrap = envoy::bootstrap(xds, protocol)?;
-                bootstrap.xds = Target {
+                bootstrap.xds = Target::Tcp {
                     host: host.to_owned(),
                     port: 8003,
                 };

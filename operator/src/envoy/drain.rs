@@ -44,7 +44,10 @@ fn open(stats: &str) -> u64 {
             continue;
         };
         // this request itself, and what is counted twice
-        if name.starts_with("http.admin.downstream_rq") || name.contains(".worker_") {
+        if name.starts_with("http.admin.downstream_rq")
+            || name.contains(".worker_")
+            || name.contains(".main_thread.")
+        {
             continue;
         }
         *sums.entry((part, gauge)).or_default() += value.parse::<u64>().unwrap_or_default();
@@ -61,7 +64,7 @@ mod tests {
 
     #[test]
     fn requests_and_tcp_connections_are_open_and_idle_connections_are_not() {
-        let idle = "http.admin.downstream_cx_active: 1\nhttp.admin.downstream_rq_active: 1\nhttp.ingress.downstream_cx_active: 3\nhttp.ingress.downstream_rq_active: 0\nlistener.admin.downstream_cx_active: 1\nlistener.ingress.downstream_cx_active: 3\nlistener.ingress.worker_0.downstream_cx_active: 3\n";
+        let idle = "http.admin.downstream_cx_active: 1\nhttp.admin.downstream_rq_active: 1\nhttp.ingress.downstream_cx_active: 3\nhttp.ingress.downstream_rq_active: 0\nlistener.admin.downstream_cx_active: 1\nlistener.admin.main_thread.downstream_cx_active: 1\nlistener.ingress.downstream_cx_active: 3\nlistener.ingress.worker_0.downstream_cx_active: 3\n";
         assert_eq!(open(idle), 0);
         let busy = idle.replace(
             "ingress.downstream_rq_active: 0",

@@ -89,6 +89,18 @@ impl Process {
         false
     }
 
+    /// Waits for its end; `None` if it runs longer than `patience`.
+    pub fn exit(&mut self, patience: Duration) -> Option<std::process::ExitStatus> {
+        let start = Instant::now();
+        while start.elapsed() < patience {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    }
+
     /// CPU time so far, in seconds.
     #[must_use]
     pub fn cpu_seconds(&self) -> f64 {

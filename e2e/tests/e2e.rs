@@ -36,6 +36,8 @@ mod insecure;
 mod listener;
 #[path = "e2e/many_hosts.rs"]
 mod many_hosts;
+#[path = "e2e/own_endpoints.rs"]
+mod own_endpoints;
 #[path = "e2e/protocol.rs"]
 mod protocol;
 #[path = "e2e/proxy_protocol.rs"]
@@ -50,6 +52,8 @@ mod routing;
 mod runner;
 #[path = "e2e/serve.rs"]
 mod serve;
+#[path = "e2e/shutdown.rs"]
+mod shutdown;
 #[path = "e2e/space.rs"]
 mod space;
 #[path = "e2e/status.rs"]
@@ -84,6 +88,8 @@ const WITHOUT_CLUSTER: &[Test] = tests![WithoutCluster:
     serve::every_golden_input_is_accepted_by_envoy,
     serve::rendering_an_invalid_object_fails,
     serve::an_address_other_than_loopback_needs_tls,
+    own_endpoints::no_service_reaches_the_control_plane_or_the_admin_interface,
+    shutdown::open_requests_end_before_serve_does,
     bad_files::a_bad_file_is_reported_and_affects_no_other,
     bad_files::a_file_served_in_part_is_reported,
     fuzz::every_object_is_served_or_reported,

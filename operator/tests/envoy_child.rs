@@ -38,7 +38,12 @@ fn program(directory: &Path) -> anyhow::Result<()> {
 }
 
 fn serve(directory: &Path) -> std::io::Result<Child> {
-    Command::new(env!("CARGO_BIN_EXE_nuncio"))
+    command(directory).stderr(Stdio::null()).spawn()
+}
+
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nuncio"));
+    command
         .arg("serve")
         .arg(directory)
         .args([
@@ -50,9 +55,8 @@ fn serve(directory: &Path) -> std::io::Result<Child> {
             "127.0.0.1:0",
         ])
         .arg("--envoy")
-        .arg(directory.join("envoy"))
-        .stderr(Stdio::null())
-        .spawn()
+        .arg(directory.join("envoy"));
+    command
 }
 
 fn pid(directory: &Path) -> Option<u32> {
@@ -94,10 +98,43 @@ fn an_envoy_that_dies_is_restarted_and_exits_with_nuncio_on_sigterm() -> anyhow:
     let second = eventually("another start", || {
         pid(directory.path()).filter(|pid| *pid != first)
     });
+    kill(nuncio.id(), "-HUP")?;
     kill(nuncio.id(), "-TERM")?;
     let status = nuncio.wait()?;
     assert!(status.success(), "{status}");
     eventually("the exit of the child", || has_exited(second));
+    Ok(())
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_error() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    program(directory.path())?;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let output = command(directory.path())
+        .args(["--envoy-admin-address", &address])
+        .output()?;
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("--envoy-admin-address"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn an_envoy_that_cannot_start_is_an_error_with_its_last_line() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("envoy");
+    fs::write(&path, "#!/bin/sh\necho 'no such port' >&2\nexit 1\n")?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    let output = command(directory.path()).output()?;
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last = text.lines().last().unwrap_or_default();
+    assert!(
+        last.contains("Envoy cannot start") && last.ends_with("no such port"),
+        "{text}"
+    );
     Ok(())
 }
 

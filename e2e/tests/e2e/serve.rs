@@ -16,6 +16,7 @@ use rustix::process::Signal;
 
 const HEALTH: &str = "127.0.0.1:8877";
 const ADMIN: &str = "127.0.0.1:8001";
+pub(crate) const READY: &str = "127.0.0.1:8006";
 pub(crate) const HTTP: &str = "127.0.0.1:8080";
 
 /// The Listener and the Host of the samples.
@@ -40,6 +41,8 @@ pub(crate) fn serve(directory: &Path) -> Result<Process> {
         &envoy,
         "--envoy-concurrency",
         "1",
+        "--envoy-admin-address",
+        ADMIN,
     ];
     Process::start("nuncio-serve", &nuncio()?, arguments, &[])
 }
@@ -48,7 +51,7 @@ pub(crate) fn serve(directory: &Path) -> Result<Process> {
 pub(crate) async fn gone() -> Result<()> {
     until("the end of Envoy", || async {
         ensure!(
-            tokio::net::TcpStream::connect(ADMIN).await.is_err(),
+            tokio::net::TcpStream::connect(READY).await.is_err(),
             "Envoy is still running"
         );
         Ok(())

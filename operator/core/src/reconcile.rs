@@ -30,10 +30,10 @@ mod tls_settings;
 mod upstream;
 
 pub use fragment::{
-    Certificate, ClusterSettings, EndpointSlice, Forwarding, Fragment, Host, HostMatch, HostTerms,
-    HostTls, InsecureAction, Listener, Mapping, Name, Namespaces, Origination, Resolver,
-    ResolverKind, Role, Secret, SecurityModel, Service, Shared, TcpMapping, TlsContext,
-    TlsSettings, Upstream,
+    AddedHeaders, Certificate, ClusterSettings, EndpointSlice, Forwarding, Fragment, Host,
+    HostMatch, HostTerms, HostTls, InsecureAction, Listener, Mapping, Name, Namespaces,
+    Origination, Resolver, ResolverKind, Role, Secret, SecurityModel, Service, Shared, TcpMapping,
+    TlsContext, TlsSettings, Upstream, header_changes,
 };
 
 use problem::{ignored, not_served, outcome, overridden, replaced, without_effect};

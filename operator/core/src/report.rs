@@ -88,6 +88,8 @@ reasons! {
     WILDCARD_NOT_FOR_TLS = "WildcardNotForTLS";
     /// HTTP/3 does not support the TLS settings.
     NOT_FOR_HTTP3 = "NotForHTTP3";
+    /// The certificate of the upstream is not verified.
+    UNVERIFIED_UPSTREAM = "UnverifiedUpstream";
     /// The setting needs endpoint routing.
     NEEDS_ENDPOINTS = "NeedsEndpoints";
 

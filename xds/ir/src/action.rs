@@ -22,6 +22,16 @@ impl Action {
             Self::Redirect(_) | Self::Unavailable => None,
         }
     }
+
+    /// Header changes of responses, also of those of Envoy itself.
+    #[must_use]
+    pub fn response_headers(&self) -> Option<&HeaderChanges> {
+        match self {
+            Self::Forward(forward) => Some(&forward.response_headers),
+            Self::Redirect(redirect) => Some(&redirect.response_headers),
+            Self::Unavailable => None,
+        }
+    }
 }
 
 /// Where requests are forwarded to, and how they are changed.
@@ -91,6 +101,8 @@ pub struct Redirect {
     pub path: Rewrite,
     /// Status code: 301, 302, 303, 307 or 308; `None`: 301.
     pub code: Option<u16>,
+    /// Header changes of the response.
+    pub response_headers: HeaderChanges,
 }
 
 /// Retries of failed requests (`envoy.config.route.v3.RetryPolicy`).

@@ -218,14 +218,19 @@ impl Route {
     }
 
     /// Whether both routes render to the same bytes in a virtual host that redirects all requests: their matches are equal,
-    /// and so are their actions unless they are not used.
+    /// and so is of their actions what is used.
     #[must_use]
     pub fn is_same_when_redirected(&self, other: &Self) -> bool {
         let uses_action = self
             .forms(Insecure::Redirect)
             .iter()
             .any(|form| !matches!(form, RouteForm::Redirect));
-        self.has_same_match(other) && (!uses_action || self.action == other.action)
+        self.has_same_match(other)
+            && if uses_action {
+                self.action == other.action
+            } else {
+                self.action.response_headers() == other.action.response_headers()
+            }
     }
 
     fn has_same_match(&self, other: &Self) -> bool {

@@ -256,27 +256,29 @@ fn route(route: &ir::Route, form: RouteForm, with_authority: bool) -> Bytes {
             set_action(&mut message, &route.action);
         }
         RouteForm::Redirect => {
-            // does not depend on the route, so that domains can share virtual hosts
+            // a name of the route itself would keep domains from sharing virtual hosts
             message.name = REDIRECT.to_owned();
             message.action = Some(route::Action::Redirect(action::https()));
         }
     }
     message.r#match = Some(matcher);
+    if let Some(changes) = route.action.response_headers() {
+        message.response_headers_to_add = header::added(&changes.add);
+        message.response_headers_to_remove = changes.remove.clone();
+    }
     Writer::default()
         .message(&message)
         .map(FILTER_CONFIG, &filters)
         .finish()
 }
 
-/// Sets the action and the header changes of a route.
+/// Sets the action and the header changes of requests.
 fn set_action(message: &mut Route, action: &Action) {
     match action {
         Action::Forward(forward) => {
             message.action = Some(route::Action::Route(action::forward(forward)));
             message.request_headers_to_add = header::added(&forward.request_headers.add);
             message.request_headers_to_remove = forward.request_headers.remove.clone();
-            message.response_headers_to_add = header::added(&forward.response_headers.add);
-            message.response_headers_to_remove = forward.response_headers.remove.clone();
         }
         Action::Redirect(redirect) => {
             message.action = Some(route::Action::Redirect(action::redirect(redirect)));

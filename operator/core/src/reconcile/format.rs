@@ -1,112 +1,8 @@
 //! Texts with Envoy's `%…%` operators ("Format strings" in Envoy's documentation). They are checked, since one that
 //! Envoy does not support would have it reject a whole route table.
 
-/// The argument of an operator, in brackets.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Argument {
-    /// No argument.
-    None,
-    /// The format of a time, or no argument.
-    Optional,
-    /// A header name, or two with a question mark between them.
-    Header,
-    /// Any text that is not empty.
-    Required,
-}
-
-const OPERATORS: [(&str, Argument); 88] = {
-    use Argument::{Header, None, Optional, Required};
-    [
-        ("ACCESS_LOG_TYPE", None),
-        ("BYTES_RECEIVED", None),
-        ("BYTES_SENT", None),
-        ("CLUSTER_METADATA", Required),
-        ("CONNECTION_ID", None),
-        ("CONNECTION_TERMINATION_DETAILS", None),
-        ("DOWNSTREAM_DETECTED_CLOSE_TYPE", None),
-        ("DOWNSTREAM_DIRECT_LOCAL_ADDRESS", None),
-        ("DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT", None),
-        ("DOWNSTREAM_DIRECT_LOCAL_PORT", None),
-        ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS", None),
-        ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", None),
-        ("DOWNSTREAM_DIRECT_REMOTE_PORT", None),
-        ("DOWNSTREAM_HEADER_BYTES_RECEIVED", None),
-        ("DOWNSTREAM_HEADER_BYTES_SENT", None),
-        ("DOWNSTREAM_LOCAL_ADDRESS", None),
-        ("DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", None),
-        ("DOWNSTREAM_LOCAL_DNS_SAN", None),
-        ("DOWNSTREAM_LOCAL_EMAIL_SAN", None),
-        ("DOWNSTREAM_LOCAL_IP_SAN", None),
-        ("DOWNSTREAM_LOCAL_OTHERNAME_SAN", None),
-        ("DOWNSTREAM_LOCAL_PORT", None),
-        ("DOWNSTREAM_LOCAL_SUBJECT", None),
-        ("DOWNSTREAM_LOCAL_URI_SAN", None),
-        ("DOWNSTREAM_PEER_CERT", None),
-        ("DOWNSTREAM_PEER_CERT_V_END", Optional),
-        ("DOWNSTREAM_PEER_CERT_V_START", Optional),
-        ("DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1", None),
-        ("DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256", None),
-        ("DOWNSTREAM_PEER_CHAIN_SERIALS", None),
-        ("DOWNSTREAM_PEER_DNS_SAN", None),
-        ("DOWNSTREAM_PEER_EMAIL_SAN", None),
-        ("DOWNSTREAM_PEER_FINGERPRINT_1", None),
-        ("DOWNSTREAM_PEER_FINGERPRINT_256", None),
-        ("DOWNSTREAM_PEER_IP_SAN", None),
-        ("DOWNSTREAM_PEER_ISSUER", None),
-        ("DOWNSTREAM_PEER_OTHERNAME_SAN", None),
-        ("DOWNSTREAM_PEER_SERIAL", None),
-        ("DOWNSTREAM_PEER_SUBJECT", None),
-        ("DOWNSTREAM_PEER_URI_SAN", None),
-        ("DOWNSTREAM_REMOTE_ADDRESS", None),
-        ("DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", None),
-        ("DOWNSTREAM_REMOTE_PORT", None),
-        ("DOWNSTREAM_TLS_CIPHER", None),
-        ("DOWNSTREAM_TLS_SESSION_ID", None),
-        ("DOWNSTREAM_TLS_VERSION", None),
-        ("DOWNSTREAM_TRANSPORT_FAILURE_REASON", None),
-        ("DOWNSTREAM_WIRE_BYTES_RECEIVED", None),
-        ("DOWNSTREAM_WIRE_BYTES_SENT", None),
-        ("DURATION", None),
-        ("DYNAMIC_METADATA", Required),
-        ("FILTER_CHAIN_NAME", None),
-        ("GRPC_STATUS_NUMBER", None),
-        ("HOSTNAME", None),
-        ("LOCAL_REPLY_BODY", None),
-        ("PROTOCOL", None),
-        ("REQ", Header),
-        ("REQUESTED_SERVER_NAME", None),
-        ("REQUEST_DURATION", None),
-        ("REQUEST_TX_DURATION", None),
-        ("RESP", Header),
-        ("RESPONSE_CODE", None),
-        ("RESPONSE_CODE_DETAILS", None),
-        ("RESPONSE_DURATION", None),
-        ("RESPONSE_FLAGS", None),
-        ("RESPONSE_FLAGS_LONG", None),
-        ("RESPONSE_TX_DURATION", None),
-        ("ROUNDTRIP_DURATION", None),
-        ("ROUTE_NAME", None),
-        ("START_TIME", Optional),
-        ("STREAM_ID", None),
-        ("TRACE_ID", None),
-        ("TRAILER", Header),
-        ("UPSTREAM_CLUSTER", None),
-        ("UPSTREAM_CLUSTER_RAW", None),
-        ("UPSTREAM_CONNECTION_ID", None),
-        ("UPSTREAM_HOST", None),
-        ("UPSTREAM_HOST_NAME", None),
-        ("UPSTREAM_LOCAL_ADDRESS", None),
-        ("UPSTREAM_METADATA", Required),
-        ("UPSTREAM_PEER_SUBJECT", None),
-        ("UPSTREAM_PROTOCOL", None),
-        ("UPSTREAM_REMOTE_ADDRESS", None),
-        ("UPSTREAM_REMOTE_PORT", None),
-        ("UPSTREAM_REQUEST_ATTEMPT_COUNT", None),
-        ("UPSTREAM_TLS_VERSION", None),
-        ("UPSTREAM_TRANSPORT_FAILURE_REASON", None),
-        ("VIRTUAL_CLUSTER_NAME", None),
-    ]
-};
+mod argument;
+mod operator;
 
 /// Checks the operators of a text.
 ///
@@ -129,69 +25,61 @@ pub(super) fn check(text: &str) -> Result<(), String> {
 fn after_operator(text: &str) -> Result<&str, String> {
     let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     let end = text.bytes().position(|byte| !is_name(byte));
-    let (name, mut rest) = text.split_at(end.unwrap_or(text.len()));
+    let (name, rest) = text.split_at(end.unwrap_or(text.len()));
     if name.is_empty() {
         return Err("% does not start an operator; use %% for a percent sign".to_owned());
     }
-    let unterminated =
-        || format!("operator %{name} must end with a percent sign; use %% for a percent sign");
-    let argument = match rest.strip_prefix('(') {
-        None => None,
-        Some(inside) => {
-            let end = inside.find(')').ok_or_else(unterminated)?;
-            rest = &inside[end + 1..];
-            Some(&inside[..end])
-        }
+    let Some(Call {
+        argument,
+        has_length,
+        rest,
+    }) = call(rest)
+    else {
+        return Err(format!(
+            "operator %{name} must end with a percent sign; use %% for a percent sign"
+        ));
     };
-    let mut has_length = false;
-    if let Some(digits) = rest.strip_prefix(':') {
-        has_length = true;
-        let end = digits.bytes().position(|byte| !byte.is_ascii_digit());
-        let (length, after) = digits.split_at(end.unwrap_or(digits.len()));
-        if length.is_empty() || length.len() > 6 {
-            return Err(unterminated());
-        }
-        rest = after;
-    }
-    let rest = rest.strip_prefix('%').ok_or_else(unterminated)?;
-    let Some((_, expected)) = OPERATORS.iter().find(|(operator, _)| *operator == name) else {
-        return Err(format!("unsupported operator %{name}%"));
-    };
-    if has_length && *expected != Argument::Header && name != "DYNAMIC_METADATA" {
-        return Err(format!("operator %{name}% does not support a length"));
-    }
-    let fits = match (expected, argument) {
-        (Argument::None, argument) => argument.is_none(),
-        (Argument::Optional, None) => true,
-        (Argument::Optional, Some(format)) => !has_line_end(format),
-        (Argument::Header, Some(names)) => is_header_choice(names),
-        (Argument::Required, Some(argument)) => {
-            !argument.is_empty() && argument.split(':').all(|part| !part.is_empty())
-        }
-        (Argument::Header | Argument::Required, None) => false,
-    };
-    if fits {
-        Ok(rest)
-    } else {
-        Err(format!("invalid argument of operator %{name}%"))
-    }
+    operator::check(name, argument, has_length)?;
+    Ok(rest)
 }
 
-/// Whether the format of a time has a conversion to a line end, `%n`, in any of its forms: headers must not have one.
-fn has_line_end(format: &str) -> bool {
-    let conversions = format.split('%').skip(1);
-    let is_form = |character: char| "-_0^#123456789EO".contains(character);
-    conversions
-        .map(|conversion| conversion.trim_start_matches(is_form))
-        .any(|conversion| conversion.starts_with('n'))
+/// What follows the name of an operator.
+struct Call<'a> {
+    argument: &'a str,
+    has_length: bool,
+    rest: &'a str,
 }
 
-fn is_header_choice(names: &str) -> bool {
-    let names: Vec<&str> = names.split('?').collect();
-    names.len() <= 2
-        && names
-            .iter()
-            .all(|name| super::is_header_name(name.strip_prefix(':').unwrap_or(name)))
+/// An argument ends with the first bracket that can end the operator: `%START_TIME((%Y))%` is one.
+fn call(text: &str) -> Option<Call<'_>> {
+    let Some(inside) = text.strip_prefix('(') else {
+        let (has_length, rest) = end(text)?;
+        return Some(Call {
+            argument: "",
+            has_length,
+            rest,
+        });
+    };
+    let line = inside.split('\n').next().unwrap_or_default();
+    line.match_indices(')').find_map(|(place, _)| {
+        let (has_length, rest) = end(&inside[place + 1..])?;
+        Some(Call {
+            argument: &inside[..place],
+            has_length,
+            rest,
+        })
+    })
+}
+
+/// The end of an operator, with an optional maximum length: whether there is one, and the text after the operator.
+fn end(text: &str) -> Option<(bool, &str)> {
+    if let Some(rest) = text.strip_prefix('%') {
+        return Some((false, rest));
+    }
+    let digits = text.strip_prefix(':')?;
+    let (length, rest) = digits.split_at(digits.bytes().position(|byte| !byte.is_ascii_digit())?);
+    length.parse::<u64>().ok()?;
+    Some((true, rest.strip_prefix('%')?))
 }
 
 #[cfg(test)]
@@ -213,6 +101,13 @@ mod tests {
             "%START_TIME(%Y-%m-%dT%H:%M:%E3S%z)%",
             "%DYNAMIC_METADATA(a:b)%",
             "%DYNAMIC_METADATA(a:b):5%",
+            "%START_TIME((%Y))%",
+            "%PATH(NQ:ORIG):10%",
+            "%QUERY_PARAM(a b):5%",
+            "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
+            "%REQUESTED_SERVER_NAME(SNI_FIRST:ORIG)%",
+            "%FILTER_STATE(a:FIELD:b):5%",
+            r#"%COALESCE({"operators": ["PATH", {"command": "REQ", "param": "x-a", "max_length": 5}]}):9%"#,
         ] {
             assert_eq!(check(text), Ok(()), "{text}");
         }
@@ -239,6 +134,18 @@ mod tests {
             "%START_TIME(%Y%-0En)%",
             "%UPSTREAM_METADATA(a:b):5%",
             "%REQ(a):%",
+            "%REQ(a)b% %REQ(c)%",
+            "%REQ(a\nb)%",
+            "%ENVIRONMENT(HOME)%",
+            "%FILE_CONTENT(/etc/passwd)%",
+            "%SECRET(a)%",
+            "%CEL(response.code)%",
+            r#"%COALESCE({"operators": [{"command": "ENVIRONMENT", "param": "HOME"}]})%"#,
+            r#"%COALESCE({"operators": ["PATH"], "operators": ["UNIQUE_ID"]})%"#,
+            r#"%COALESCE({"operators": [{"command": "REQ", "command": "ENVIRONMENT", "param": "HOME"}]})%"#,
+            r#"%COALESCE({"operators": [{"command": "PATH", "max_length": 0}]})%"#,
+            r#"%COALESCE({"operators": [{"command": "PATH", "param": null}]})%"#,
+            r#"%COALESCE({"operators": []})%"#,
         ] {
             assert!(check(text).is_err(), "{text}");
         }

@@ -20,7 +20,7 @@ pub use self::{
     endpoint_slice::EndpointSlice,
     host::{Host, HostTerms, HostTls, InsecureAction},
     listener::{Listener, Namespaces, SecurityModel},
-    mapping::{Forwarding, HostMatch, Mapping, Role, Shared},
+    mapping::{AddedHeaders, Forwarding, HostMatch, Mapping, Role, Shared, header_changes},
     resolver::ResolverKind,
     secret::{Certificate, Secret},
     service::Service,

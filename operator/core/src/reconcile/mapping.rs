@@ -140,8 +140,8 @@ fn mapping(
     settings: &Settings,
     problems: &mut Vec<Problem>,
 ) -> Result<Mapping, Problem> {
-    let role = role(spec, problems)?;
     let shared = shared::shared(spec, problems)?;
+    let role = role(spec, &shared, problems)?;
     let upstream = upstream::upstream(&upstream_fields(spec), object, settings, problems)?;
     Ok(Mapping {
         labels: labels.clone(),
@@ -160,7 +160,7 @@ fn mapping(
 }
 
 /// The role in the group; a shadow that is also a redirect is a shadow.
-fn role(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Role, Problem> {
+fn role(spec: &MappingSpec, shared: &Shared, problems: &mut Vec<Problem>) -> Result<Role, Problem> {
     let is_redirect = spec.host_redirect == Some(true);
     if spec.shadow == Some(true) {
         if is_redirect {
@@ -170,7 +170,7 @@ fn role(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Role, Problem
     }
     if is_redirect {
         redirect::report_backend_fields(spec, problems);
-        return redirect::redirect(spec, problems).map(Role::Redirect);
+        return redirect::redirect(spec, shared, problems).map(Role::Redirect);
     }
     redirect::report_redirect_fields(spec, problems);
     Ok(Role::Forward)

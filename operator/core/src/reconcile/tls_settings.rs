@@ -5,31 +5,17 @@ use nuncio_ir::{TlsParameters, TlsVersion};
 use super::{Name, TlsSettings};
 use crate::object::ObjectRef;
 
-/// Cipher suites of TLS 1.2 and below that BoringSSL supports; Envoy rejects others.
-const CIPHERS: [&str; 19] = [
-    "AES128-GCM-SHA256",
-    "AES128-SHA",
-    "AES256-GCM-SHA384",
-    "AES256-SHA",
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-AES128-SHA",
-    "ECDHE-ECDSA-AES128-SHA256",
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-AES256-SHA",
-    "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-PSK-AES128-CBC-SHA",
-    "ECDHE-PSK-AES256-CBC-SHA",
-    "ECDHE-PSK-CHACHA20-POLY1305",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-SHA",
-    "ECDHE-RSA-AES128-SHA256",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-SHA",
-    "ECDHE-RSA-CHACHA20-POLY1305",
-];
+mod cipher;
 
-/// Curves that BoringSSL supports.
-const CURVES: [&str; 5] = ["P-256", "P-384", "P-521", "X25519", "X25519MLKEM768"];
+/// Curves that BoringSSL supports in Envoy 1.40; names in one line mean the same curve.
+const CURVES: [&[&str]; 6] = [
+    &["P-256", "prime256v1"],
+    &["P-384", "secp384r1"],
+    &["P-521", "secp521r1"],
+    &["X25519", "x25519"],
+    &["X25519MLKEM768"],
+    &["MLKEM1024"],
+];
 
 /// The fields.
 #[derive(Default)]
@@ -91,46 +77,46 @@ impl TlsFields<'_> {
                 "must not be below v1.2 unless min_tls_version is",
             );
         }
-        for (index, cipher) in self.cipher_suites.iter().enumerate() {
-            // those in brackets have equal preference
-            let inside = cipher
-                .strip_prefix('[')
-                .and_then(|rest| rest.strip_suffix(']'));
-            let is_supported = match inside {
-                Some(several) => several.split('|').all(|one| CIPHERS.contains(&one)),
-                None => CIPHERS.contains(&cipher.as_str()),
+        cipher::check(self.cipher_suites).map_err(|invalid| {
+            let Some(index) = invalid.item else {
+                return ("cipher_suites".to_owned(), invalid.fact);
             };
-            if !is_supported {
-                let fact = format!(
-                    "unsupported cipher suite {cipher:?} (the list is in the documentation)"
-                );
-                return invalid(&format!("cipher_suites[{index}]"), &fact);
-            }
-        }
-        for (index, curve) in self.ecdh_curves.iter().enumerate() {
-            if !CURVES.contains(&curve.as_str()) {
-                let fact = format!("unsupported curve {curve:?}: use {}", CURVES.join(", "));
-                return invalid(&format!("ecdh_curves[{index}]"), &fact);
-            }
-        }
+            let item = format!("{:?}", self.cipher_suites[index]);
+            let fact = if invalid.fact.contains(&item) {
+                invalid.fact
+            } else {
+                format!("invalid cipher list {item}: {}", invalid.fact)
+            };
+            (format!("cipher_suites[{index}]"), fact)
+        })?;
         Ok(TlsParameters {
             min,
             max,
             ciphers: self.cipher_suites.to_vec(),
-            curves: unique(self.ecdh_curves),
+            curves: curves(self.ecdh_curves)?,
         })
     }
 }
 
-/// The curves without duplicates, which Envoy rejects.
-fn unique(curves: &[String]) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    for curve in curves {
-        if !found.contains(curve) {
-            found.push(curve.clone());
+/// The curves without duplicates, which Envoy rejects. An item may name several, separated by colons.
+fn curves(items: &[String]) -> Result<Vec<String>, InvalidField> {
+    if matches!(items, [only] if only.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let mut found: Vec<(&[&str], &str)> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        for name in item.split(':') {
+            let Some(curve) = CURVES.iter().find(|names| names.contains(&name)) else {
+                let known = CURVES.concat().join(", ");
+                let fact = format!("unsupported curve {name:?}: use {known}");
+                return invalid(&format!("ecdh_curves[{index}]"), &fact);
+            };
+            if !found.iter().any(|(known, _)| known == curve) {
+                found.push((curve, name));
+            }
         }
     }
-    found
+    Ok(found.into_iter().map(|(_, name)| name.to_owned()).collect())
 }
 
 fn invalid<T>(field: &str, fact: &str) -> Result<T, InvalidField> {

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use nuncio_ir::{
-    AddedHeader, Authorization, Cors, ErrorBody, HashPolicy, HeaderMatch, PathMatch, QueryMatch,
-    RateLimit, Redirect, RetryPolicy, Rewrite,
+    AddedHeader, Authorization, Cors, ErrorBody, HashPolicy, HeaderChanges, HeaderMatch, PathMatch,
+    QueryMatch, RateLimit, Redirect, RetryPolicy, Rewrite,
 };
 
 use super::Upstream;
@@ -105,7 +105,29 @@ pub struct Shared {
     /// Headers removed from responses.
     pub remove_response_headers: Option<Vec<String>>,
     /// Headers added to requests; the group adds those of all its Mappings.
-    pub add_request_headers: Option<BTreeMap<String, AddedHeader>>,
+    pub add_request_headers: Option<AddedHeaders>,
     /// Headers added to responses; the group adds those of all its Mappings.
-    pub add_response_headers: Option<BTreeMap<String, AddedHeader>>,
+    pub add_response_headers: Option<AddedHeaders>,
+}
+
+/// Added headers by name. `None`: the value cannot be rendered and was to replace others, so the header is removed.
+pub type AddedHeaders = BTreeMap<String, Option<AddedHeader>>;
+
+/// The changes of added and removed headers.
+#[must_use]
+pub fn header_changes(added: AddedHeaders, removed: Vec<String>) -> HeaderChanges {
+    let mut changes = HeaderChanges {
+        add: BTreeMap::new(),
+        remove: removed,
+    };
+    for (name, header) in added {
+        match header {
+            Some(header) => {
+                changes.add.insert(name, header);
+            }
+            None if changes.remove.contains(&name) => {}
+            None => changes.remove.push(name),
+        }
+    }
+    changes
 }

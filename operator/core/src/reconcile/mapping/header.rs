@@ -6,47 +6,79 @@ use nuncio_crds::field;
 use nuncio_ir::AddedHeader;
 
 use crate::{
-    reconcile::{format, ignored, is_header_name, replaced},
-    report::Problem,
+    reconcile::{AddedHeaders, format, ignored, is_header_name},
+    report::{Problem, Reason},
 };
 
 /// Maximum length in bytes of the name and of the value of a header that Envoy adds.
 const MAX_LENGTH: usize = 16_384;
 
+/// Headers that frame messages or concern one connection, which Envoy handles.
+const FRAMING: [&str; 8] = [
+    "connection",
+    "content-length",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// Maximum number of headers that are added. Envoy's maximum for a route is 1000, one of which may be Linkerd's.
 const MAX_COUNT: usize = 999;
 
-/// Added headers; those that Envoy would reject are ignored.
+/// Added headers. One whose value Envoy would reject is removed if it was to replace others, so that no backend takes
+/// the value of a client for ours; any other that Envoy would reject is ignored.
 pub(in crate::reconcile) fn added(
     path: &str,
     headers: &BTreeMap<String, field::AddedHeader>,
     problems: &mut Vec<Problem>,
-) -> BTreeMap<String, AddedHeader> {
-    let mut added = BTreeMap::new();
+) -> AddedHeaders {
+    let last: BTreeMap<String, &String> = headers
+        .keys()
+        .map(|name| (name.to_ascii_lowercase(), name))
+        .collect();
+    let mut added = AddedHeaders::new();
+    let mut count = 0;
     for (name, header) in headers {
         let path = format!("{path}[{name}]");
-        let value = header.value.clone().unwrap_or_default();
-        if let Err(fact) = check_name(name).and_then(|()| check_value(&value)) {
+        let lower = name.to_ascii_lowercase();
+        if let Some(last) = last.get(&lower).filter(|last| **last != name) {
+            let fact = format!("duplicate of {last:?}: header names are case-insensitive");
             problems.push(ignored(path, fact));
             continue;
         }
-        if added.len() == MAX_COUNT {
-            problems.push(ignored(path, format!("exceeds {MAX_COUNT} headers")));
+        if let Err(fact) = check_name(name) {
+            problems.push(ignored(path, fact));
             continue;
         }
-        let header = AddedHeader {
-            value,
-            append: header.append.unwrap_or(true),
+        let value = header.value.clone().unwrap_or_default();
+        let append = header.append.unwrap_or(true);
+        let checked = if count == MAX_COUNT {
+            Err(format!("exceeds {MAX_COUNT} headers"))
+        } else {
+            check_value(&value)
         };
-        if added.insert(name.to_ascii_lowercase(), header).is_some() {
-            problems.push(replaced(
-                path,
-                "duplicate header name in other letter case",
-                "the value of this one",
-            ));
+        match checked {
+            Ok(()) => {
+                count += 1;
+                added.insert(lower, Some(AddedHeader { value, append }));
+            }
+            Err(fact) if append => problems.push(ignored(path, fact)),
+            Err(fact) => {
+                problems.push(removed_instead(path, &fact));
+                added.insert(lower, None);
+            }
         }
     }
     added
+}
+
+/// A header that would replace others, and is removed instead.
+fn removed_instead(path: String, fact: &str) -> Problem {
+    let message = format!("{fact}; the header is removed");
+    Problem::ignored(Reason::PARTIALLY_INVALID, path, message)
 }
 
 /// Removed headers; those that Envoy would reject are ignored.
@@ -72,6 +104,9 @@ pub(in crate::reconcile) fn removed(
 fn check_name(name: &str) -> Result<(), String> {
     if name.eq_ignore_ascii_case("host") {
         return Err(format!("{name:?} cannot be changed here; set host_rewrite"));
+    }
+    if FRAMING.contains(&name.to_ascii_lowercase().as_str()) {
+        return Err(format!("{name:?} frames messages and cannot be changed"));
     }
     if name.starts_with(':') {
         return Err(format!("pseudo-header {name:?} cannot be changed"));
@@ -124,5 +159,41 @@ mod tests {
             MAX_COUNT
         );
         assert_eq!(problems.len(), 4);
+    }
+
+    #[test]
+    fn a_header_that_would_replace_others_is_removed_if_it_cannot_be_rendered() {
+        let header = |append| field::AddedHeader {
+            value: Some("%NOTHING%".to_owned()),
+            append,
+            ..field::AddedHeader::default()
+        };
+        let written = BTreeMap::from([
+            ("X-User".to_owned(), header(Some(false))),
+            ("x-more".to_owned(), header(Some(true))),
+            ("x-default".to_owned(), header(None)),
+            ("connection".to_owned(), header(Some(false))),
+        ]);
+        let mut problems = Vec::new();
+        let found = added("spec.a", &written, &mut problems);
+        assert_eq!(found, BTreeMap::from([("x-user".to_owned(), None)]));
+        assert_eq!(problems.len(), 4);
+    }
+
+    #[test]
+    fn the_last_of_names_that_differ_in_case_is_used() {
+        let header = |value: &str| field::AddedHeader {
+            value: Some(value.to_owned()),
+            ..field::AddedHeader::default()
+        };
+        let written = BTreeMap::from([
+            ("X".to_owned(), header("%NOTHING%")),
+            ("x".to_owned(), header("1")),
+        ]);
+        let mut problems = Vec::new();
+        let found = added("spec.a", &written, &mut problems);
+        assert_eq!(found["x"].as_ref().unwrap().value, "1");
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].path, "spec.a[X]");
     }
 }

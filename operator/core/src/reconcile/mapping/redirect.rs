@@ -5,13 +5,14 @@ use nuncio_ir::{Redirect, Rewrite};
 
 use super::{check_text, not_served, rewrite};
 use crate::{
-    reconcile::{overridden, upstream, without_effect},
+    reconcile::{Shared, header_changes, overridden, upstream, without_effect},
     report::{Problem, Reason},
 };
 
 /// Where a Mapping with `host_redirect` redirects clients.
 pub(super) fn redirect(
     spec: &MappingSpec,
+    shared: &Shared,
     problems: &mut Vec<Problem>,
 ) -> Result<Redirect, Problem> {
     let service =
@@ -21,6 +22,10 @@ pub(super) fn redirect(
         host: service.authority(),
         path: path(spec, problems)?,
         code: spec.redirect_response_code.map(Into::into),
+        response_headers: header_changes(
+            shared.add_response_headers.clone().unwrap_or_default(),
+            shared.remove_response_headers.clone().unwrap_or_default(),
+        ),
     })
 }
 

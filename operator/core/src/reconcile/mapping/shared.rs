@@ -6,11 +6,11 @@ use nuncio_crds::{
     field::{self, LoadBalancerPolicy},
     v3alpha1::MappingSpec,
 };
-use nuncio_ir::{AddedHeader, HashPolicy, RetryPolicy, Rewrite};
+use nuncio_ir::{HashPolicy, RetryPolicy, Rewrite};
 
 use super::{cors, header, rewrite};
 use crate::{
-    reconcile::{Shared, duration, ignored, is_header_name, overridden, replaced},
+    reconcile::{AddedHeaders, Shared, duration, ignored, is_header_name, overridden, replaced},
     report::{Problem, Reason},
 };
 
@@ -70,7 +70,7 @@ fn added(
     path: &str,
     headers: &BTreeMap<String, field::AddedHeader>,
     problems: &mut Vec<Problem>,
-) -> Option<BTreeMap<String, AddedHeader>> {
+) -> Option<AddedHeaders> {
     (!headers.is_empty()).then(|| header::added(path, headers, problems))
 }
 

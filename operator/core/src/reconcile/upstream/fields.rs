@@ -55,7 +55,16 @@ pub(in crate::reconcile) fn upstream(
     let text = parse(fields.service, context.is_some())
         .map_err(|fact| not_served(object.kind, "spec.service", fact))?;
     let tls = match context {
-        None if text.scheme == Some("https") => Origination::Plain,
+        None if text.scheme == Some("https") => {
+            if !fields.is_redirect {
+                problems.push(Problem::notice(
+                    Reason::UNVERIFIED_UPSTREAM,
+                    "spec.service",
+                    "the certificate of the service is not verified; set tls to a TLSContext with ca_secret",
+                ));
+            }
+            Origination::Plain
+        }
         None => Origination::None,
         Some(name) => {
             if text.scheme == Some("http") {

@@ -91,7 +91,10 @@ fn checker(
                 &format!("{path}.add_request_headers"),
                 &http.add_request_headers,
                 problems,
-            ),
+            )
+            .into_iter()
+            .filter_map(|(name, header)| Some((name, header?)))
+            .collect(),
             remove_headers: header::removed(
                 &format!("{path}.remove_request_headers"),
                 &http.remove_request_headers,

@@ -11,7 +11,7 @@ use nuncio_ir::{
 use super::share::Member;
 use crate::{
     defaults::Defaults,
-    reconcile::{Forwarding, Mapping, Shared, Upstream},
+    reconcile::{AddedHeaders, Forwarding, Mapping, Shared, Upstream, header_changes},
 };
 
 /// The header that Linkerd 1 routes by.
@@ -56,24 +56,24 @@ pub(super) fn combine<'a>(
             .iter()
             .rev()
             .find_map(|member| member.mapping.shared.regex_rewrite.clone()),
-        request_headers: HeaderChanges {
-            add: group.all("add_request_headers", |shared| &shared.add_request_headers),
-            remove: group
+        request_headers: header_changes(
+            group.all("add_request_headers", |shared| &shared.add_request_headers),
+            group
                 .last("remove_request_headers", |shared| {
                     &shared.remove_request_headers
                 })
                 .unwrap_or_default(),
-        },
-        response_headers: HeaderChanges {
-            add: group.all("add_response_headers", |shared| {
+        ),
+        response_headers: header_changes(
+            group.all("add_response_headers", |shared| {
                 &shared.add_response_headers
             }),
-            remove: group
+            group
                 .last("remove_response_headers", |shared| {
                     &shared.remove_response_headers
                 })
                 .unwrap_or_default(),
-        },
+        ),
         defaults,
     }
 }
@@ -106,12 +106,8 @@ impl Group<'_, '_, '_> {
     }
 
     /// The added headers of all members.
-    fn all(
-        &mut self,
-        field: &str,
-        get: impl Fn(&Shared) -> &Option<BTreeMap<String, AddedHeader>>,
-    ) -> BTreeMap<String, AddedHeader> {
-        let mut all: BTreeMap<&str, (&Member<'_>, &AddedHeader)> = BTreeMap::new();
+    fn all(&mut self, field: &str, get: impl Fn(&Shared) -> &Option<AddedHeaders>) -> AddedHeaders {
+        let mut all: BTreeMap<&str, (&Member<'_>, &Option<AddedHeader>)> = BTreeMap::new();
         for member in self.members {
             for (name, header) in get(&member.mapping.shared).iter().flatten() {
                 let earlier = all.insert(name, (member, header));

@@ -53,6 +53,8 @@ reasons! {
 
     /// The Service does not exist.
     SERVICE_NOT_FOUND = "ServiceNotFound";
+    /// An upstream that is the control plane itself.
+    OWN_ENDPOINT = "OwnEndpoint";
     /// A Service or a name without an address of an enabled family.
     NO_ADDRESS = "NoAddress";
     /// The Service does not have the port.

@@ -79,7 +79,11 @@ pub(super) async fn accept(
     }
 }
 
-async fn handshake(stream: socket::Stream, tls: Option<&Reloader>, limit: Duration) -> Option<Stream> {
+async fn handshake(
+    stream: socket::Stream,
+    tls: Option<&Reloader>,
+    limit: Duration,
+) -> Option<Stream> {
     let Some(tls) = tls else {
         return Some(Stream::Plain(stream));
     };

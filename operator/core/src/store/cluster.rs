@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod family;
+mod own;
 mod settings;
 pub(super) mod upstream;
 
@@ -126,6 +127,7 @@ impl Store {
                     Resolver::Named(name) => self.resolvers.get(name),
                     Resolver::Default => None,
                 },
+                own_ports: &self.settings.own_ports,
                 tls_context: match &upstream.tls {
                     Origination::Context(name) => self
                         .tls_contexts

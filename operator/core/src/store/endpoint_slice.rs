@@ -73,7 +73,12 @@ impl Store {
             let changed = if self.clusters.uses(&key) {
                 let service = self.services.get(&key.service);
                 let slices = self.endpoint_slices.of(&key.service);
-                let endpoints = Arc::new(upstream::endpoints(&key, service, &slices));
+                let endpoints = Arc::new(upstream::endpoints(
+                    &key,
+                    service,
+                    &slices,
+                    &self.settings.own_ports,
+                ));
                 let old = self
                     .ir
                     .endpoints

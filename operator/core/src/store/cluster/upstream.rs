@@ -1,11 +1,15 @@
 //! From an upstream and what it refers to, to its cluster and its endpoints. Pure.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use nuncio_ir::{ClientTls, Cluster, Discovery, Endpoints};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{family::Families, settings::Settings};
+use super::{
+    family::Families,
+    own::{is_own_address, leads_home},
+    settings::Settings,
+};
 use crate::{
     defaults::Defaults,
     reconcile::{
@@ -46,6 +50,8 @@ pub(in crate::store) struct References<'a> {
     pub(in crate::store) must_be_service: bool,
     /// The resolver that it names; `None`: there is no such resolver, or it names none.
     pub(in crate::store) resolver: Option<ResolverKind>,
+    /// TCP ports of the control plane on this host.
+    pub(in crate::store) own_ports: &'a BTreeSet<u16>,
     /// TLS as the TLSContext that it names says, or why that cannot be used; `None`: there is no such TLSContext, or it
     /// names none.
     pub(in crate::store) tls_context: Option<Result<ClientTls, String>>,
@@ -83,7 +89,18 @@ pub(in crate::store) fn link(
         found.endpoints.is_some(),
     )
     .into();
-    if has_flaw {
+    let leads_home = leads_home(&found.discovery, references.own_ports);
+    if leads_home {
+        problems.push(Problem::unresolved(
+            Reason::OWN_ENDPOINT,
+            "spec.service",
+            format!(
+                "port {} of this host belongs to the control plane; requests get 503",
+                upstream.port
+            ),
+        ));
+    }
+    if has_flaw || leads_home {
         // anything else would lead somewhere that was not meant, or there without the TLS that was
         found.discovery = Discovery::Empty;
         found.endpoints = None;
@@ -418,6 +435,7 @@ pub(in crate::store) fn endpoints<'a>(
     key: &EndpointsKey,
     service: Option<&Service>,
     slices: &(impl Iterator<Item = &'a EndpointSlice> + Clone),
+    own_ports: &BTreeSet<u16>,
 ) -> Endpoints {
     // an EndpointSlice names its ports as the Service does
     let name = service.and_then(|service| service.ports.get(&key.port));
@@ -441,6 +459,10 @@ pub(in crate::store) fn endpoints<'a>(
                 .filter_map(move |address| Some((*address, port?)));
             addresses.map(SocketAddr::from)
         });
+        let is_own = |address: &SocketAddr| {
+            own_ports.contains(&address.port()) && is_own_address(address.ip())
+        };
+        let all = all.filter(|address| !is_own(address));
         let mut addresses = key.families.select(all.collect(), SocketAddr::is_ipv4);
         addresses.sort_unstable();
         addresses.dedup();

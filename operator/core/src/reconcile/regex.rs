@@ -5,8 +5,9 @@
 //! [`parse`] makes a tree and shares what alternatives have in common, [`simplify`] replaces counts, [`compile`] makes
 //! instructions, and [`flatten`] counts what is left of them. `make re2` compares the sizes with those of RE2 itself.
 //!
-//! Patterns are hostile: no step recurses, and each costs time in proportion to the pattern's length, or to
-//! [`MAX_INSTRUCTIONS`].
+//! Patterns may be hostile: no step recurses over the tree, and each takes time in proportion to the pattern's length or
+//! to [`MAX_INSTRUCTIONS`]. The price: a pattern with thousands of nested groups with empty alternatives is rejected
+//! although RE2 accepts it.
 
 use thiserror::Error;
 
@@ -27,7 +28,7 @@ pub const MAX_PROGRAM_SIZE: usize = 1000;
 /// RE2's own limit before flattening, in Envoy's 8 MiB.
 const MAX_INSTRUCTIONS: u64 = 349_000;
 
-/// What RE2, or the limit of the size, has against a pattern.
+/// Why a pattern is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Flaw {
     /// `[a`
@@ -72,7 +73,7 @@ pub enum Flaw {
     /// The size of the program.
     #[error("program too large: {} > {}", thousands(*.0), thousands(MAX_PROGRAM_SIZE))]
     TooLarge(usize),
-    /// More nodes, instructions or nesting than can be bothered with.
+    /// More nodes, instructions or nested alternatives than the limits of time and memory allow.
     #[error("pattern too complex")]
     TooComplex,
 }

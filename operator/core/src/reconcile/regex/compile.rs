@@ -50,7 +50,7 @@ pub(super) fn without_anchors(ast: &mut Ast, root: Id) -> Result<(Id, bool), Fla
     Ok((end.unwrap_or(root), begin.is_some()))
 }
 
-/// Compiles a tree whose cost is known to be bearable.
+/// Compiles a tree whose cost has been checked.
 pub(super) fn compile(ast: &Ast, root: Id, is_anchored: bool) -> Program {
     let mut compiler = Compiler { code: Vec::new() };
     compiler.add(Kind::Fail, 0, 0);

@@ -6,7 +6,7 @@ CRDS := config/crd/bases
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Run a gateway with two backends on this machine, without a cluster
@@ -57,6 +57,13 @@ bench: tools ## Measure changes and requests with up to 10,000 Mappings and Host
 fuzz: tools ## Send random manifests through the control plane and a real Envoy; longer: FUZZ="--seconds 600"
 	cargo build --release --package nuncio-e2e --bin nuncio-fuzz
 	target/release/nuncio-fuzz $(FUZZ)
+
+.PHONY: re2
+re2: ## Compare the check of regular expressions with RE2 on a million random patterns; RE2="--seed 1 --count 1000"
+	python3 -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps --upgrade \
+		--target .tools/re2 -r e2e/tools/re2/requirements.txt
+	cargo build --release --package nuncio-core --example regex
+	PYTHONPATH=.tools/re2 e2e/tools/re2/compare $(RE2)
 
 .PHONY: clean
 clean: ## Remove build outputs, but not .tools

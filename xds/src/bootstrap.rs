@@ -118,7 +118,7 @@ impl Bootstrap {
             "cluster_manager": {"enable_deferred_cluster_creation": true},
             "stats_config": {"use_all_default_tags": true},
             "layered_runtime": {"layers": [
-                {"name": "static", "static_layer": {"re2.max_program_size.error_level": 1000}},
+                {"name": "static", "static_layer": {"re2.max_program_size.error_level": u32::MAX}},
                 {"name": "admin", "admin_layer": {}}
             ]},
             "dynamic_resources": {

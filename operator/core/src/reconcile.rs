@@ -20,7 +20,7 @@ mod listener;
 mod mapping;
 mod parse;
 mod problem;
-mod regex;
+pub mod regex;
 mod resolver;
 mod secret;
 mod service;

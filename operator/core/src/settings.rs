@@ -55,7 +55,7 @@ impl Default for Settings {
 
 /// A variable whose value cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("environment variable {name} is {value:?}: {expected} was expected")]
+#[error("invalid environment variable {name}={value:?}: must be {expected}")]
 pub struct Error {
     name: &'static str,
     value: String,

@@ -159,6 +159,25 @@ fn mapping(
     })
 }
 
+/// A notice for each setting that has no effect because its kind is not supported.
+fn unsupported(spec: &MappingSpec) -> Vec<Problem> {
+    let notice = |field: &str, kind: &str| {
+        let message = format!("no effect: {kind} is not supported");
+        Problem::notice(Reason::NOT_SUPPORTED, format!("spec.{field}"), message)
+    };
+    let mut problems = Vec::new();
+    if !spec.labels.is_empty() {
+        problems.push(notice("labels", "RateLimitService"));
+    }
+    if spec.bypass_auth == Some(true) {
+        problems.push(notice("bypass_auth", "AuthService"));
+    }
+    if !spec.auth_context_extensions.is_empty() {
+        problems.push(notice("auth_context_extensions", "AuthService"));
+    }
+    problems
+}
+
 /// The role in the group; a shadow that is also a redirect is a shadow.
 fn role(spec: &MappingSpec, shared: &Shared, problems: &mut Vec<Problem>) -> Result<Role, Problem> {
     let is_redirect = spec.host_redirect == Some(true);

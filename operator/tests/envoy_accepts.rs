@@ -239,3 +239,69 @@ fn cipher_suites_and_curves_are_those_of_envoy() -> Result<()> {
         Ok(())
     })
 }
+
+/// The certificates that Envoy gets of a Secret.
+fn chain_of(chain: &str, key: &str) -> Result<String> {
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "test"},
+        "type": "kubernetes.io/tls", "stringData": {"tls.crt": chain, "tls.key": key}});
+    let mut found = rendering(&[
+        object(
+            "Listener",
+            "https",
+            &json!({"port": 8443, "protocol": "HTTPS", "securityModel": "XFP",
+                "hostBinding": {"namespace": {"from": "ALL"}}}),
+        ),
+        object(
+            "Host",
+            "test",
+            &json!({"hostname": "a.example", "tlsSecret": {"name": "test"}}),
+        ),
+        secret,
+    ])?;
+    let secrets = found.resources.remove("secrets").unwrap_or_default();
+    let sent = secrets
+        .values()
+        .find_map(|secret| secret.pointer("/tls_certificate/certificate_chain/inline_string"))
+        .with_context(|| format!("not sent: {chain} {:?}", found.reports))?;
+    Ok(sent.as_str().context("a text")?.to_owned())
+}
+
+#[test]
+fn envoy_reads_certificates_that_stand_among_other_blocks() -> Result<()> {
+    let key_pair = rcgen::KeyPair::generate()?;
+    let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()])?;
+    let certificate = params.self_signed(&key_pair)?.pem();
+    let key = key_pair.serialize_pem();
+    let other = "-----BEGIN DH PARAMETERS-----\nMAYCAQUCAQI=\n-----END DH PARAMETERS-----\n";
+    let broken = "-----BEGIN OTHER-----\n!\n-----END OTHER-----\n";
+    let old = certificate.replace(" CERTIFICATE", " X509 CERTIFICATE");
+    let trusted = certificate.replace(" CERTIFICATE", " TRUSTED CERTIFICATE");
+    let chains = [
+        certificate.clone(),
+        format!("{certificate}{key}"),
+        format!("{key}{other}{certificate}{broken}"),
+        format!("subject=a\r\n{}", certificate.replace('\n', "\r\n")),
+        certificate.replace('\n', " \n\n"),
+        old.clone(),
+        format!("{certificate}{old}{trusted}"),
+        format!("{trusted}{certificate}"),
+    ];
+    for_each(&chains, |chain| {
+        let sent = chain_of(chain, &key)?;
+        ensure!(
+            !sent.contains(" KEY-----"),
+            "the key is sent with the certificates"
+        );
+        let context = json!({
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {"tls_certificates": [{
+                "certificate_chain": {"inline_string": sent}, "private_key": {"inline_string": key}}]},
+        });
+        let mut config = listener(json!({}));
+        config["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"] =
+            json!({"name": "tls", "typed_config": context});
+        let rejected = rejection(&config)?;
+        ensure!(rejected.is_none(), "{rejected:?}: {sent}");
+        Ok(())
+    })
+}

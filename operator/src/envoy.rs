@@ -255,6 +255,9 @@ async fn forward(output: impl AsyncRead + Unpin, last_line: watch::Sender<String
             return;
         }
         let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+        if line.is_empty() {
+            continue;
+        }
         info!(target: "envoy", "{line}");
         last_line.send_replace(line);
     }

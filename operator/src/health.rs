@@ -2,7 +2,8 @@
 //! probes work) and `/metrics`.
 //!
 //! Alive means that the process responds. Ready means that every source has been read and the first snapshot is built:
-//! before that, an Envoy that connects would wait. A response that is not ready lists what is still missing.
+//! before that, an Envoy that connects would wait. A response that is not ready lists what is still missing; one that is ready
+//! lists the Listeners whose addresses an Envoy cannot bind.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +22,10 @@ use prometheus_client::{encoding::text, registry::Registry};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::http_server::{self, Limits};
+use crate::{
+    http_server::{self, Limits},
+    printable::printable,
+};
 use nuncio_core::object::Kind;
 
 /// What each source still waits for. Cheap to clone; clones share their content.
@@ -61,6 +65,8 @@ impl Progress {
 pub struct Health {
     /// Becomes true after the first snapshot, and false when the process stops.
     pub ready: watch::Receiver<bool>,
+    /// Listeners whose addresses an Envoy cannot bind.
+    pub unbound: watch::Receiver<Vec<String>>,
     /// What is missing until then.
     pub progress: Progress,
     /// The metrics of `/metrics`.
@@ -87,7 +93,11 @@ async fn check_ready(State(health): State<Health>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
     if *health.ready.borrow() {
-        return "ready\n".into_response();
+        let unbound = health.unbound.borrow();
+        let lines = unbound.iter().map(|line| printable(line.trim_end()) + "\n");
+        return lines
+            .fold("ready\n".to_owned(), |body, line| body + &line)
+            .into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, health.progress.describe()).into_response()
 }
@@ -132,6 +142,7 @@ mod tests {
         let _metrics = crate::metrics::Metrics::new(&mut registry);
         let health = Health {
             ready: receiver,
+            unbound: watch::channel(vec!["tcp-8080: cannot bind '0.0.0.0:8080'\n".to_owned()]).1,
             progress: progress.clone(),
             registries: Arc::new([registry, Registry::default()]),
             stopping: CancellationToken::new(),
@@ -152,6 +163,10 @@ mod tests {
         ready.send(true).unwrap();
         let after = get(address, "/ambassador/v0/check_ready").await;
         assert!(after.starts_with("HTTP/1.1 200"), "{after}");
+        assert!(
+            after.ends_with("ready\ntcp-8080: cannot bind '0.0.0.0:8080'\n"),
+            "{after}"
+        );
     }
 
     #[tokio::test]

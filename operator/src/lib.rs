@@ -20,6 +20,7 @@ pub mod status;
 pub mod health;
 pub mod http_server;
 pub mod metrics;
+mod printable;
 pub mod telemetry;
 
 pub mod args;

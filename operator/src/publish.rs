@@ -15,7 +15,7 @@ use std::{
 use nuncio_xds::{
     Unit,
     cache::{Update, Writer},
-    fleet::{Fleet, Rejection},
+    fleet::{CANNOT_BIND, Fleet, Rejection},
     render,
 };
 use tokio::sync::{mpsc, watch};
@@ -42,6 +42,8 @@ pub struct Outputs {
     pub book: Book,
     /// Becomes true with the first snapshot.
     pub ready: watch::Sender<bool>,
+    /// Listeners whose addresses an Envoy cannot bind.
+    pub unbound: watch::Sender<Vec<String>>,
     /// The Secrets to fetch.
     pub wanted_secrets: watch::Sender<WantedSecrets>,
     /// Metrics of this loop.
@@ -145,6 +147,11 @@ impl Publisher {
         } else {
             debug!(seq, upserts, removals, "published snapshot");
         }
+        if !self.outputs.unbound.borrow().is_empty() {
+            // others may be behind the Listener now
+            self.rejections.clear();
+            self.report_rejections();
+        }
     }
 
     /// Renders the dirty units.
@@ -186,24 +193,36 @@ impl Publisher {
         });
     }
 
-    /// Reports what Envoys reject on the objects that it is attributed to.
+    /// Reports what Envoys reject on the objects that it is attributed to. If the address of a Listener cannot be bound, that
+    /// is everything behind it.
     fn report_rejections(&mut self) {
         let rejections = self.outputs.fleet.rejections();
         if rejections == self.rejections {
             return;
         }
         let mut rejected: BTreeMap<ObjectRef, String> = BTreeMap::new();
+        let mut unbound = Vec::new();
         for rejection in &rejections {
             let Some(unit) = Unit::parse(rejection.kind, &rejection.name) else {
                 continue;
             };
-            let owners = self.store.owners(&unit);
-            for object in self.attribution.concerned(&unit, owners) {
+            let concerned: BTreeSet<ObjectRef> = match &unit {
+                Unit::Listener(key) if rejection.message.contains(CANNOT_BIND) => {
+                    unbound.push(format!("{}: {}", rejection.name, rejection.message));
+                    self.store.served_on(*key)
+                }
+                _ => {
+                    let owners = self.store.owners(&unit);
+                    self.attribution.concerned(&unit, owners)
+                }
+            };
+            for object in concerned {
                 rejected
                     .entry(object)
                     .or_insert_with(|| rejection.message.to_string());
             }
         }
+        self.outputs.unbound.send_replace(unbound);
         self.rejections = rejections;
         self.outputs.book.reject(rejected.into_iter().collect());
     }

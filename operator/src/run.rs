@@ -190,6 +190,7 @@ pub async fn start(
     let (changes, inputs) = mpsc::channel(CHANGES);
     let (writer, cache) = cache::channel();
     let (ready_sender, ready) = watch::channel(false);
+    let (unbound_sender, unbound) = watch::channel(Vec::new());
     let (wanted_sender, wanted_secrets) = watch::channel(None);
     let (fleet, book, progress) = (Fleet::new(), Book::default(), Progress::default());
 
@@ -207,6 +208,7 @@ pub async fn start(
         fleet: fleet.clone(),
         book: book.clone(),
         ready: ready_sender,
+        unbound: unbound_sender,
         wanted_secrets: wanted_sender,
         metrics: metrics.clone(),
     };
@@ -227,6 +229,7 @@ pub async fn start(
         ads::Settings {
             tls,
             max_connections: max_connections(),
+            shutdown_spread: shutdown_spread(&xds_address),
             ..ads::Settings::default()
         },
         ads_metrics,
@@ -240,6 +243,7 @@ pub async fn start(
     });
     let health_state = Health {
         ready,
+        unbound,
         progress: progress.clone(),
         registries: Arc::new([registry, xds_registry]),
         stopping: tasks.stop.clone(),
@@ -264,6 +268,14 @@ pub async fn start(
 
 fn cannot_listen(address: &Address, flag: &str) -> String {
     format!("cannot listen on {address}; set another address with {flag}")
+}
+
+/// In which time streams end. Envoys spread over other replicas; one of this machine has no other.
+fn shutdown_spread(address: &Address) -> Duration {
+    match address {
+        Address::Tcp(_) => ads::Settings::default().shutdown_spread,
+        Address::Unix(_) => Duration::ZERO,
+    }
 }
 
 /// Maximum number of connections of the ADS server: half of the file descriptors.

@@ -41,6 +41,10 @@ pub struct Envoy {
     pub digest: Option<u128>,
 }
 
+/// Part of Envoy's error message for a Listener whose address is taken, or not of its machine. Envoy then has no version of
+/// the Listener, and does not try again by itself.
+pub const CANNOT_BIND: &str = "cannot bind '";
+
 /// A resource that Envoys have rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {

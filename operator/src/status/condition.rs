@@ -11,6 +11,7 @@
 
 use jiff::Timestamp;
 use nuncio_crds::kind::Status;
+use nuncio_xds::fleet::CANNOT_BIND;
 use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -18,6 +19,7 @@ use super::{
     fleet::Acknowledged,
     observed::{CONDITION_TYPES, Observed},
 };
+use crate::printable::{self, printable};
 use nuncio_core::{
     object::Kind,
     report::{ConditionType, Problem, Reason, Report, Severity},
@@ -65,7 +67,7 @@ pub(crate) fn status(kind: Kind, facts: Facts<'_>, now: Timestamp) -> Value {
                 "type": CONDITION_TYPES[slot],
                 "status": if verdict.is_true { "True" } else { "False" },
                 "reason": verdict.reason.as_str(),
-                "message": shortened(verdict.message),
+                "message": shortened(&verdict.message),
                 "observedGeneration": facts.report.generation,
                 "lastTransitionTime": time(since),
             })
@@ -126,8 +128,7 @@ fn programmed(facts: Facts<'_>) -> Verdict {
         message,
     };
     if let Some(message) = facts.rejected {
-        let message = format!("Envoy rejected the update and keeps the previous one: {message}");
-        return not(Reason::REJECTED, message);
+        return not(Reason::REJECTED, rejection(message));
     }
     if !facts.report.in_service {
         let message = if facts.report.summary.is_empty() {
@@ -167,19 +168,19 @@ fn mapping(status: &mut Map<String, Value>, facts: Facts<'_>) {
     status.insert("state".to_owned(), json!(state));
     let worst = facts.report.problems.first();
     let reason = match (facts.rejected, worst) {
-        (Some(message), _) => format!("Envoy rejected the update: {message}"),
+        (Some(message), _) => rejection(message),
         (None, Some(problem)) if problem.severity != Severity::Notice => sentence(problem),
         (None, _) if !facts.report.in_service => facts.report.summary.clone(),
         (None, _) => String::new(),
     };
     if !reason.is_empty() {
-        status.insert("reason".to_owned(), shortened(reason).into());
+        status.insert("reason".to_owned(), shortened(&reason).into());
     }
 }
 
 fn host(status: &mut Map<String, Value>, facts: Facts<'_>, is_programmed: bool, now: Timestamp) {
     let error = match (facts.rejected, facts.report.problems.first()) {
-        (Some(message), _) => Some(format!("Envoy rejected the update: {message}")),
+        (Some(message), _) => Some(rejection(message)),
         (None, Some(problem)) if problem.severity == Severity::Error => Some(sentence(problem)),
         (None, _) => None,
     };
@@ -190,7 +191,7 @@ fn host(status: &mut Map<String, Value>, facts: Facts<'_>, is_programmed: bool, 
     };
     status.insert("state".to_owned(), json!(state));
     if let Some(error) = error {
-        let error = shortened(error);
+        let error = shortened(&error);
         let since = match facts.observed.error_since {
             Some(since) if facts.observed.error_reason == xxh3_64(error.as_bytes()) => since,
             _ => now.as_second(),
@@ -239,12 +240,18 @@ fn sentence(problem: &Problem) -> String {
     }
 }
 
-fn shortened(mut text: String) -> String {
-    if text.len() > MESSAGE_LIMIT {
-        text.truncate(text.floor_char_boundary(MESSAGE_LIMIT - '…'.len_utf8()));
-        text.push('…');
+/// What it means that an Envoy rejected a resource.
+fn rejection(message: &str) -> String {
+    if message.contains(CANNOT_BIND) {
+        format!("Envoy does not listen on the port: {message}")
+    } else {
+        format!("Envoy rejected the update and keeps the previous one: {message}")
     }
-    text
+}
+
+/// A message of bounded length in one line.
+fn shortened(text: &str) -> String {
+    printable::shortened(printable(text.trim_end()).into_owned(), MESSAGE_LIMIT)
 }
 
 /// RFC 3339 in whole seconds, as the API writes `metav1.Time`.

@@ -97,6 +97,13 @@ impl Listeners {
         owner.chain(others).cloned().collect()
     }
 
+    /// The route tables of a socket.
+    pub(super) fn tables(&self, key: ListenerKey) -> impl Iterator<Item = &TableKey> {
+        self.link(key)
+            .into_iter()
+            .flat_map(|link| link.tables.keys())
+    }
+
     /// Adds the claim of a TCPMapping.
     pub(super) fn add_tcp_mapping(&mut self, object: &ObjectRef, mapping: &TcpMapping) {
         let socket = self.sockets.entry(mapping.key).or_default();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nuncio_ir::Unit;
+use nuncio_ir::{ListenerKey, Unit};
 
 use super::Store;
 use crate::object::{Kind, ObjectRef};
@@ -28,6 +28,14 @@ impl Store {
                     .collect()
             }
         }
+    }
+
+    /// The objects that are served on a socket.
+    #[must_use]
+    pub fn served_on(&self, key: ListenerKey) -> BTreeSet<ObjectRef> {
+        let tables = self.listeners.tables(key);
+        let behind = tables.flat_map(|table| self.owners(&Unit::RouteTable(table.clone())));
+        behind.chain(self.listeners.owners(key)).collect()
     }
 
     fn host_and_mappings(&self, host: &ObjectRef) -> BTreeSet<ObjectRef> {

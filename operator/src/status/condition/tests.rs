@@ -341,3 +341,32 @@ fn many_problems_are_counted_after_the_first_few() {
         "{message}"
     );
 }
+
+#[test]
+fn an_address_that_envoy_cannot_bind_has_no_previous_version() {
+    let acknowledged = Acknowledged::new([5]);
+    let facts = Facts {
+        report: &served(),
+        seq: 5,
+        rejected: Some("tcp-8080: cannot bind '0.0.0.0:8080': Address already in use\n"),
+        acknowledged: &acknowledged,
+        observed: &Observed::default(),
+    };
+    let status = status(Kind::Mapping, facts, Timestamp::from_second(NOW).unwrap());
+    let expected = "Envoy does not listen on the port: tcp-8080: cannot bind '0.0.0.0:8080': Address already in use";
+    assert_eq!(condition(&status, 2), format!("False/Rejected/{expected}"));
+    assert_eq!(status["reason"], expected);
+}
+
+#[test]
+fn messages_have_no_control_characters() {
+    let report = with(problem(
+        Severity::Error,
+        ConditionType::Accepted,
+        "invalid prefix \"/\u{1b}[2J\n\"",
+    ));
+    let status = status_of(Kind::Mapping, &report, &[5], &Observed::default());
+    let text = status.to_string();
+    assert!(text.contains(r#"/\\u{1b}[2J\\n"#), "{text}");
+    assert!(condition(&status, 0).chars().all(|it| !it.is_control()));
+}

@@ -111,8 +111,6 @@ reasons! {
     NOTHING_TO_SHADOW = "NothingToShadow";
     /// Requests that the object matches get 503.
     UNAVAILABLE = "Unavailable";
-    /// A condition that no request meets.
-    NEVER_MATCHES = "NeverMatches";
     /// The weights leave no traffic.
     NO_SHARE = "NoShare";
     /// The weights add up to more than 100.

@@ -252,28 +252,3 @@ impl PartialEq for Route {
 }
 
 impl Eq for Route {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{HeaderChanges, Redirect};
-
-    #[test]
-    fn redirects_to_https_differ_by_response_headers() {
-        let route = |host: &str, removed: &[&str]| {
-            let redirect = Redirect {
-                host: host.to_owned(),
-                response_headers: HeaderChanges {
-                    remove: removed.iter().map(ToString::to_string).collect(),
-                    ..HeaderChanges::default()
-                },
-                ..Redirect::default()
-            };
-            let path = PathMatch::Prefix("/".to_owned());
-            Route::new("a".to_owned(), path, Action::Redirect(redirect))
-        };
-        let first = route("a", &["server"]);
-        assert!(first.is_same_when_redirected(&route("b", &["server"])));
-        assert!(!first.is_same_when_redirected(&route("a", &[])));
-    }
-}

@@ -140,8 +140,6 @@ fn mapping(
     settings: &Settings,
     problems: &mut Vec<Problem>,
 ) -> Result<Mapping, Problem> {
-    problems.extend(unsupported(spec));
-    problems.extend(condition::never_matches(spec));
     let shared = shared::shared(spec, problems)?;
     let role = role(spec, &shared, problems)?;
     let upstream = upstream::upstream(&upstream_fields(spec), object, settings, problems)?;

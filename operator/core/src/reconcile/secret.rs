@@ -15,14 +15,11 @@ use x509_parser::{
     revocation_list::CertificateRevocationList,
 };
 
-use self::pem::Block;
 use super::{Certificate, Found, Fragment, Secret, not_served, parse};
 use crate::{
     object::Kind,
     report::{Problem, Reason},
 };
-
-mod pem;
 
 /// Types of Secrets that hold certificates.
 const TYPES: [&str; 3] = ["kubernetes.io/tls", "Opaque", "istio.io/key-and-cert"];
@@ -58,13 +55,15 @@ fn trusted(secret: &Object) -> Result<Arc<str>, String> {
     check_type(secret)?;
     let keys = ["tls.crt", "cert-chain.pem", "ca.crt", "root-cert.pem"];
     let chain = entry(secret, &keys).unwrap_or_else(|| Err("ca.crt is missing".to_owned()))?;
-    Ok(certificates(&chain, Use::Trust)?.text.into())
+    first_certificate(&chain)?;
+    Ok(chain.text.into())
 }
 
 /// CA certificates beside a certificate.
 fn root(secret: &Object) -> Option<Arc<str>> {
     let root = entry(secret, &["root-cert.pem"])?.ok()?;
-    Some(certificates(&root, Use::Trust).ok()?.text.into())
+    first_certificate(&root).ok()?;
+    Some(root.text.into())
 }
 
 /// Certificate revocation lists.
@@ -72,26 +71,20 @@ fn revoked(secret: &Object) -> Result<Arc<str>, String> {
     check_type(secret)?;
     let lists = required(secret, &["crl.pem", "user.key"])?;
     let key = lists.key;
-    let mut text = String::new();
-    for block in blocks(&lists)? {
-        if block.is_revocation_list() {
-            text.push_str(&revocation_list(&block, key)?);
-        }
+    let mut any = false;
+    for pem in Pem::iter_from_buffer(lists.text.as_bytes()) {
+        let pem = pem.map_err(|_source| format!("{key} is not PEM"))?;
+        CertificateRevocationList::from_der(&pem.contents)
+            .map_err(|_source| format!("{key} must contain only certificate revocation lists"))?;
+        any = true;
     }
-    if text.is_empty() {
-        return Err(format!(
+    if any {
+        Ok(lists.text.into())
+    } else {
+        Err(format!(
             "{key} contains no certificate revocation list in PEM form"
-        ));
+        ))
     }
-    Ok(text.into())
-}
-
-/// The text of a revocation list, which is parsed.
-fn revocation_list(block: &Block<'_>, key: &str) -> Result<String, String> {
-    let invalid = || format!("{key} contains an invalid certificate revocation list");
-    let der = contents(block).ok_or_else(invalid)?;
-    CertificateRevocationList::from_der(&der).map_err(|_source| invalid())?;
-    Ok(block.text.clone())
 }
 
 fn check_type(secret: &Object) -> Result<(), String> {
@@ -108,17 +101,8 @@ fn certificate(secret: &Object) -> Result<Certificate, String> {
     check_type(secret)?;
     let chain = required(secret, &["tls.crt", "cert-chain.pem"])?;
     let key = required(secret, &["tls.key", "key.pem"])?;
-    let chain_key = chain.key;
-    let chain = certificates(&chain, Use::Present)?;
-    let block = blocks(&key)?.into_iter().find(Block::is_key);
-    if block.as_ref().is_some_and(Block::is_encrypted) {
-        return Err(format!(
-            "{} is encrypted; encrypted keys are not supported",
-            key.key
-        ));
-    }
-    let text = block.map(|block| block.text).unwrap_or_default();
-    let parsed = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_source| {
+    let (public, not_after) = first_certificate(&chain)?;
+    let parsed = PrivateKeyDer::from_pem_slice(key.text.as_bytes()).map_err(|_source| {
         format!(
             "{} contains no private key in PEM form (PKCS#8, PKCS#1 or SEC1)",
             key.key
@@ -127,79 +111,40 @@ fn certificate(secret: &Object) -> Result<Certificate, String> {
     // kinds of keys that rustls does not support are left to Envoy
     if let Ok(signing) = rustls::crypto::ring::sign::any_supported_type(&parsed)
         && let Some(own) = signing.public_key()
-        && own.as_ref() != chain.public
+        && own.as_ref() != public
     {
         return Err(format!(
             "{} is not the private key of the first certificate in {}",
-            key.key, chain_key
+            key.key, chain.key
         ));
     }
     Ok(Certificate {
         chain: chain.text.into(),
-        key: text.into(),
-        not_after: chain.not_after,
+        key: key.text.into(),
+        not_after,
     })
 }
 
-/// What certificates are for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
-    /// To present them to a peer.
-    Present,
-    /// To trust them. Revocation lists beside them are enforced.
-    Trust,
-}
-
-/// The certificates of an entry.
-struct Certificates {
-    /// The blocks that Envoy reads.
-    text: String,
-    /// Subject public key info of the first.
-    public: Vec<u8>,
-    /// When the first expires.
-    not_after: i64,
-}
-
-/// The certificates of an entry, all of which are parsed.
-fn certificates(entry: &Entry, used: Use) -> Result<Certificates, String> {
-    let key = entry.key;
-    let mut found: Option<Certificates> = None;
-    let mut lists = String::new();
-    for block in blocks(entry)? {
-        if used == Use::Trust && block.is_revocation_list() {
-            lists.push_str(&revocation_list(&block, key)?);
+/// The subject public key info of the first certificate and when it expires. All certificates are parsed.
+fn first_certificate(chain: &Entry) -> Result<(Vec<u8>, i64), String> {
+    let key = chain.key;
+    let mut first = None;
+    for pem in Pem::iter_from_buffer(chain.text.as_bytes()) {
+        let pem = pem.map_err(|_source| format!("{key} is not PEM"))?;
+        if pem.label != "CERTIFICATE" {
+            return Err(format!(
+                "{key} must contain only certificates, not {:?}",
+                pem.label
+            ));
         }
-        // beyond the first, Envoy skips trusted certificates when it presents them
-        let is_skipped = used == Use::Present && block.label == "TRUSTED CERTIFICATE";
-        if !block.is_certificate() || (is_skipped && found.is_some()) {
-            continue;
-        }
-        let invalid = || format!("{key} contains an invalid certificate");
-        let der = contents(&block).ok_or_else(invalid)?;
-        let (_, parsed) = X509Certificate::from_der(&der).map_err(|_source| invalid())?;
-        let certificates = found.get_or_insert_with(|| Certificates {
-            text: String::new(),
-            public: parsed.public_key().raw.to_vec(),
-            not_after: parsed.validity().not_after.timestamp(),
+        let (_, certificate) = X509Certificate::from_der(&pem.contents)
+            .map_err(|_source| format!("{key} contains an invalid certificate"))?;
+        first.get_or_insert_with(|| {
+            let not_after = certificate.validity().not_after.timestamp();
+            (certificate.public_key().raw.to_vec(), not_after)
         });
-        certificates.text.push_str(&block.text);
     }
-    let mut found = found.ok_or_else(|| format!("{key} contains no certificate in PEM form"))?;
-    found.text.push_str(&lists);
-    Ok(found)
-}
-
-fn blocks(entry: &Entry) -> Result<Vec<Block<'_>>, String> {
-    pem::blocks(&entry.text).ok_or_else(|| format!("{} is not PEM", entry.key))
-}
-
-/// The decoded contents of a block.
-fn contents(block: &Block<'_>) -> Option<Vec<u8>> {
-    if block.has_headers() {
-        return None;
-    }
-    let pem = Pem::iter_from_buffer(block.text.as_bytes()).next()?.ok()?;
-    Some(pem.contents)
+    first.ok_or_else(|| format!("{key} contains no certificate in PEM form"))
 }
 
 /// An entry of the data of a Secret.
@@ -313,67 +258,6 @@ gKkX6eKpbpi9Ba2cC3dif3/33RxFYVQ35b/Tjyksm/DLv84iFGlVcbBs
                 "ca.crt contains no certificate in PEM form".to_owned(),
                 "user.key contains no certificate revocation list in PEM form".to_owned()
             )
-        );
-    }
-
-    /// What else stands in an entry is skipped and not sent to Envoy, as BoringSSL skips it.
-    #[test]
-    fn other_blocks_beside_a_certificate_and_a_key_are_skipped() {
-        let other = "-----BEGIN DH PARAMETERS-----\nAAAA\n-----END DH PARAMETERS-----\n";
-        let x509 = VERSION_1.replace(" CERTIFICATE", " X509 CERTIFICATE");
-        let trusted = VERSION_1.replace(" CERTIFICATE", " TRUSTED CERTIFICATE");
-        let without_breaks = {
-            let lines: Vec<&str> = VERSION_1.lines().collect();
-            let (head, tail) = (lines[0], lines[lines.len() - 1]);
-            format!("{head}\n{}\n{tail}\n", lines[1..lines.len() - 1].concat())
-        };
-        for (chain, sent) in [
-            (format!("{VERSION_1}{KEY}"), VERSION_1.to_owned()),
-            (format!("{KEY}{other}{VERSION_1}"), VERSION_1.to_owned()),
-            (
-                format!("subject=a\n\n{VERSION_1}issuer=b\n"),
-                VERSION_1.to_owned(),
-            ),
-            (VERSION_1.replace('\n', "\r\n"), VERSION_1.to_owned()),
-            (VERSION_1.replace('\n', "  \n\n"), VERSION_1.to_owned()),
-            (VERSION_1.trim_end().to_owned(), VERSION_1.to_owned()),
-            (x509.clone(), x509.clone()),
-            (trusted.clone(), trusted.clone()),
-            (format!("{VERSION_1}{trusted}"), VERSION_1.to_owned()),
-            (
-                format!("{trusted}{VERSION_1}"),
-                format!("{trusted}{VERSION_1}"),
-            ),
-            (without_breaks.clone(), without_breaks.clone()),
-        ] {
-            let found = certificate(&chain, &format!("{other}{VERSION_1}{KEY}{other}"));
-            let found = found.unwrap_or_else(|fact| panic!("{fact}: {chain}"));
-            assert_eq!(&*found.chain, sent);
-            assert_eq!(&*found.key, KEY);
-        }
-    }
-
-    #[test]
-    fn what_envoy_cannot_read_is_invalid() {
-        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        let headers = VERSION_1.replacen("-----\n", "-----\nProc-Type: 4,CLEAR\n\n", 1);
-        for chain in [
-            format!("{VERSION_1}{broken}"),
-            format!("{broken}{VERSION_1}"),
-            format!("{}{VERSION_1}", VERSION_1.trim_end()),
-            format!("{VERSION_1}-----BEGIN CERTIFICATE-----\nAAAA\n"),
-            VERSION_1.replace('\n', "\n  "),
-            headers,
-            KEY.to_owned(),
-        ] {
-            assert!(certificate(&chain, KEY).is_err(), "{chain}");
-        }
-        let encrypted = KEY.replace(" PRIVATE", " ENCRYPTED PRIVATE");
-        assert_eq!(
-            certificate(VERSION_1, &format!("{encrypted}{KEY}"))
-                .err()
-                .as_deref(),
-            Some("tls.key is encrypted; encrypted keys are not supported")
         );
     }
 }

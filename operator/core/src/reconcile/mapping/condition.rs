@@ -68,34 +68,6 @@ pub(super) fn host(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Ho
     }
 }
 
-/// Envoy's default for `max_request_headers_kb`: no longer path arrives.
-const MAX_PATH: usize = 60 * 1024;
-
-/// Why a path never matches: requests have a path that starts with a slash and is normalized, without query and fragment.
-pub(super) fn never_matches(spec: &MappingSpec) -> Option<Problem> {
-    let text = spec.prefix.as_str();
-    if spec.prefix_regex == Some(true) || text.is_empty() {
-        return None;
-    }
-    let mut segments = text.split('/');
-    let fact = if !text.starts_with('/') {
-        "must start with /"
-    } else if text.contains(['?', '#']) {
-        "must not contain ? or #: paths are compared without query and fragment"
-    } else if segments.any(|segment| matches!(segment, "." | "..")) {
-        "must not contain . or .. as a segment: paths are normalized"
-    } else {
-        return None;
-    };
-    let message = format!("{fact}; no request matches");
-    Some(Problem::ignored(
-        Reason::NEVER_MATCHES,
-        "spec.prefix",
-        message,
-    ))
-}
-
-/// The condition on the path.
 pub(super) fn path(spec: &MappingSpec) -> Result<PathMatch, Problem> {
     check_text("spec.prefix", &spec.prefix)?;
     let text = spec.prefix.clone();
@@ -108,12 +80,6 @@ pub(super) fn path(spec: &MappingSpec) -> Result<PathMatch, Problem> {
         }
         check_regex("spec.prefix", &text)?;
         return Ok(PathMatch::Regex(text));
-    }
-    if text.len() > MAX_PATH {
-        return Err(not_served(
-            "spec.prefix",
-            format!("must be at most {MAX_PATH} bytes, which is Envoy's limit for request headers"),
-        ));
     }
     Ok(if spec.prefix_exact == Some(true) {
         PathMatch::Exact(text)

@@ -36,6 +36,12 @@ fn the_operator_reads_every_watched_kind_and_writes_every_status() {
             allow(info.group, format!("{}/status", info.plural), &["patch"]);
         }
     }
+    // so that a kind is watched as soon as it is installed
+    allow(
+        "apiextensions.k8s.io",
+        "customresourcedefinitions".to_owned(),
+        &["list", "watch"],
+    );
     let role = role("cluster_role.yaml", "ClusterRole");
     assert_eq!(permissions(&role["rules"]), expected);
 }

@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod instance;
 pub mod kubectl;
 pub mod process;
+pub mod relay;
 pub mod sandbox;
 pub mod workspace;
 

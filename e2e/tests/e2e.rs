@@ -12,6 +12,8 @@ use nuncio_e2e::sandbox;
 
 #[path = "e2e/answer.rs"]
 mod answer;
+#[path = "e2e/apiserver.rs"]
+mod apiserver;
 #[path = "e2e/bad_files.rs"]
 mod bad_files;
 #[path = "e2e/bad_input.rs"]
@@ -32,6 +34,8 @@ mod fuzz;
 mod http3;
 #[path = "e2e/insecure.rs"]
 mod insecure;
+#[path = "e2e/installations.rs"]
+mod installations;
 #[path = "e2e/listener.rs"]
 mod listener;
 #[path = "e2e/many_hosts.rs"]
@@ -151,11 +155,15 @@ const OWN_GATEWAY: &[Test] = tests![OwnGateway:
     failover::a_restarted_envoy_gets_everything,
     replicas::an_envoy_whose_replica_dies_goes_to_the_other,
     replicas::the_other_replica_takes_over_status,
+    installations::the_one_that_sorts_first_writes_status,
 ];
 
 /// In a sandbox of its own, with a cluster of its own.
 const OWN_CLUSTER: &[Test] = tests![OwnCluster:
     failover::a_restarted_apiserver_is_picked_up,
+    apiserver::half_open_connections_delay_a_change_by_less_than_half_a_minute,
+    apiserver::a_missing_permission_is_named,
+    apiserver::a_kind_that_is_installed_later_is_served,
 ];
 
 fn main() -> Result<ExitCode> {

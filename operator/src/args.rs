@@ -55,7 +55,7 @@ Environment:
   AMBASSADOR_NAMESPACE            Namespace of the gateway; its Leases are there [default: default]
   AMBASSADOR_SINGLE_NAMESPACE     Watch AMBASSADOR_NAMESPACE only, if set to any value
   AMBASSADOR_LABEL_SELECTOR       Watch the objects that match this label selector only
-  AMBASSADOR_FIELD_SELECTOR       Watch the objects that match this field selector only
+  AMBASSADOR_FIELD_SELECTOR       Watch the getambassador.io objects that match this field selector only
   AMBASSADOR_ENVOY_BIND_ADDRESS   IP address that Envoy's listeners bind to [default: 0.0.0.0]
   AMBASSADOR_ISTIO_SECRET_DIR     Directory of Istio's key.pem and cert-chain.pem, read as Secret istio-certs
   DISABLE_STRICT_LABEL_SELECTORS  If true, a selector matches when one of its labels does

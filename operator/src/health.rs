@@ -2,8 +2,8 @@
 //! probes work) and `/metrics`.
 //!
 //! Alive means that the process responds. Ready means that every source has been read and the first snapshot is built:
-//! before that, an Envoy that connects would wait. A response that is not ready lists what is still missing; one that is ready
-//! lists the Listeners whose addresses an Envoy cannot bind.
+//! before that, an Envoy that connects would wait. A response that is not ready lists what is still missing. Every response
+//! lists warnings, such as a missing permission, and one that is ready the Listeners whose addresses an Envoy cannot bind.
 
 use std::{
     collections::BTreeMap,
@@ -28,28 +28,48 @@ use crate::{
 };
 use nuncio_core::object::Kind;
 
-/// What each source still waits for. Cheap to clone; clones share their content.
+/// What each source still waits for, and what is wrong although the process is ready. Cheap to clone; clones share their
+/// content.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Mutex<BTreeMap<Kind, String>>>);
+pub struct Progress(Arc<Mutex<Content>>);
+
+#[derive(Debug, Default)]
+struct Content {
+    waiting: BTreeMap<Kind, String>,
+    /// By what they are about.
+    warnings: BTreeMap<String, String>,
+}
 
 impl Progress {
     /// Marks `kind` as incomplete, for this reason.
     pub fn waiting(&self, kind: Kind, reason: impl Into<String>) {
-        self.lock().insert(kind, reason.into());
+        self.lock().waiting.insert(kind, reason.into());
     }
 
     /// Marks `kind` as complete.
     pub fn complete(&self, kind: Kind) {
-        self.lock().remove(&kind);
+        self.lock().waiting.remove(&kind);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Kind, String>> {
+    /// Adds a warning, or replaces the one about the same subject.
+    pub fn warn(&self, subject: &str, warning: impl Into<String>) {
+        self.lock()
+            .warnings
+            .insert(subject.to_owned(), warning.into());
+    }
+
+    /// Removes the warning about a subject.
+    pub fn settle(&self, subject: &str) {
+        self.lock().warnings.remove(subject);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Content> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is missing, one line for each kind.
-    fn describe(&self) -> String {
-        let waiting = self.lock();
+    pub(crate) fn describe(&self) -> String {
+        let waiting = &self.lock().waiting;
         if waiting.is_empty() {
             return "building the first snapshot\n".to_owned();
         }
@@ -57,6 +77,13 @@ impl Progress {
             .iter()
             .map(|(kind, reason)| format!("waiting for {kind}: {reason}\n"))
             .collect()
+    }
+
+    /// The warnings, one line each.
+    pub(crate) fn warnings(&self) -> String {
+        let state = self.lock();
+        let lines = state.warnings.values();
+        lines.map(|text| format!("warning: {text}\n")).collect()
     }
 }
 
@@ -92,14 +119,16 @@ async fn check_ready(State(health): State<Health>) -> Response {
     if health.stopping.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
+    let warnings = health.progress.warnings();
     if *health.ready.borrow() {
         let unbound = health.unbound.borrow();
         let lines = unbound.iter().map(|line| printable(line.trim_end()) + "\n");
         return lines
-            .fold("ready\n".to_owned(), |body, line| body + &line)
+            .fold(format!("ready\n{warnings}"), |body, line| body + &line)
             .into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, health.progress.describe()).into_response()
+    let body = health.progress.describe() + &warnings;
+    (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
 }
 
 async fn metrics(State(health): State<Health>) -> Response {
@@ -181,6 +210,22 @@ mod tests {
             "{answer}"
         );
         assert!(!answer.contains("Host"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_ready_response_lists_warnings_until_they_are_settled() {
+        let (address, ready, progress) = start().await;
+        ready.send(true).unwrap();
+        progress.warn("Namespace", "missing permission to list namespaces");
+        let answer = get(address, "/ambassador/v0/check_ready").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(
+            answer.ends_with("ready\nwarning: missing permission to list namespaces\n"),
+            "{answer}"
+        );
+        progress.settle("Namespace");
+        let answer = get(address, "/ambassador/v0/check_ready").await;
+        assert!(answer.ends_with("ready\n"), "{answer}");
     }
 
     #[tokio::test]

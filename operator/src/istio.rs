@@ -1,20 +1,23 @@
 //! Istio certificates from a directory (`AMBASSADOR_ISTIO_SECRET_DIR`): Istio's agent writes `key.pem` and
 //! `cert-chain.pem` there and renews them before they expire. They become the Secret `istio-certs` in the gateway's own
 //! namespace, which TLSContexts can refer to.
+//!
+//! The agent writes one file after the other: a key and a certificate are used when they belong together, and until then the
+//! last ones that did.
 
 use std::{
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use serde_json::json;
 use tokio::{fs, sync::mpsc, time::sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use nuncio_core::{
     change::{Change, Source},
     object::{Kind, ObjectRef},
-    reconcile::reconcile,
+    reconcile::{Fragment, reconcile},
     settings::Settings,
 };
 
@@ -22,13 +25,10 @@ use nuncio_core::{
 const NAME: &str = "istio-certs";
 /// How often the files are read.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Files that were written further apart are not a pair: the other one is about to be written.
-const TOGETHER: Duration = Duration::from_secs(5);
 
-/// What was read, with the times of both files.
-#[derive(PartialEq, Eq)]
+/// What was read.
+#[derive(Clone, PartialEq, Eq)]
 struct Pair {
-    times: [SystemTime; 2],
     chain: String,
     key: String,
 }
@@ -37,20 +37,27 @@ struct Pair {
 pub async fn follow(directory: PathBuf, settings: Settings, changes: mpsc::Sender<Vec<Change>>) {
     let object = ObjectRef::new(Kind::Secret, &settings.ambassador_namespace, NAME);
     let mut current: Option<Pair> = None;
+    let mut ignored: Option<Pair> = None;
     loop {
         let change = match read(&directory).await {
             Found::Pair(pair) if current.as_ref() != Some(&pair) => {
-                info!(%object, directory = %directory.display(), "Istio certificate loaded");
-                let secret = json!({
-                    "metadata": {"name": NAME, "namespace": settings.ambassador_namespace},
-                    "type": "kubernetes.io/tls",
-                    "stringData": {"tls.crt": pair.chain, "tls.key": pair.key},
-                });
-                current = Some(pair);
-                Some(Change::Apply(
-                    Source::Istio,
-                    reconcile(Kind::Secret, secret, &settings).into(),
-                ))
+                match matching(&pair, &settings) {
+                    Ok(change) => {
+                        info!(%object, directory = %directory.display(), "Istio certificate loaded");
+                        (current, ignored) = (Some(pair), None);
+                        Some(change)
+                    }
+                    Err(problem) => {
+                        // a pair that is being written differs only for a moment
+                        if ignored.as_ref() == Some(&pair) {
+                            debug!(%object, problem, "Istio certificate ignored");
+                        } else {
+                            warn!(%object, directory = %directory.display(), problem, "Istio certificate ignored; keeping the last one");
+                        }
+                        ignored = Some(pair);
+                        None
+                    }
+                }
             }
             Found::Nothing if current.take().is_some() => {
                 warn!(%object, directory = %directory.display(), "Istio certificate removed");
@@ -67,38 +74,40 @@ pub async fn follow(directory: PathBuf, settings: Settings, changes: mpsc::Sende
     }
 }
 
+/// The Secret of a pair whose key and certificate belong together.
+fn matching(pair: &Pair, settings: &Settings) -> Result<Change, String> {
+    let secret = json!({
+        "metadata": {"name": NAME, "namespace": settings.ambassador_namespace},
+        "type": "kubernetes.io/tls",
+        "stringData": {"tls.crt": pair.chain, "tls.key": pair.key},
+    });
+    let found = reconcile(Kind::Secret, secret, settings);
+    match &found.fragment {
+        Some(Fragment::Secret(secret)) => {
+            if let Err(problem) = &secret.certificate {
+                return Err(problem.clone());
+            }
+        }
+        _ => return Err("not a certificate".to_owned()),
+    }
+    Ok(Change::Apply(Source::Istio, found.into()))
+}
+
 /// What the directory holds.
 enum Found {
     /// Both files.
     Pair(Pair),
-    /// One file is much newer than the other, or cannot be read.
+    /// A file cannot be read.
     Half,
     /// A file is missing.
     Nothing,
 }
 
 async fn read(directory: &Path) -> Found {
-    let file = async |name: &str| {
-        let path = directory.join(name);
-        let time = fs::metadata(&path).await?.modified()?;
-        std::io::Result::Ok((time, fs::read_to_string(&path).await?))
-    };
+    let file = async |name: &str| fs::read_to_string(directory.join(name)).await;
     let is_missing = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
     match (file("cert-chain.pem").await, file("key.pem").await) {
-        (Ok((one, chain)), Ok((other, key))) => {
-            let apart = one
-                .duration_since(other)
-                .or_else(|_| other.duration_since(one));
-            if apart.is_ok_and(|apart| apart <= TOGETHER) {
-                Found::Pair(Pair {
-                    times: [one, other],
-                    chain,
-                    key,
-                })
-            } else {
-                Found::Half
-            }
-        }
+        (Ok(chain), Ok(key)) => Found::Pair(Pair { chain, key }),
         (Err(error), _) | (_, Err(error)) if is_missing(&error) => Found::Nothing,
         _ => Found::Half,
     }
@@ -106,42 +115,52 @@ async fn read(directory: &Path) -> Found {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{File, remove_file, write};
+    use std::fs::{remove_file, write};
+
+    use nuncio_core::change::Reconciled;
+    use tokio::time::timeout;
 
     use super::*;
 
+    fn pair(name: &str) -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    async fn applied(receiver: &mut mpsc::Receiver<Vec<Change>>) -> Box<Reconciled> {
+        let mut changes = receiver.recv().await.unwrap();
+        match changes.pop() {
+            Some(Change::Apply(Source::Istio, found)) => found,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[tokio::test]
-    async fn a_rewritten_pair_is_loaded() {
+    async fn a_rewritten_pair_is_loaded_once_both_files_match() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let made = |name: &str| {
-            let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-            write(path("cert-chain.pem"), made.cert.pem()).unwrap();
-            write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
-        };
         let (sender, mut receiver) = mpsc::channel(4);
         let task = tokio::spawn(follow(
             directory.path().to_owned(),
             Settings::default(),
             sender,
         ));
-        made("a.example");
-        let first = receiver.recv().await.unwrap();
+        let (chain, key) = pair("a.example");
+        write(path("cert-chain.pem"), &chain).unwrap();
+        write(path("key.pem"), &key).unwrap();
+        let first = applied(&mut receiver).await;
+        let (chain, key) = pair("b.example");
+        // the second file may come long after the first, and until then the old pair stays
+        write(path("cert-chain.pem"), &chain).unwrap();
+        let early = timeout(PERIOD * 3, receiver.recv()).await;
+        assert!(early.is_err(), "{early:?}");
+        write(path("key.pem"), &key).unwrap();
+        let second = applied(&mut receiver).await;
+        assert_ne!(first, second);
         assert!(
-            matches!(first.as_slice(), [Change::Apply(Source::Istio, _)]),
-            "{first:?}"
-        );
-        made("b.example");
-        let second = receiver.recv().await.unwrap();
-        assert!(
-            matches!(second.as_slice(), [Change::Apply(Source::Istio, _)]),
+            matches!(&second.fragment, Some(Fragment::Secret(secret)) if secret.certificate.is_ok()),
             "{second:?}"
         );
-        assert_ne!(first, second);
-        // half of a new pair is not used
-        let key = File::options().append(true).open(path("key.pem")).unwrap();
-        key.set_modified(SystemTime::now() + TOGETHER * 2).unwrap();
-        assert!(matches!(read(directory.path()).await, Found::Half));
         remove_file(path("key.pem")).unwrap();
         let third = receiver.recv().await.unwrap();
         assert!(

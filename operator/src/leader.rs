@@ -17,6 +17,10 @@ use kube::{
 use tokio::{sync::watch, time::sleep};
 use tracing::{debug, info, warn};
 
+use self::access::Access;
+
+pub mod access;
+
 const NAME: &str = "nuncio-leader";
 
 /// Name of the Lease of an instance. Instances with different ids may share a namespace but not a Lease: each writes the
@@ -50,6 +54,7 @@ pub async fn campaign(
     name: String,
     identity: String,
     leading: watch::Sender<bool>,
+    mut access: Access,
 ) {
     let mut candidate = Candidate {
         api: Api::namespaced(client, &namespace),
@@ -61,7 +66,11 @@ pub async fn campaign(
     loop {
         let started = Instant::now();
         let mut is_fresh = false;
-        match tokio::time::timeout(RETRY, candidate.acquire()).await {
+        let result = tokio::time::timeout(RETRY, candidate.acquire()).await;
+        if let Ok(Ok(_)) = &result {
+            access.succeeded();
+        }
+        match result {
             Ok(Ok(true)) => {
                 is_fresh = true;
                 if renewed.is_none() {
@@ -74,10 +83,8 @@ pub async fn campaign(
                     warn!("lost leadership: another replica took the Lease");
                 }
             }
-            Ok(Err(error)) => {
-                debug!(%error, "Lease request failed; retrying");
-            }
-            Err(_elapsed) => debug!("Lease request timed out; retrying"),
+            Ok(Err(error)) => access.request_failed(&error),
+            Err(elapsed) => access.failed(false, &elapsed),
         }
         if renewed.is_some_and(|renewed| renewed.elapsed() > DEADLINE) {
             warn!("lost leadership: Lease not renewed in time");

@@ -1,7 +1,12 @@
 //! Every metric of the operator, registered in one place and named by Prometheus' conventions. Labels have few values
-//! and no object names, except for certificates. The xDS server registers its own metrics.
+//! and no object names. The page
+//! `config/METRICS.md` describes each of them. The xDS server registers its own metrics.
 
-use std::{fmt, fs};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -29,18 +34,24 @@ pub struct Metrics {
     pub changes: Counter,
     /// Rendered units, whether or not the result differed.
     pub units_rendered: Counter,
-    /// xDS resources that were added, replaced or removed.
-    pub resources_changed: Counter,
-    /// Objects that configure the gateway, by kind.
-    pub objects: Family<KindLabel, Gauge>,
+    /// Objects of the apiserver, by kind.
+    objects: Family<KindLabel, Gauge>,
     /// Errors of lists and watches, by kind.
     pub watch_errors: Family<KindLabel, Counter>,
+    /// 1 for each resource that the apiserver does not permit to use as needed.
+    missing_permissions: Family<PermissionLabel, Gauge>,
     /// Status writes, by result.
     pub status_writes: Family<ResultLabel, Counter>,
     /// Objects whose status is waiting to be written.
     pub status_pending: Gauge,
+    /// Objects whose status another installation writes.
+    pub status_yielded: Gauge,
+    /// Served certificates.
+    certificates: Gauge,
+    /// Earliest expiry time of the served certificates; no value without certificates.
+    earliest_expiry: Family<Vec<(&'static str, &'static str)>, Gauge>,
     /// Expiry times of certificates, by Secret.
-    pub certificates: Family<SecretLabel, Gauge>,
+    expiry_times: Arc<Mutex<BTreeMap<String, i64>>>,
     /// 1 on the leader, the replica that writes status.
     pub leader: Gauge,
 }
@@ -57,18 +68,18 @@ impl From<Kind> for KindLabel {
     }
 }
 
+/// `resource` of the API, as permissions name it, and what it is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct PermissionLabel {
+    resource: String,
+    purpose: &'static str,
+}
+
 /// `result` of a request: `ok`, `gone`, `conflict`, `error`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabel {
     /// The result.
     pub result: &'static str,
-}
-
-/// `secret` that a certificate is from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SecretLabel {
-    /// As `namespace/name`.
-    pub secret: String,
 }
 
 impl Metrics {
@@ -80,12 +91,15 @@ impl Metrics {
             publishes: Counter::default(),
             changes: Counter::default(),
             units_rendered: Counter::default(),
-            resources_changed: Counter::default(),
             objects: Family::default(),
             watch_errors: Family::default(),
+            missing_permissions: Family::default(),
             status_writes: Family::default(),
             status_pending: Gauge::default(),
-            certificates: Family::default(),
+            status_yielded: Gauge::default(),
+            certificates: Gauge::default(),
+            earliest_expiry: Family::default(),
+            expiry_times: Arc::default(),
             leader: Gauge::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -112,43 +126,58 @@ impl Metrics {
             "Rendered units (an xDS resource each), whether or not the result differed",
             metrics.units_rendered.clone(),
         );
-        registry.register(
-            "resources_changed",
-            "xDS resources added, replaced or removed by published snapshots",
-            metrics.resources_changed.clone(),
-        );
         registry.register_with_unit(
-            "certificate_not_after",
-            "Expiry time of a served certificate in seconds since the Unix epoch",
+            "certificate_earliest_not_after",
+            "Earliest expiry time of the served certificates, in seconds since the Unix epoch",
             Unit::Seconds,
+            metrics.earliest_expiry.clone(),
+        );
+        registry.register(
+            "certificates",
+            "Served certificates",
             metrics.certificates.clone(),
         );
+        metrics.register_of_cluster(registry);
+        metrics
+    }
+
+    /// Registers the metrics about the apiserver and about status.
+    fn register_of_cluster(&self, registry: &mut Registry) {
         registry.register(
             "objects",
-            "Objects listed, by kind",
-            metrics.objects.clone(),
+            "Objects of the apiserver that this process knows, by kind",
+            self.objects.clone(),
         );
         registry.register(
             "watch_errors",
             "Failed list and watch requests, by kind",
-            metrics.watch_errors.clone(),
+            self.watch_errors.clone(),
+        );
+        registry.register(
+            "missing_permissions",
+            "1 for each resource of the API that this process lacks a permission for, by what it is needed for",
+            self.missing_permissions.clone(),
         );
         registry.register(
             "status_writes",
             "Status writes, by result",
-            metrics.status_writes.clone(),
+            self.status_writes.clone(),
         );
         registry.register(
             "status_pending",
             "Objects whose status is waiting to be written",
-            metrics.status_pending.clone(),
+            self.status_pending.clone(),
+        );
+        registry.register(
+            "status_yielded",
+            "Objects whose status another installation with the same ambassador_id writes",
+            self.status_yielded.clone(),
         );
         registry.register(
             "leader",
             "1 on the leader, the replica that writes status; 0 elsewhere",
-            metrics.leader.clone(),
+            self.leader.clone(),
         );
-        metrics
     }
 }
 
@@ -160,17 +189,24 @@ impl Metrics {
         self.units_rendered.inc_by(rendered as u64);
     }
 
-    /// Sets or removes the expiry time of a certificate.
+    /// Sets or removes the expiry time of the certificate of a Secret.
     pub fn certificate(&self, secret: &str, not_after: Option<i64>) {
-        let label = SecretLabel {
-            secret: secret.to_owned(),
-        };
+        let mut times = self
+            .expiry_times
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match not_after {
-            Some(seconds) => {
-                self.certificates.get_or_create(&label).set(seconds);
+            Some(seconds) => times.insert(secret.to_owned(), seconds),
+            None => times.remove(secret),
+        };
+        let number = i64::try_from(times.len()).unwrap_or(i64::MAX);
+        self.certificates.set(number);
+        match times.values().min() {
+            Some(first) => {
+                self.earliest_expiry.get_or_create(&Vec::new()).set(*first);
             }
             None => {
-                self.certificates.remove(&label);
+                self.earliest_expiry.remove(&Vec::new());
             }
         }
     }
@@ -181,9 +217,38 @@ impl Metrics {
         self.objects.get_or_create(&kind.into()).set(number);
     }
 
+    /// The number of objects of a kind.
+    #[must_use]
+    pub fn objects(&self, kind: Kind) -> i64 {
+        self.objects.get_or_create(&kind.into()).get()
+    }
+
     /// Counts a failed list or watch request.
     pub fn count_watch_error(&self, kind: Kind) {
         self.watch_errors.get_or_create(&kind.into()).inc();
+    }
+
+    /// Sets whether a permission for a resource is missing.
+    pub fn missing_permission(&self, resource: &str, purpose: &'static str, is_missing: bool) {
+        let label = PermissionLabel {
+            resource: resource.to_owned(),
+            purpose,
+        };
+        if is_missing {
+            self.missing_permissions.get_or_create(&label).set(1);
+        } else {
+            self.missing_permissions.remove(&label);
+        }
+    }
+
+    /// Whether a permission for a resource is missing.
+    #[must_use]
+    pub fn misses_permission(&self, resource: &str, purpose: &'static str) -> bool {
+        let label = PermissionLabel {
+            resource: resource.to_owned(),
+            purpose,
+        };
+        self.missing_permissions.get(&label).is_some()
     }
 
     /// Counts a status write.
@@ -257,6 +322,8 @@ fn rss(status: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -279,6 +346,88 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line:?} is missing in:\n{text}");
         }
+    }
+
+    /// Names in the form of `/metrics`, without the suffixes of histograms.
+    fn names(text: &str) -> BTreeSet<String> {
+        text.lines()
+            .filter_map(|line| {
+                let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+                let suffix = match kind {
+                    "counter" => "_total",
+                    "info" => "_info",
+                    _ => "",
+                };
+                Some(format!("{name}{suffix}"))
+            })
+            .collect()
+    }
+
+    /// The names in the tables of `config/METRICS.md`.
+    fn documented() -> BTreeSet<String> {
+        include_str!("../../config/METRICS.md")
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(name, _)| name.to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn the_page_describes_every_metric_and_no_other() {
+        let mut registry = Registry::with_prefix("nuncio");
+        let metrics = Metrics::new(&mut registry);
+        metrics.count_objects(Kind::Mapping, 1);
+        metrics.count_watch_error(Kind::Mapping);
+        metrics.count_status_write("ok");
+        metrics.missing_permission("leases", "test", true);
+        metrics.certificate("default/a", Some(1));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let own: BTreeSet<String> = documented()
+            .into_iter()
+            .filter(|name| !name.starts_with("nuncio_xds_"))
+            .collect();
+        assert_eq!(names(&text), own);
+    }
+
+    #[test]
+    fn the_page_describes_the_metrics_of_the_xds_server() {
+        let mut registry = Registry::with_prefix("nuncio");
+        let _metrics = nuncio_xds::ads::Metrics::new(&mut registry);
+        let registered = format!("{registry:?}");
+        for name in documented() {
+            let Some(short) = name.strip_prefix("nuncio_") else {
+                panic!("{name} has another prefix");
+            };
+            let short = short.trim_end_matches("_total");
+            assert!(
+                !short.starts_with("xds_") || registered.contains(&format!("\"{short}\"")),
+                "{name} is not registered"
+            );
+        }
+        // those without labels, which have a value from the start
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for name in names(&text) {
+            assert!(documented().contains(&name), "{name} is not described");
+        }
+    }
+
+    #[test]
+    fn certificates_are_counted_and_the_first_to_expire_is_shown() {
+        let metrics = Metrics::default();
+        let earliest = || {
+            let value = metrics.earliest_expiry.get(&Vec::new());
+            value.map(|gauge| gauge.get())
+        };
+        assert_eq!(earliest(), None);
+        metrics.certificate("a", Some(20));
+        metrics.certificate("b", Some(10));
+        assert_eq!((metrics.certificates.get(), earliest()), (2, Some(10)));
+        metrics.certificate("b", None);
+        assert_eq!((metrics.certificates.get(), earliest()), (1, Some(20)));
+        metrics.certificate("a", None);
+        assert_eq!(earliest(), None);
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl Publisher {
     }
 
     fn apply(&mut self, changes: Vec<Change>) {
+        self.outputs.metrics.changes.inc_by(changes.len() as u64);
         for change in changes {
             if let Change::Replace(Source::Api, kind, _) = &change {
                 self.synced.insert(*kind);

@@ -29,16 +29,18 @@ use tracing::{error, info};
 
 use crate::{
     args::{EnvoyArguments, Servers},
+    client::{self, Limits},
     envoy, files,
     health::{self, Health, Progress},
-    istio, leader,
+    istio,
+    leader::{self, access::Access},
     metrics::Metrics,
     publish::{self, Outputs},
     status::{
-        self, Book,
+        self, Book, Manager,
         replica::{self, Replica},
     },
-    watch as kube_watch,
+    watch::{self as kube_watch, definitions::Definitions},
 };
 use nuncio_core::{
     change::{Change, Source},
@@ -328,24 +330,57 @@ pub async fn operator(
         own_ports: servers.open_ports(),
         ..settings
     };
-    let client = client(context).await?;
+    let client = connect(context).await?;
     let mut tasks = Tasks::new();
     let plane = start(&mut tasks, &servers, &settings).await?;
+    let (installed, definitions) = watch::channel(Definitions::default());
     let watching = kube_watch::Context {
         client: client.clone(),
         settings: settings.clone(),
-        changes: plane.changes,
+        changes: plane.changes.clone(),
         book: plane.book.clone(),
-        progress: plane.progress,
+        progress: plane.progress.clone(),
         metrics: plane.metrics.clone(),
+        definitions,
     };
+    tasks.start_endless(
+        "definitions",
+        kube_watch::definitions::watch(watching.clone(), installed),
+    );
+    watch_all(&mut tasks, &watching, &plane.wanted_secrets).await?;
+    let identity = std::env::var("POD_NAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| format!("{}-{}", envoy::hostname(), std::process::id()));
+    let replica = write_status(&mut tasks, plane, &client, &settings, &identity);
+    let result = tasks.finish().await;
+    let namespace = &settings.ambassador_namespace;
+    let lease = leader::lease_name(&settings.ambassador_id);
+    let release = async {
+        tokio::join!(
+            leader::resign(client, namespace, &lease, &identity),
+            replica.withdraw()
+        )
+    };
+    let _ = timeout(GRACE, release).await;
+    result
+}
+
+/// Starts a watch of each kind.
+async fn watch_all(
+    tasks: &mut Tasks,
+    watching: &kube_watch::Context,
+    wanted_secrets: &watch::Receiver<WantedSecrets>,
+) -> anyhow::Result<()> {
     for kind in Kind::WATCHED {
         if kind == Kind::Secret {
             tasks.start_endless(
                 "Secrets",
-                kube_watch::secret::watch(watching.clone(), plane.wanted_secrets.clone()),
+                kube_watch::secret::watch(watching.clone(), wanted_secrets.clone()),
             );
-        } else if kind.info().scope == Scope::Cluster && settings.single_namespace.is_some() {
+        } else if kind.info().scope == Scope::Cluster
+            && watching.settings.single_namespace.is_some()
+        {
             // a Role cannot grant cluster-scoped kinds, and with one namespace there is nothing to select
             let none = vec![Change::Replace(Source::Api, kind, Vec::new())];
             watching.changes.send(none).await?;
@@ -353,31 +388,55 @@ pub async fn operator(
             tasks.start_endless(kind.name(), kube_watch::watch(kind, watching.clone()));
         }
     }
-    let identity = std::env::var("POD_NAME")
-        .ok()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| format!("{}-{}", envoy::hostname(), std::process::id()));
+    Ok(())
+}
+
+/// Starts what writes status: leader election, the Lease of this replica, and the writer.
+fn write_status(
+    tasks: &mut Tasks,
+    plane: ControlPlane,
+    client: &Client,
+    settings: &Settings,
+    identity: &str,
+) -> Replica {
+    let access = |purpose, outcome| {
+        Access::new(
+            plane.progress.clone(),
+            plane.metrics.clone(),
+            purpose,
+            outcome,
+        )
+    };
     let (leading_sender, leading) = watch::channel(false);
-    let namespace = settings.ambassador_namespace.clone();
-    let lease = leader::lease_name(&settings.ambassador_id);
     tasks.start_endless(
         "leader election",
         leader::campaign(
             client.clone(),
-            namespace.clone(),
-            lease.clone(),
-            identity.clone(),
+            settings.ambassador_namespace.clone(),
+            leader::lease_name(&settings.ambassador_id),
+            identity.to_owned(),
             leading_sender,
+            access(
+                "leader election",
+                "status is not written while no replica leads",
+            ),
         ),
     );
     tasks.start_endless(
         "leadership",
         lead(leading, plane.book.clone(), plane.metrics.clone()),
     );
-    let replica = Replica::new(client.clone(), &settings, &identity);
+    let replica = Replica::new(client.clone(), settings, identity);
     tasks.start_endless(
         "replica Lease",
-        replica::announce(replica.clone(), plane.fleet.clone()),
+        replica::announce(
+            replica.clone(),
+            plane.fleet.clone(),
+            access(
+                "replica Lease",
+                "the Envoys of this replica are not counted in status",
+            ),
+        ),
     );
     tasks.start_endless(
         "Envoy count",
@@ -386,24 +445,25 @@ pub async fn operator(
             plane.snapshots,
             plane.fleet,
             plane.book.clone(),
+            access(
+                "Envoy count",
+                "the Envoys of other replicas are not counted in status",
+            ),
         ),
     );
     tasks.start_endless(
         "status writer",
-        status::write(plane.book, client.clone(), plane.metrics),
+        status::write(
+            plane.book,
+            client.clone(),
+            plane.metrics,
+            Manager::new(settings),
+        ),
     );
-    let result = tasks.finish().await;
-    let release = async {
-        tokio::join!(
-            leader::resign(client, &namespace, &lease, &identity),
-            replica.withdraw()
-        )
-    };
-    let _ = timeout(GRACE, release).await;
-    result
+    replica
 }
 
-async fn client(context: Option<String>) -> anyhow::Result<Client> {
+async fn connect(context: Option<String>) -> anyhow::Result<Client> {
     let config = match context {
         None => kube::Config::infer()
             .await
@@ -416,7 +476,7 @@ async fn client(context: Option<String>) -> anyhow::Result<Client> {
             kube::Config::from_kubeconfig(&options).await?
         }
     };
-    Ok(Client::try_from(config)?)
+    Ok(client::connect(config, Limits::default())?)
 }
 
 async fn lead(mut leading: watch::Receiver<bool>, book: Book, metrics: Metrics) {

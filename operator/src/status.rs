@@ -23,11 +23,13 @@ use nuncio_core::{
 mod bucket;
 mod condition;
 mod fleet;
+mod manager;
 mod observed;
 mod queue;
 pub mod replica;
 mod writer;
 
+pub use manager::Manager;
 pub use observed::Observed;
 pub use writer::write;
 
@@ -121,7 +123,20 @@ impl Book {
     }
 
     fn next(&self) -> queue::Next {
-        self.lock().next(Instant::now(), Timestamp::now())
+        let (next, met) = {
+            let mut queue = self.lock();
+            let next = queue.next(Instant::now(), Timestamp::now());
+            (next, queue.take_met())
+        };
+        for (object, other) in met {
+            warn!(%object, other, "another installation with the same ambassador_id writes status; leaving it to that one");
+        }
+        next
+    }
+
+    /// Number of objects whose status is left to another installation.
+    fn yielded(&self) -> usize {
+        self.lock().yielded()
     }
 
     fn done(&self, write: &queue::Write, outcome: queue::Outcome) {

@@ -24,15 +24,22 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where kube-runtime logs.
+const WATCHER: &str = "kube_runtime::watcher";
+
 /// Starts logging. `RUST_LOG` has the syntax of `tracing_subscriber::EnvFilter`; the default is `info`.
 ///
 /// # Errors
 /// A `RUST_LOG` that cannot be parsed.
 pub fn init(format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder()
+    let mut filter = EnvFilter::builder()
         .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
         .from_env()
         .map_err(|error| anyhow::anyhow!("invalid environment variable RUST_LOG: {error}"))?;
+    if !std::env::var("RUST_LOG").is_ok_and(|own| own.contains(WATCHER)) {
+        // it logs every attempt that is forbidden; `watch` logs changes
+        filter = filter.add_directive(format!("{WATCHER}=error").parse()?);
+    }
     let is_colored = io::stderr().is_terminal() && format == LogFormat::Text;
     let builder = fmt().with_env_filter(filter).with_writer(move || Lines {
         output: io::stderr(),

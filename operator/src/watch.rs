@@ -8,34 +8,34 @@
 //! `Controller` is for kinds of which the operator owns something in the cluster: certificates, CustomResourceDefinitions,
 //! the status of an Ingress.
 //!
-//! An error removes nothing: the objects of the last list stay, and the process is not ready before the first one. The
-//! only exception is an optional kind that the cluster does not have. It has no objects, but because that answer would empty the
-//! gateway, it must be repeated for a while ([`ABSENT_AFTER`]) before it counts.
+//! What is known stays, whatever fails later. Only a kind that was never listed can count as empty, because that answer
+//! is the first of its kind: an optional kind that the cluster does not have (its list is 404, and discovery does not name
+//! it), and a kind that the gateway can do without and must not read (403). Both answers must be repeated for a while
+//! ([`outage::SETTLED_AFTER`]). The process is not ready before each other kind was listed.
 
-use std::{
-    mem,
-    time::{Duration, Instant},
-};
+use std::{mem, time::Duration};
 
-use backon::ExponentialBuilder;
-use futures::{StreamExt as _, TryStreamExt as _};
 use kube::{
     Api, Client,
     api::DynamicObject,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, Event},
-    },
+    runtime::watcher::{self, Event},
 };
+use nuncio_crds::GROUP;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
+use self::{
+    definitions::Definitions,
+    events::Events,
+    known::{Known, Verdict},
+    outage::{Cause, Outage, Reaction},
+};
 use crate::{
     api::api_resource,
     health::Progress,
     metrics::Metrics,
-    status::{Book, Observed},
+    status::{Book, Manager, Observed},
 };
 use nuncio_core::{
     change::{Change, Reconciled, Source},
@@ -44,13 +44,20 @@ use nuncio_core::{
     settings::Settings,
 };
 
+pub mod definitions;
+pub(crate) mod events;
+mod known;
+mod outage;
 pub mod secret;
 
-/// Objects in one answer to a list.
-const PAGE_SIZE: u32 = 500;
+/// Pause between requests for a kind that is absent or that must not be read.
+const SETTLED: Duration = Duration::from_secs(15);
 
-/// How long the apiserver must answer that it does not have a kind before the kind counts as absent.
-const ABSENT_AFTER: Duration = Duration::from_secs(2);
+/// Pause before the list that confirms one that lacks most objects.
+const CONFIRM: Duration = Duration::from_secs(1);
+
+/// What permissions to read are for, as the metric names it.
+const PURPOSE: &str = "watch";
 
 /// What all watches share.
 #[derive(Clone)]
@@ -67,29 +74,63 @@ pub struct Context {
     pub progress: Progress,
     /// Metrics of watches.
     pub metrics: Metrics,
+    /// The kinds that are installed.
+    pub definitions: watch::Receiver<Definitions>,
 }
 
-fn config(settings: &Settings) -> watcher::Config {
-    let mut config = watcher::Config::default().page_size(PAGE_SIZE);
+impl Context {
+    /// Shows that a permission is missing, until it is there again.
+    fn missing_permission(&self, kind: Kind, verb: &str) {
+        let scope = self.settings.single_namespace.as_ref().map_or_else(
+            || "in all namespaces".to_owned(),
+            |namespace| format!("in namespace {namespace}"),
+        );
+        let outcome = if needs_permission(kind) {
+            ""
+        } else {
+            "; continuing without its objects"
+        };
+        let resource = resource(kind);
+        let text = format!("missing permission to {verb} {resource} {scope}{outcome}");
+        warn!(%kind, verb, resource, "missing permission");
+        self.progress.warn(kind.name(), text);
+        self.metrics.missing_permission(&resource, PURPOSE, true);
+    }
+
+    fn recovered(&self, kind: Kind) {
+        info!(%kind, "watch recovered");
+        self.progress.settle(kind.name());
+        self.metrics
+            .missing_permission(&resource(kind), PURPOSE, false);
+    }
+}
+
+/// The resource of a kind, as permissions name it.
+fn resource(kind: Kind) -> String {
+    if kind.group().is_empty() {
+        kind.plural().to_owned()
+    } else {
+        format!("{}.{}", kind.plural(), kind.group())
+    }
+}
+
+/// Whether the process is not ready without the permission to read this kind.
+fn needs_permission(kind: Kind) -> bool {
+    kind.group() == GROUP || matches!(kind, Kind::Service | Kind::Secret)
+}
+
+/// What the watch of a kind asks for. Only our own kinds have fields that a user can select by.
+fn config(kind: Kind, settings: &Settings) -> watcher::Config {
+    let mut config = events::config();
     if let Some(selector) = &settings.label_selector {
         config = config.labels(selector);
     }
-    if let Some(selector) = &settings.field_selector {
+    if let Some(selector) = &settings.field_selector
+        && kind.group() == GROUP
+    {
         config = config.fields(selector);
     }
     config
-}
-
-/// Pauses between retries. The first is short, because a restart of the apiserver takes seconds; jitter, which at most
-/// doubles a pause, keeps replicas from retrying together.
-const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
-    .with_min_delay(Duration::from_millis(100))
-    .with_max_delay(Duration::from_millis(2500))
-    .without_max_times()
-    .with_jitter();
-
-fn backoff() -> watcher::ExponentialBackoff {
-    BACKOFF.into()
 }
 
 /// Watches one kind until the receiver of changes is gone.
@@ -101,27 +142,37 @@ pub async fn watch(kind: Kind, context: Context) {
         None => Api::all_with(client, &resource),
     };
     context.progress.waiting(kind, "not listed yet");
-    let start = || {
-        watcher::watcher(api.clone(), config(&context.settings))
-            .backoff(backoff())
-            .boxed()
-    };
-    let mut events = start();
-    let mut watch = Watch {
-        kind,
-        context: context.clone(),
-        listing: Vec::new(),
-        outage: Outage::default(),
-    };
+    let mut definitions = context.definitions.clone();
+    let mut events = Events::new(api, config(kind, &context.settings));
+    let mut watch = Watch::new(kind, context);
     loop {
-        let change = match events.try_next().await {
-            Ok(Some(event)) => watch.event(event),
-            Ok(None) => return,
-            Err(error) => {
-                if is_expired(&error) {
-                    events = start();
+        let change = tokio::select! {
+            event = events.next() => match event {
+                Ok(event) => {
+                    let change = watch.event(event);
+                    if mem::take(&mut watch.is_held) {
+                        events.restart();
+                        events.pause(CONFIRM);
+                    }
+                    change
                 }
-                watch.error(&error)
+                Err(error) => {
+                    let change = watch.error(&error).await;
+                    if watch.is_settled() {
+                        events.pause(SETTLED);
+                    }
+                    change
+                }
+            },
+            Ok(()) = definitions.changed(), if watch.outage.logged() == Some(Cause::Absent) => {
+                if definitions.borrow_and_update().contains(&definitions::name(kind)) {
+                    events.resume();
+                }
+                None
+            }
+            () = watch.outage.quiet() => {
+                watch.recover();
+                None
             }
         };
         if let Some(change) = change
@@ -134,68 +185,57 @@ pub async fn watch(kind: Kind, context: Context) {
 
 struct Watch {
     kind: Kind,
+    manager: Manager,
     context: Context,
     listing: Vec<(Reconciled, Observed)>,
+    /// Whether the kind was listed, or counts as empty.
+    is_complete: bool,
+    known: Known,
+    /// Whether the last list must be confirmed.
+    is_held: bool,
     outage: Outage,
 }
 
-/// The current row of failures, so that an outage is logged once and not with every retry.
-#[derive(Debug, Default)]
-struct Outage {
-    /// Whether it was logged.
-    is_logged: bool,
-    /// Since when every answer is that the apiserver does not have the kind.
-    unknown_since: Option<Instant>,
-    /// Whether the kind counts as absent.
-    is_absent: bool,
-}
-
-/// How to handle a failure.
-#[derive(Debug, PartialEq, Eq)]
-enum Reaction {
-    /// Retry; it was logged already.
-    Retry,
-    /// Log it and retry.
-    Log,
-    /// Log that the kind is not installed, and take it for empty.
-    Absent,
-}
-
-impl Outage {
-    /// Handles a failure; `is_unknown` when the apiserver does not have the kind.
-    fn fail(&mut self, is_unknown: bool, now: Instant) -> Reaction {
-        if !is_unknown {
-            self.unknown_since = None;
-            self.is_absent = false;
-            return if mem::replace(&mut self.is_logged, true) {
-                Reaction::Retry
-            } else {
-                Reaction::Log
-            };
-        }
-        let since = *self.unknown_since.get_or_insert(now);
-        if self.is_absent || now.duration_since(since) < ABSENT_AFTER {
-            return Reaction::Retry;
-        }
-        self.is_absent = true;
-        self.is_logged = true;
-        Reaction::Absent
-    }
-
-    /// Ends the outage; true if one was logged.
-    fn recover(&mut self) -> bool {
-        mem::take(self).is_logged
-    }
-}
-
 impl Watch {
+    fn new(kind: Kind, context: Context) -> Self {
+        Self {
+            kind,
+            manager: Manager::new(&context.settings),
+            context,
+            listing: Vec::new(),
+            is_complete: false,
+            known: Known::default(),
+            is_held: false,
+            outage: Outage::default(),
+        }
+    }
+
+    /// Whether requests fail for a reason that does not pass soon.
+    fn is_settled(&self) -> bool {
+        match self.outage.logged() {
+            Some(Cause::Forbidden(_)) => true,
+            Some(Cause::Absent) => !self.is_defined(),
+            Some(Cause::Other) | None => false,
+        }
+    }
+
+    fn recover(&mut self) {
+        if self.outage.recover() {
+            self.context.recovered(self.kind);
+        }
+    }
+
+    fn is_defined(&self) -> bool {
+        let definitions = self.context.definitions.borrow();
+        definitions.contains(&definitions::name(self.kind))
+    }
+
     fn event(&mut self, event: Event<DynamicObject>) -> Option<Change> {
         // `Init` comes before the list is requested and proves nothing
-        if !matches!(event, Event::Init) && self.outage.recover() {
-            info!(kind = %self.kind, "watch recovered");
+        if !matches!(event, Event::Init) {
+            self.recover();
         }
-        let book = &self.context.book;
-        match event {
+        let change = match event {
             Event::Init => {
                 self.listing.clear();
                 None
@@ -205,30 +245,17 @@ impl Watch {
                 self.listing.push(found);
                 None
             }
-            Event::InitDone => {
-                let listing = mem::take(&mut self.listing);
-                self.context.progress.complete(self.kind);
-                self.context.metrics.count_objects(self.kind, listing.len());
-                let (found, observed): (Vec<Reconciled>, Vec<_>) = listing
-                    .into_iter()
-                    .map(|(found, observed)| {
-                        let object = found.object.clone();
-                        (found, (object, observed))
-                    })
-                    .unzip();
-                if self.kind.has_status() {
-                    book.observe_all(self.kind, observed);
-                }
-                Some(Change::Replace(Source::Api, self.kind, found))
-            }
+            Event::InitDone => self.listed(),
             Event::Apply(object) => {
+                self.known.apply(&object.metadata);
                 let (found, observed) = self.reconcile(object);
                 if self.kind.has_status() {
-                    book.observe(&found.object, observed);
+                    self.context.book.observe(&found.object, observed);
                 }
                 Some(Change::Apply(Source::Api, Box::new(found)))
             }
             Event::Delete(object) => {
+                self.known.delete(&object.metadata);
                 let metadata = object.metadata;
                 let object = ObjectRef::new(
                     self.kind,
@@ -236,18 +263,55 @@ impl Watch {
                     &metadata.name.unwrap_or_default(),
                 );
                 if self.kind.has_status() {
-                    book.forget(&object);
+                    self.context.book.forget(&object);
                 }
                 Some(Change::Delete(Source::Api, object))
             }
+        };
+        if change.is_some() {
+            self.context
+                .metrics
+                .count_objects(self.kind, self.known.len());
         }
+        change
+    }
+
+    /// The list is complete.
+    fn listed(&mut self) -> Option<Change> {
+        let listing = mem::take(&mut self.listing);
+        let names = listing
+            .iter()
+            .map(|(found, _)| (&*found.object.namespace, &*found.object.name));
+        if let Verdict::Hold(missing) = self.known.list(names) {
+            let (kind, known, listed) = (self.kind, self.known.len(), listing.len());
+            warn!(%kind, known, listed, missing, "list lacks most known objects; keeping them until a second list confirms it");
+            self.is_held = true;
+            return None;
+        }
+        let (found, observed): (Vec<Reconciled>, Vec<_>) = listing
+            .into_iter()
+            .map(|(found, observed)| {
+                let object = found.object.clone();
+                (found, (object, observed))
+            })
+            .unzip();
+        if self.kind.has_status() {
+            self.context.book.observe_all(self.kind, observed);
+        }
+        self.complete();
+        Some(Change::Replace(Source::Api, self.kind, found))
+    }
+
+    fn complete(&mut self) {
+        self.is_complete = true;
+        self.context.progress.complete(self.kind);
     }
 
     fn reconcile(&self, mut object: DynamicObject) -> (Reconciled, Observed) {
-        object.metadata.managed_fields = None;
+        let managers = object.metadata.managed_fields.take();
         let value = serde_json::to_value(&object).unwrap_or(Value::Null);
         let observed = if self.kind.has_status() {
-            Observed::of(self.kind, &value)
+            Observed::of(self.kind, &value).beside(managers.as_deref(), &self.manager)
         } else {
             Observed::default()
         };
@@ -257,89 +321,72 @@ impl Watch {
         )
     }
 
-    /// Logs an outage once. A kind that is absent is an empty list.
-    fn error(&mut self, error: &watcher::Error) -> Option<Change> {
-        let (kind, progress) = (self.kind, &self.context.progress);
+    /// Logs an outage once. A kind that is absent, or that must not be read and can be done without, is an empty list
+    /// unless it was listed before.
+    async fn error(&mut self, error: &watcher::Error) -> Option<Change> {
+        let kind = self.kind;
         self.context.metrics.count_watch_error(kind);
-        let is_absent = kind.info().optional && is_unknown(error);
-        match self.outage.fail(is_absent, Instant::now()) {
-            Reaction::Absent => {
-                warn!(%kind, "kind not installed; continuing without its objects (to install it: kubectl apply --server-side -k config/crd)");
-                progress.complete(kind);
-                self.context.metrics.count_objects(kind, 0);
-                return Some(Change::Replace(Source::Api, kind, Vec::new()));
-            }
-            Reaction::Log => {
+        let cause = if self.is_absent(error).await {
+            Cause::Absent
+        } else {
+            Cause::of(error)
+        };
+        let reaction = self.outage.fail(cause, std::time::Instant::now());
+        if !self.is_complete {
+            self.context.progress.waiting(kind, error.to_string());
+        }
+        match (reaction, cause) {
+            (Reaction::Retry, _) => return None,
+            (Reaction::Log, _) | (Reaction::Settled, Cause::Other) => {
                 warn!(%kind, %error, "watch failed; keeping the last known objects and retrying");
+                if self.is_complete {
+                    let text =
+                        format!("watch of {kind} failed, keeping the last known objects: {error}");
+                    self.context.progress.warn(kind.name(), text);
+                }
+                return None;
             }
-            Reaction::Retry => {}
+            (Reaction::Settled, Cause::Absent) => {
+                warn!(%kind, "kind not installed; continuing without its objects (to install it: kubectl apply --server-side -k config/crd)");
+            }
+            (Reaction::Settled, Cause::Forbidden(verb)) => {
+                self.context.missing_permission(kind, verb);
+                if needs_permission(kind) {
+                    return None;
+                }
+            }
         }
-        if !self.outage.is_absent {
-            progress.waiting(kind, error.to_string());
+        if self.is_complete {
+            return None;
         }
-        None
+        self.complete();
+        self.context.metrics.count_objects(kind, 0);
+        Some(Change::Replace(Source::Api, kind, Vec::new()))
     }
-}
 
-fn is_unknown(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) => status.code == 404,
-        _ => false,
+    /// Whether the apiserver does not have the kind: a list is answered with 404, and discovery does not name it.
+    async fn is_absent(&self, error: &watcher::Error) -> bool {
+        let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else {
+            return false;
+        };
+        if status.code != 404 || !self.kind.info().optional || self.is_defined() {
+            return false;
+        }
+        let resource = api_resource(self.kind);
+        let found = self
+            .context
+            .client
+            .list_api_group_resources(&resource.api_version);
+        match found.await {
+            Ok(list) => !list
+                .resources
+                .iter()
+                .any(|found| found.name == resource.plural),
+            Err(kube::Error::Api(status)) => status.code == 404,
+            Err(_) => false,
+        }
     }
-}
-
-/// Whether the watch has expired and must start again with a list.
-fn is_expired(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_outage_and_its_end_are_logged_once() {
-        let (mut outage, now) = (Outage::default(), Instant::now());
-        assert!(!outage.recover());
-        assert_eq!(outage.fail(false, now), Reaction::Log);
-        assert_eq!(outage.fail(false, now), Reaction::Retry);
-        assert!(outage.recover());
-        assert!(!outage.recover());
-        assert_eq!(outage.fail(false, now), Reaction::Log);
-    }
-
-    #[test]
-    fn a_kind_is_absent_only_after_the_apiserver_answered_so_for_a_while() {
-        let (mut outage, now) = (Outage::default(), Instant::now());
-        assert_eq!(outage.fail(true, now), Reaction::Retry);
-        assert_eq!(outage.fail(true, now + ABSENT_AFTER / 2), Reaction::Retry);
-        // an apiserver that is starting gives both answers
-        assert_eq!(outage.fail(false, now + ABSENT_AFTER / 2), Reaction::Log);
-        assert_eq!(outage.fail(true, now + ABSENT_AFTER), Reaction::Retry);
-        assert_eq!(outage.fail(true, now + ABSENT_AFTER * 2), Reaction::Absent);
-        assert_eq!(outage.fail(true, now + ABSENT_AFTER * 3), Reaction::Retry);
-    }
-
-    #[test]
-    fn an_absent_kind_that_is_installed_and_removed_is_absent_again() {
-        let (mut outage, now) = (Outage::default(), Instant::now());
-        outage.fail(true, now);
-        assert_eq!(outage.fail(true, now + ABSENT_AFTER), Reaction::Absent);
-        assert!(outage.recover());
-        let later = now + ABSENT_AFTER * 10;
-        assert_eq!(outage.fail(true, later), Reaction::Retry);
-        assert_eq!(outage.fail(true, later + ABSENT_AFTER), Reaction::Absent);
-    }
-
-    #[test]
-    fn pauses_grow_to_five_seconds_at_most_and_never_end() {
-        let pauses: Vec<Duration> = backoff().take(100).collect();
-        assert_eq!(pauses.len(), 100);
-        assert!(pauses[0] <= Duration::from_millis(200), "{pauses:?}");
-        assert!(pauses[99] >= Duration::from_millis(2500), "{pauses:?}");
-        assert!(
-            pauses.iter().all(|pause| *pause <= Duration::from_secs(5)),
-            "{pauses:?}"
-        );
-    }
-}
+mod tests;

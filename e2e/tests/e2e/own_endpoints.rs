@@ -81,7 +81,7 @@ pub(crate) async fn no_service_reaches_the_control_plane_or_the_admin_interface(
         "--envoy-concurrency",
         "1",
     ];
-    let mut serve = Process::start("nuncio-serve-own", &nuncio()?, arguments, &[])?;
+    let serve = Process::start("nuncio-serve-own", &nuncio()?, arguments, &[])?;
     let works = || async {
         let answer = get(HTTP, "localhost", "/works/").await?;
         ensure!(answer.status == 200, "status {}", answer.status);

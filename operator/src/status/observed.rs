@@ -5,9 +5,11 @@
 //! it alone.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::manager::{Manager, Rival};
 use nuncio_core::{object::Kind, report::Reason};
 
 /// The condition types, in their order in a status.
@@ -45,6 +47,8 @@ pub struct Observed {
     pub(crate) error_reason: u64,
     /// Whether a Host has a `tlsSecret`.
     pub(crate) has_tls_secret: bool,
+    /// Another installation that writes this status and precedes this one.
+    pub(crate) rival: Option<Rival>,
 }
 
 impl Observed {
@@ -95,6 +99,15 @@ impl Observed {
         }
         observed.essence = digest(&status);
         observed
+    }
+
+    /// The same, with the other installation that these managers name, if any.
+    #[must_use]
+    pub fn beside(self, managers: Option<&[ManagedFieldsEntry]>, own: &Manager) -> Self {
+        Self {
+            rival: own.rival(managers),
+            ..self
+        }
     }
 
     /// Whether `Programmed` is true for this generation.

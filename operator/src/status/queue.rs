@@ -9,6 +9,9 @@
 //!   for a while ([`STABLE`]), and where only the count differs, writes are slow ([`COUNT_RATE`]): scaling a fleet must
 //!   not cause ten thousand writes. Until then no object loses `Programmed` because an Envoy is reconnecting.
 //! - A new leader checks all objects, after the same pause.
+//! - A status that another installation with the same id writes, and which precedes this one by name, is left to it. It is
+//!   gone if a status stays behind its object's generation for long ([`YIELD`]): from then on this installation writes,
+//!   until the other one does again.
 
 use std::{
     cmp::Reverse,
@@ -55,6 +58,9 @@ const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
 
 /// Longest pause after a failed write, before jitter.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long another installation may take to write a status.
+const YIELD: Duration = Duration::from_secs(600);
 
 /// What to do now.
 #[derive(Debug, PartialEq)]
@@ -111,6 +117,8 @@ struct Entry {
     failures: usize,
     /// A status that was written and became another one, as the essences of both: not written again.
     futile: Option<(u64, u64)>,
+    /// Since when the status is left to another installation and behind the object's generation.
+    outdated: Option<Instant>,
 }
 
 /// The objects whose status may have to be written.
@@ -132,6 +140,12 @@ pub(crate) struct Queue {
     is_leader: bool,
     bucket: Bucket,
     count_bucket: Bucket,
+    /// Objects whose status is left to another installation.
+    yielded: BTreeSet<ObjectRef>,
+    /// Installations that are gone, and when they last wrote.
+    gone: BTreeMap<String, i64>,
+    /// Installations that were met, each with the first object.
+    met: BTreeMap<String, Option<ObjectRef>>,
 }
 
 impl Default for Queue {
@@ -148,6 +162,9 @@ impl Default for Queue {
             is_leader: false,
             bucket: Bucket::new(RATE.0, RATE.1),
             count_bucket: Bucket::new(COUNT_RATE.0, COUNT_RATE.1),
+            yielded: BTreeSet::new(),
+            gone: BTreeMap::new(),
+            met: BTreeMap::new(),
         }
     }
 }
@@ -241,6 +258,7 @@ impl Queue {
             self.leave_seq(entry.seq, object);
             self.due.remove(&(Reverse(entry.seq), object.clone()));
             self.leave(object, entry.place);
+            self.yielded.remove(object);
         }
     }
 
@@ -311,6 +329,18 @@ impl Queue {
         self.due.len() + self.later.len() + self.counts.len()
     }
 
+    /// Number of objects whose status is left to another installation.
+    pub(crate) fn yielded(&self) -> usize {
+        self.yielded.len()
+    }
+
+    /// Installations that statuses are left to, if they are new, each with the first object.
+    pub(crate) fn take_met(&mut self) -> Vec<(ObjectRef, String)> {
+        let new = self.met.iter_mut();
+        new.filter_map(|(name, object)| Some((object.take()?, name.clone())))
+            .collect()
+    }
+
     /// What to do now. `clock` is the time for timestamps in the status.
     pub(crate) fn next(&mut self, now: Instant, clock: Timestamp) -> Next {
         if !self.is_leader {
@@ -323,6 +353,9 @@ impl Queue {
             let Some(status) = self.evaluate(&object, clock) else {
                 continue;
             };
+            if self.yields(&object, now) {
+                continue;
+            }
             if self.is_count_only(&object, &status) {
                 self.place(&object, Place::Counts);
                 self.counts.insert(object);
@@ -401,6 +434,44 @@ impl Queue {
         let desired = Observed::of(object.kind, &json!({ "status": status }));
         let is_futile = entry.futile == Some((desired.essence, entry.observed.essence));
         (desired.digest != entry.observed.digest && !is_futile).then_some(status)
+    }
+
+    /// Whether the status is left to another installation.
+    fn yields(&mut self, object: &ObjectRef, now: Instant) -> bool {
+        let Some(entry) = self.entries.get_mut(object) else {
+            return false;
+        };
+        let rival = entry.observed.rival.clone();
+        let Some(rival) = rival.filter(|rival| self.gone.get(&rival.name) < Some(&rival.wrote))
+        else {
+            entry.outdated = None;
+            self.yielded.remove(object);
+            return false;
+        };
+        let is_behind = entry
+            .report
+            .as_ref()
+            .is_some_and(|report| entry.observed.generation < report.generation);
+        if self.yielded.insert(object.clone()) {
+            let first = self.met.entry(rival.name.clone());
+            first.or_insert_with(|| Some(object.clone()));
+        }
+        if !is_behind {
+            entry.outdated = None;
+            return true;
+        }
+        let since = *entry.outdated.get_or_insert(now);
+        if now < since + YIELD {
+            self.check_later(object, since + YIELD);
+            return true;
+        }
+        entry.outdated = None;
+        self.gone.insert(rival.name, rival.wrote);
+        let waiting = std::mem::take(&mut self.yielded);
+        for other in waiting.iter().filter(|other| *other != object) {
+            self.check(other);
+        }
+        false
     }
 
     fn is_count_only(&self, object: &ObjectRef, status: &Value) -> bool {
@@ -541,6 +612,7 @@ impl Entry {
             place: Place::Idle,
             failures: 0,
             futile: None,
+            outdated: None,
         }
     }
 }

@@ -14,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -23,10 +22,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client,
     api::{DeleteParams, ObjectMeta, Patch, PatchParams},
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, Event},
-    },
+    runtime::watcher::Event,
 };
 use nuncio_xds::{
     cache::SnapshotCache,
@@ -34,9 +30,13 @@ use nuncio_xds::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, sleep_until};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{Book, fleet::Acknowledged};
+use crate::{
+    leader::access::Access,
+    watch::events::{self, Events},
+};
 use nuncio_core::settings::Settings;
 
 /// Label of the Leases of replicas.
@@ -117,24 +117,21 @@ impl Replica {
 }
 
 /// Announces the Envoys of this replica until the task is dropped.
-pub async fn announce(replica: Replica, fleet: Fleet) {
+pub async fn announce(replica: Replica, fleet: Fleet, mut access: Access) {
     let mut changes = fleet.subscribe_acknowledged();
     let mut announcement = Announcement {
         instance: replica.instance.clone(),
         ..Announcement::default()
     };
-    let mut is_failing = false;
     loop {
         changes.borrow_and_update();
         announcement.envoys = envoys(&announcement.envoys, &fleet.state());
         let written = announcement.clone();
         let started = tokio::time::Instant::now();
         match replica.write(&written).await {
-            Ok(()) => is_failing = false,
+            Ok(()) => access.succeeded(),
             Err(error) => {
-                if !std::mem::replace(&mut is_failing, true) {
-                    warn!(%error, "replica Lease not updated; retrying");
-                }
+                access.request_failed(&error);
                 sleep(INTERVAL).await;
                 continue;
             }
@@ -178,31 +175,38 @@ fn envoys(
 }
 
 /// Passes what all Envoys, also those of other replicas, have acknowledged to the book.
-pub async fn follow(replica: Replica, snapshots: SnapshotCache, fleet: Fleet, book: Book) {
+pub async fn follow(
+    replica: Replica,
+    snapshots: SnapshotCache,
+    fleet: Fleet,
+    book: Book,
+    mut access: Access,
+) {
     let (mut fleet_changes, mut snapshot_changes) =
         (fleet.subscribe_acknowledged(), snapshots.subscribe());
     let selector = format!("{}={}", LABEL.0, LABEL.1);
-    let config = watcher::Config::default().labels(&selector);
-    let mut leases = watcher::watcher(replica.api.clone(), config)
-        .default_backoff()
-        .boxed();
+    let config = events::config().labels(&selector);
+    let mut leases = Events::new(replica.api.clone(), config);
     let mut census = Census::new(&replica);
     let mut listing = Vec::new();
     loop {
         tokio::select! {
             event = leases.next() => match event {
-                Some(Ok(Event::Init)) => listing.clear(),
-                Some(Ok(Event::InitApply(lease))) => listing.push(lease),
-                Some(Ok(Event::InitDone)) => {
+                Ok(Event::Init) => listing.clear(),
+                Ok(Event::InitApply(lease)) => listing.push(lease),
+                Ok(Event::InitDone) => {
+                    access.succeeded();
                     census.keep_only(&listing);
                     for lease in listing.drain(..) {
                         census.lease(&lease, Instant::now());
                     }
                 }
-                Some(Ok(Event::Apply(lease))) => census.lease(&lease, Instant::now()),
-                Some(Ok(Event::Delete(lease))) => census.forget(&name(&lease)),
-                Some(Err(error)) => debug!(%error, "watch of replica Leases failed; retrying"),
-                None => return,
+                Ok(Event::Apply(lease)) => {
+                    access.succeeded();
+                    census.lease(&lease, Instant::now());
+                }
+                Ok(Event::Delete(lease)) => census.forget(&name(&lease)),
+                Err(error) => access.failed(events::is_forbidden(&error), &error),
             },
             changed = fleet_changes.changed() => if changed.is_err() {
                 return;

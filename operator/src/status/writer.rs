@@ -9,25 +9,25 @@ use tokio::time::sleep_until;
 use tracing::{debug, warn};
 
 use super::{
-    Book,
+    Book, Manager,
     observed::Observed,
     queue::{Next, Outcome, Write},
 };
 use crate::{api::api_resource, metrics::Metrics};
 
-/// Field manager of server-side apply.
-const FIELD_MANAGER: &str = "nuncio";
-
 /// Writes the statuses that differ, until the task is dropped.
-pub async fn write(book: Book, client: Client, metrics: Metrics) {
+pub async fn write(book: Book, client: Client, metrics: Metrics, manager: Manager) {
     loop {
         let next = book.next();
         metrics
             .status_pending
             .set(i64::try_from(book.pending()).unwrap_or(i64::MAX));
+        metrics
+            .status_yielded
+            .set(i64::try_from(book.yielded()).unwrap_or(i64::MAX));
         match next {
             Next::Write(write) => {
-                let outcome = patch(&client, &write, &metrics).await;
+                let outcome = patch(&client, &write, &metrics, &manager).await;
                 book.done(&write, outcome);
             }
             Next::Wait(until) => {
@@ -46,7 +46,7 @@ pub async fn write(book: Book, client: Client, metrics: Metrics) {
     }
 }
 
-async fn patch(client: &Client, write: &Write, metrics: &Metrics) -> Outcome {
+async fn patch(client: &Client, write: &Write, metrics: &Metrics, manager: &Manager) -> Outcome {
     let object = &write.object;
     let resource = api_resource(object.kind);
     let api: Api<DynamicObject> =
@@ -57,17 +57,16 @@ async fn patch(client: &Client, write: &Write, metrics: &Metrics) -> Outcome {
         "metadata": {"name": &*object.name, "namespace": &*object.namespace},
         "status": write.status,
     });
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let parameters = PatchParams::apply(manager.name()).force();
     let (result, outcome) = match api
         .patch_status(&object.name, &parameters, &Patch::Apply(&patch))
         .await
     {
         Ok(written) => {
             debug!(%object, "status written");
-            (
-                "ok",
-                Outcome::Written(Observed::of(object.kind, &written.data)),
-            )
+            let observed = Observed::of(object.kind, &written.data)
+                .beside(written.metadata.managed_fields.as_deref(), manager);
+            ("ok", Outcome::Written(observed))
         }
         Err(kube::Error::Api(status)) if status.code == 404 => ("gone", Outcome::Gone),
         Err(kube::Error::Api(status)) if status.code == 409 => ("conflict", Outcome::Failed),

@@ -14,15 +14,18 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
     api::PartialObjectMeta,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, Event},
-    },
+    runtime::watcher::{self, Event},
 };
 use tokio::{sync::watch, time::sleep};
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::{Context, Outage, Reaction, backoff, config};
+use super::{
+    CONFIRM, Context, SETTLED, config,
+    events::Events,
+    known::{Known, Verdict},
+    outage::{Cause, Outage, Reaction},
+    resource,
+};
 use nuncio_core::{
     change::{Change, Reconciled, Source},
     object::{Kind, ObjectRef},
@@ -55,32 +58,38 @@ pub async fn watch(context: Context, mut wanted: watch::Receiver<WantedSecrets>)
     };
     context.progress.waiting(Kind::Secret, "not listed yet");
     // the Secrets in which Helm stores releases are large and never certificates
-    let fields = context.settings.field_selector.as_ref().map_or_else(
-        || "type!=helm.sh/release.v1".to_owned(),
-        |own| format!("{own},type!=helm.sh/release.v1"),
-    );
-    let mut events = watcher::watcher(api, config(&context.settings).fields(&fields))
-        .backoff(backoff())
-        .boxed();
+    let config = config(Kind::Secret, &context.settings).fields("type!=helm.sh/release.v1");
+    let mut events = Events::new(api, config);
     let mut secrets = Secrets::new(context);
     loop {
         let is_incomplete = !secrets.failing.is_empty();
         tokio::select! {
             event = events.next() => match event {
-                Some(Ok(event)) => secrets.event(event),
-                Some(Err(error)) => secrets.error(&error),
-                None => return,
+                Ok(event) => {
+                    secrets.event(event);
+                    if std::mem::take(&mut secrets.is_held) {
+                        events.restart();
+                        events.pause(CONFIRM);
+                    }
+                }
+                Err(error) => {
+                    secrets.error(&error);
+                    if secrets.is_forbidden() {
+                        events.pause(SETTLED);
+                    }
+                }
             },
             changed = wanted.changed() => if changed.is_err() {
                 return;
             },
+            () = secrets.outage.quiet() => secrets.recover(),
             () = sleep(RETRY), if is_incomplete => {}
         }
         let wanted = wanted.borrow_and_update().clone();
-        if let Some(wanted) = wanted
-            && secrets.is_listed
-            && !secrets.fetch(&wanted).await
-        {
+        let Some(wanted) = wanted else { continue };
+        // without a reference, the permission is not needed
+        let is_empty = secrets.is_forbidden() && (wanted.is_empty() || secrets.is_synced);
+        if (secrets.is_listed || is_empty) && !secrets.fetch(&wanted).await {
             return;
         }
     }
@@ -92,6 +101,9 @@ struct Secrets {
     present: BTreeMap<ObjectRef, Version>,
     listing: BTreeMap<ObjectRef, Version>,
     is_listed: bool,
+    known: Known,
+    /// Whether the last list must be confirmed.
+    is_held: bool,
     outage: Outage,
     /// Versions that were sent; `None` for a Secret that does not exist.
     sent: BTreeMap<ObjectRef, Option<Version>>,
@@ -108,6 +120,8 @@ impl Secrets {
             present: BTreeMap::new(),
             listing: BTreeMap::new(),
             is_listed: false,
+            known: Known::default(),
+            is_held: false,
             outage: Outage::default(),
             sent: BTreeMap::new(),
             is_synced: false,
@@ -115,9 +129,15 @@ impl Secrets {
         }
     }
 
+    fn recover(&mut self) {
+        if self.outage.recover() {
+            self.context.recovered(Kind::Secret);
+        }
+    }
+
     fn event(&mut self, event: Event<PartialObjectMeta<Secret>>) {
-        if !matches!(event, Event::Init) && self.outage.recover() {
-            info!(kind = %Kind::Secret, "watch recovered");
+        if !matches!(event, Event::Init) {
+            self.recover();
         }
         match event {
             Event::Init => self.listing.clear(),
@@ -126,28 +146,54 @@ impl Secrets {
                 self.listing.insert(object, version);
             }
             Event::InitDone => {
-                self.present = std::mem::take(&mut self.listing);
+                let listing = std::mem::take(&mut self.listing);
+                let names = listing
+                    .keys()
+                    .map(|object| (&*object.namespace, &*object.name));
+                if let Verdict::Hold(missing) = self.known.list(names) {
+                    let (known, listed) = (self.known.len(), listing.len());
+                    warn!(kind = %Kind::Secret, known, listed, missing, "list lacks most known objects; keeping them until a second list confirms it");
+                    self.is_held = true;
+                    return;
+                }
+                self.present = listing;
                 self.is_listed = true;
             }
             Event::Apply(secret) => {
+                self.known.apply(&secret.metadata);
                 let (object, version) = identity(secret);
                 self.present.insert(object, version);
             }
             Event::Delete(secret) => {
+                self.known.delete(&secret.metadata);
                 self.present.remove(&identity(secret).0);
             }
         }
     }
 
     fn error(&mut self, error: &watcher::Error) {
-        self.context.metrics.count_watch_error(Kind::Secret);
-        // every cluster has this kind
-        if self.outage.fail(false, Instant::now()) == Reaction::Log {
-            warn!(kind = %Kind::Secret, %error, "watch failed; keeping the last known objects and retrying");
-            self.context
-                .progress
-                .waiting(Kind::Secret, error.to_string());
+        let (context, kind) = (&self.context, Kind::Secret);
+        context.metrics.count_watch_error(kind);
+        let cause = Cause::of(error);
+        let reaction = self.outage.fail(cause, Instant::now());
+        if !self.is_synced {
+            context.progress.waiting(kind, error.to_string());
         }
+        match (reaction, cause) {
+            (Reaction::Retry, _) => {}
+            (Reaction::Settled, Cause::Forbidden(verb)) => context.missing_permission(kind, verb),
+            (Reaction::Settled | Reaction::Log, _) => {
+                warn!(%kind, %error, "watch failed; keeping the last known objects and retrying");
+                let text =
+                    format!("watch of {kind} failed, keeping the last known objects: {error}");
+                context.progress.warn(kind.name(), text);
+            }
+        }
+    }
+
+    /// Whether the list is forbidden, and has been for a while.
+    fn is_forbidden(&self) -> bool {
+        matches!(self.outage.logged(), Some(Cause::Forbidden(_)))
     }
 
     /// Fetches what is wanted and out of date. False when the receiver is gone.
@@ -178,6 +224,7 @@ impl Secrets {
             .collect()
             .await;
         let mut is_complete = true;
+        let mut forbidden = None;
         let mut changes = Vec::new();
         let mut found = Vec::new();
         for (object, present, result) in fetched {
@@ -194,6 +241,9 @@ impl Secrets {
                     let is_forbidden =
                         matches!(&error, kube::Error::Api(status) if status.code == 403);
                     is_complete &= is_forbidden;
+                    if is_forbidden {
+                        forbidden = Some(object.clone());
+                    }
                     if is_forbidden && self.is_synced && !self.sent.contains_key(&object) {
                         // taken for missing, so that what refers to it does not wait for ever
                         changes.push(Change::Delete(Source::Api, object.clone()));
@@ -212,12 +262,13 @@ impl Secrets {
             changes.push(Change::Delete(Source::Api, object));
         }
         if !self.is_synced {
-            if !is_complete {
+            // a permission that is missing for some Secrets only was withheld on purpose
+            let must_wait = forbidden.filter(|_| found.is_empty());
+            if !is_complete || must_wait.is_some() {
                 // the first list is sent as a whole, after a retry
                 self.sent.clear();
-                self.context
-                    .progress
-                    .waiting(Kind::Secret, "a Secret in use cannot be read (see the log)");
+                let reason = unreadable(must_wait.as_ref());
+                self.context.progress.waiting(Kind::Secret, reason);
                 return true;
             }
             self.is_synced = true;
@@ -226,6 +277,17 @@ impl Secrets {
         }
         changes.is_empty() || self.context.changes.send(changes).await.is_ok()
     }
+}
+
+/// Why the first list is not complete; the object is one of those for which a permission is missing.
+fn unreadable(forbidden: Option<&ObjectRef>) -> String {
+    forbidden.map_or_else(
+        || "a Secret in use cannot be read (see the log)".to_owned(),
+        |object| {
+            let resource = resource(Kind::Secret);
+            format!("missing permission to get {resource}, such as {object}")
+        },
+    )
 }
 
 fn identity(secret: PartialObjectMeta<Secret>) -> (ObjectRef, Version) {

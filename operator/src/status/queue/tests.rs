@@ -1,6 +1,7 @@
 //! The queue against a model cluster: writes are counted, time is made up.
 
 use super::*;
+use crate::status::manager::Rival;
 
 /// A queue, the statuses that its writes have made, and the time.
 struct World {
@@ -443,4 +444,63 @@ fn a_rejection_is_written_and_taken_back() {
     world.queue.reject(Vec::new());
     world.pass(Duration::ZERO);
     assert_eq!(world.programmed(1), "True/1/1 Envoys");
+}
+
+/// What the apiserver has after another installation, which precedes this one, wrote a status.
+fn theirs(generation: i64, wrote: i64) -> Observed {
+    Observed {
+        digest: 7,
+        essence: 7,
+        generation,
+        rival: Some(Rival {
+            name: "nuncio-a-default".to_owned(),
+            wrote,
+        }),
+        ..Observed::default()
+    }
+}
+
+#[test]
+fn a_status_that_an_installation_that_sorts_first_writes_is_left_to_it() {
+    let mut world = World::with_mappings(1, 2);
+    world.queue.observe(&mapping(0), theirs(1, 100));
+    world.queue.observe(&mapping(1), theirs(1, 100));
+    world.pass(YIELD * 3);
+    assert_eq!(world.writes.len(), 0);
+    assert_eq!(world.queue.yielded(), 2);
+    let met = world.queue.take_met();
+    assert_eq!(met.len(), 1, "one warning: {met:?}");
+    assert_eq!(world.queue.take_met(), []);
+}
+
+#[test]
+fn an_installation_that_does_not_write_for_long_is_replaced_until_it_writes_again() {
+    let mut world = World::with_mappings(1, 3);
+    for index in 0..3 {
+        world.queue.observe(&mapping(index), theirs(1, 100));
+    }
+    world.pass(Duration::from_secs(60));
+    world.record(2, &mapping(0), edited(2));
+    world.acknowledge(&[2]);
+    world.pass(YIELD * 9 / 10);
+    assert_eq!(world.writes.len(), 0);
+    world.pass(YIELD / 5);
+    assert_eq!(world.writes.len(), 3, "all of them");
+    assert_eq!(world.queue.yielded(), 0);
+    world.queue.observe(&mapping(1), theirs(1, 200));
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.writes.len(), 3, "it is back");
+    assert_eq!(world.queue.yielded(), 1);
+}
+
+#[test]
+fn an_installation_that_is_slow_is_waited_for() {
+    let mut world = World::with_mappings(1, 1);
+    world.queue.observe(&mapping(0), theirs(1, 100));
+    world.record(2, &mapping(0), edited(2));
+    world.acknowledge(&[2]);
+    world.pass(YIELD / 2);
+    world.queue.observe(&mapping(0), theirs(2, 400));
+    world.pass(YIELD * 2);
+    assert_eq!(world.writes.len(), 0);
 }

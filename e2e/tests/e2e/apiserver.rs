@@ -1,0 +1,155 @@
+//! What the operator makes of an apiserver that does not answer, does not permit, or does not have a kind.
+
+use std::{fs, time::Instant};
+
+use anyhow::{Result, ensure};
+use nuncio_e2e::{
+    backend::Backend,
+    control_plane::page,
+    relay::Relay,
+    wait::{PATIENCE, until},
+    workspace::root,
+};
+use serde_json::Value;
+
+use crate::{
+    Space,
+    fixture::{host, mapping},
+    status::condition,
+};
+
+const APISERVER: &str = "127.0.0.1:6443";
+
+pub(crate) async fn half_open_connections_delay_a_change_by_less_than_half_a_minute(
+    space: &mut Space,
+) -> Result<()> {
+    let _backend = Backend::start("10.96.11.1:80", "relayed").await?;
+    let relay = Relay::start("127.0.0.1:6444", APISERVER).await?;
+    let kubeconfig = space.plane.operator_kubeconfig();
+    let text = fs::read_to_string(&kubeconfig)?;
+    fs::write(&kubeconfig, text.replace(APISERVER, relay.address()))?;
+    space.own_gateway()?.replica.process.kill();
+    space.restart_replica().await?;
+    space.apply(
+        &[
+            host("relayed", "relayed.example", ""),
+            mapping("before", "relayed.example", "/before/", "10.96.11.1", ""),
+        ]
+        .concat(),
+    )?;
+    space
+        .answers("relayed.example", "/before/", 200, "relayed")
+        .await?;
+    relay.freeze();
+    let start = Instant::now();
+    space.apply(&mapping(
+        "after",
+        "relayed.example",
+        "/after/",
+        "10.96.11.1",
+        "",
+    ))?;
+    space
+        .answers("relayed.example", "/after/", 200, "relayed")
+        .await?;
+    eprintln!("a change took {:?}", start.elapsed());
+    ensure!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+    condition(space, "mapping/after", "Accepted", "True", "").await
+}
+
+pub(crate) async fn a_missing_permission_is_named(space: &mut Space) -> Result<()> {
+    let health = space.gateway.instance.health(0);
+    space.own_gateway()?.replica.process.kill();
+    for (kind, name) in [("clusterrole", "namespaces"), ("role", "leases")] {
+        forbid(space, kind, name)?;
+    }
+    space.restart_replica().await?;
+    for text in [
+        "missing permission to list namespaces in all namespaces",
+        "leader election: missing permission on leases.coordination.k8s.io",
+        "replica Lease: missing permission on leases.coordination.k8s.io",
+    ] {
+        until(text, || async {
+            let body = page(&health, "/ambassador/v0/check_ready").await?;
+            ensure!(body.contains(text), "{body}");
+            Ok(())
+        })
+        .await?;
+    }
+    let missing = space
+        .gateway
+        .replica
+        .metric("nuncio_missing_permissions")
+        .await?;
+    ensure!(missing > 3.5, "{missing}");
+    let rbac = root().join("config/rbac").display().to_string();
+    space.plane.kubectl(&["apply", "-k", &rbac], "")?;
+    until("no warning", || async {
+        let body = page(&health, "/ambassador/v0/check_ready").await?;
+        ensure!(!body.contains("missing permission"), "{body}");
+        Ok(())
+    })
+    .await?;
+    forbid(space, "clusterrole", "mappings")?;
+    space.own_gateway()?.replica.process.kill();
+    let text = "missing permission to list mappings.getambassador.io";
+    let restart = space.restart_replica();
+    let named = until(text, || async {
+        let body = page(&health, "/ambassador/v0/check_ready").await;
+        let body = format!("{body:?}");
+        ensure!(body.contains("503") && body.contains(text), "{body}");
+        Ok(())
+    });
+    tokio::select! {
+        result = restart => result.and(Err(anyhow::anyhow!("the replica is ready"))),
+        result = named => result,
+    }
+}
+
+/// Takes a resource out of a role.
+fn forbid(space: &Space, kind: &str, resource: &str) -> Result<()> {
+    let namespace = nuncio_e2e::control_plane::NAMESPACE;
+    let text = space
+        .plane
+        .kubectl(&["get", kind, "nuncio", "-n", namespace, "-o", "json"], "")?;
+    let mut role: Value = serde_json::from_str(&text)?;
+    let rules = role["rules"].as_array_mut().into_iter().flatten();
+    for rule in rules {
+        let resources = rule["resources"].as_array_mut().into_iter();
+        resources.for_each(|resources| resources.retain(|found| found != resource));
+    }
+    let rules = role["rules"].as_array_mut().into_iter();
+    rules.for_each(|rules| {
+        rules.retain(|rule| {
+            rule["resources"]
+                .as_array()
+                .is_some_and(|all| !all.is_empty())
+        });
+    });
+    space
+        .plane
+        .kubectl(&["replace", "-f", "-"], &role.to_string())
+        .map(drop)
+}
+
+pub(crate) async fn a_kind_that_is_installed_later_is_served(space: &mut Space) -> Result<()> {
+    let _backend = Backend::start("10.96.11.2:80", "later").await?;
+    space.own_gateway()?.replica.process.kill();
+    space
+        .plane
+        .kubectl(&["delete", "crd", "mappings.getambassador.io"], "")?;
+    space.restart_replica().await?;
+    space.apply(&host("later", "later.example", ""))?;
+    let crds = root().join("config/crd").display().to_string();
+    space
+        .plane
+        .kubectl(&["apply", "--server-side", "-k", &crds], "")?;
+    until("the definition", || async {
+        space.apply(&mapping("a", "later.example", "/a/", "10.96.11.2", ""))
+    })
+    .await?;
+    let start = Instant::now();
+    space.answers("later.example", "/a/", 200, "later").await?;
+    eprintln!("a Mapping took {:?}", start.elapsed());
+    Ok(())
+}

@@ -1,0 +1,349 @@
+//! Watches against an apiserver that answers as a test says.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::client::{
+    Limits,
+    testing::{Answer, Apiserver},
+};
+
+/// A running watch and what it tells others.
+struct World {
+    changes: mpsc::Receiver<Vec<Change>>,
+    progress: Progress,
+    metrics: Metrics,
+    definitions: watch::Sender<Definitions>,
+    _apiserver: Apiserver,
+}
+
+impl World {
+    async fn start(kind: Kind, handle: impl Fn(&str, &mut Answer) + Send + Sync + 'static) -> Self {
+        let apiserver = Apiserver::start(handle).await;
+        let (sender, changes) = mpsc::channel(8);
+        let (definitions, installed) = watch::channel(Definitions::default());
+        let context = Context {
+            client: apiserver.client(Limits::default()),
+            settings: Settings::default(),
+            changes: sender,
+            book: Book::default(),
+            progress: Progress::default(),
+            metrics: Metrics::default(),
+            definitions: installed,
+        };
+        let (progress, metrics) = (context.progress.clone(), context.metrics.clone());
+        tokio::spawn(super::watch(kind, context));
+        Self {
+            changes,
+            progress,
+            metrics,
+            definitions,
+            _apiserver: apiserver,
+        }
+    }
+
+    async fn change(&mut self) -> Change {
+        let changes = timeout(Duration::from_secs(20), self.changes.recv()).await;
+        changes.expect("a change").expect("a watch").remove(0)
+    }
+
+    /// Waits until what is missing or wrong has this text.
+    async fn says(&self, text: &str) {
+        let says = || self.progress.describe() + &self.progress.warnings();
+        for _ in 0..200 {
+            if says().contains(text) {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{text:?} is missing in {:?}", says());
+    }
+}
+
+const FORBIDDEN: &str = r#"{"kind":"Status","status":"Failure","reason":"Forbidden","code":403}"#;
+const NOT_FOUND: &str = r#"{"kind":"Status","status":"Failure","reason":"NotFound","code":404}"#;
+const GONE: &str = r#"{"kind":"Status","status":"Failure","reason":"Expired","code":410}"#;
+
+fn is_watch(path: &str) -> bool {
+    path.contains("watch=true")
+}
+
+fn list(names: &[&str]) -> String {
+    let items: Vec<Value> = names
+        .iter()
+        .map(|name| serde_json::json!({"metadata": {"name": name, "namespace": "default"}}))
+        .collect();
+    serde_json::json!({"metadata": {"resourceVersion": "7"}, "items": items}).to_string()
+}
+
+/// How many objects a list has.
+fn listed(change: &Change) -> usize {
+    match change {
+        Change::Replace(Source::Api, _, found) => found.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn without_permission_for_a_kind_that_is_needed_nothing_is_published() {
+    let mut world = World::start(Kind::Mapping, |_, answer| answer.complete(403, FORBIDDEN)).await;
+    world
+        .says("missing permission to list mappings.getambassador.io in all namespaces")
+        .await;
+    assert!(
+        world
+            .metrics
+            .misses_permission("mappings.getambassador.io", "watch")
+    );
+    let change = timeout(Duration::from_secs(1), world.changes.recv()).await;
+    assert!(change.is_err(), "{change:?}");
+}
+
+#[tokio::test]
+async fn without_permission_for_another_kind_it_is_empty() {
+    for kind in [Kind::Namespace, Kind::EndpointSlice] {
+        let mut world = World::start(kind, |_, answer| answer.complete(403, FORBIDDEN)).await;
+        assert_eq!(listed(&world.change().await), 0);
+        world.says("continuing without its objects").await;
+        assert!(world.metrics.misses_permission(&resource(kind), "watch"));
+    }
+}
+
+#[tokio::test]
+async fn a_kind_that_is_not_installed_is_empty_until_it_is_installed() {
+    let is_installed = Arc::new(AtomicBool::new(false));
+    let installed = is_installed.clone();
+    let mut world = World::start(Kind::Mapping, move |path, answer| {
+        match (installed.load(Ordering::SeqCst), is_watch(path)) {
+            (false, _) => answer.complete(404, NOT_FOUND),
+            (true, false) => answer.complete(200, &list(&["a"])),
+            (true, true) => answer.begin(""),
+        }
+    })
+    .await;
+    assert_eq!(listed(&world.change().await), 0);
+    is_installed.store(true, Ordering::SeqCst);
+    let start = std::time::Instant::now();
+    let names = ["mappings.getambassador.io".to_owned()].into();
+    world.definitions.send_replace(Arc::new(names));
+    assert_eq!(listed(&world.change().await), 1);
+    assert!(
+        start.elapsed() < SETTLED / 2,
+        "it was not started by the definition"
+    );
+}
+
+#[tokio::test]
+async fn a_list_that_is_not_found_though_discovery_names_the_kind_empties_nothing() {
+    let mut world = World::start(Kind::Mapping, |path, answer| {
+        if path == "/apis/getambassador.io/v3alpha1" {
+            let resource =
+                r#"{"name":"mappings","singularName":"","namespaced":true,"kind":"Mapping","verbs":[]}"#;
+            answer.complete(
+                200,
+                &format!(r#"{{"groupVersion":"getambassador.io/v3alpha1","resources":[{resource}]}}"#),
+            );
+        } else {
+            answer.complete(404, NOT_FOUND);
+        }
+    })
+    .await;
+    let change = timeout(outage::SETTLED_AFTER * 3, world.changes.recv()).await;
+    assert!(change.is_err(), "{change:?}");
+    world.says("waiting for Mapping").await;
+}
+
+/// The apiserver comes back with a part of its objects.
+#[tokio::test]
+async fn a_list_without_most_objects_counts_when_another_one_confirms_it() {
+    let lists = AtomicUsize::new(0);
+    let mut world = World::start(Kind::Mapping, move |path, answer| {
+        if is_watch(path) {
+            answer.complete(410, GONE);
+            return;
+        }
+        match lists.fetch_add(1, Ordering::SeqCst) {
+            // the second is wrong, the fourth and the fifth are right
+            0 | 2 => answer.complete(200, &list(&["a", "b", "c"])),
+            _ => answer.complete(200, &list(&["a"])),
+        }
+    })
+    .await;
+    assert_eq!(listed(&world.change().await), 3);
+    assert_eq!(listed(&world.change().await), 3, "not the wrong one");
+    assert_eq!(listed(&world.change().await), 1);
+}
+
+#[tokio::test]
+async fn what_is_known_stays_whatever_fails_later() {
+    for (status, body) in [(403, FORBIDDEN), (404, NOT_FOUND), (500, "<html>")] {
+        let lists = AtomicUsize::new(0);
+        let mut world = World::start(Kind::Namespace, move |path, answer| {
+            if is_watch(path) {
+                answer.complete(410, GONE);
+            } else if lists.fetch_add(1, Ordering::SeqCst) == 0 {
+                answer.complete(200, &list(&["a"]));
+            } else {
+                answer.complete(status, body);
+            }
+        })
+        .await;
+        assert_eq!(listed(&world.change().await), 1);
+        let change = timeout(outage::SETTLED_AFTER * 2, world.changes.recv()).await;
+        assert!(change.is_err(), "{status}: {change:?}");
+        assert!(!world.progress.warnings().is_empty(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn objects_are_counted_with_every_change_and_a_deleted_namespace_is_seen() {
+    let watches = AtomicUsize::new(0);
+    let mut world = World::start(Kind::Namespace, move |path, answer| {
+        let event = |kind: &str, name: &str| {
+            format!(
+                "{{\"type\":\"{kind}\",\"object\":{{\"metadata\":{{\"name\":\"{name}\",\"resourceVersion\":\"9\"}}}}}}\n"
+            )
+        };
+        if !is_watch(path) {
+            answer.complete(
+                200,
+                r#"{"metadata":{"resourceVersion":"7"},"items":[{"metadata":{"name":"a"}}]}"#,
+            );
+        } else if watches.fetch_add(1, Ordering::SeqCst) == 0 {
+            answer.complete(200, &(event("ADDED", "b") + &event("DELETED", "a")));
+        } else {
+            answer.begin("");
+        }
+    })
+    .await;
+    assert_eq!(listed(&world.change().await), 1);
+    assert!(matches!(world.change().await, Change::Apply(..)));
+    let deleted = ObjectRef::new(Kind::Namespace, "", "a");
+    assert_eq!(world.change().await, Change::Delete(Source::Api, deleted));
+    assert_eq!(world.metrics.objects(Kind::Namespace), 1);
+}
+
+#[test]
+fn a_field_selector_is_for_kinds_of_ours_and_a_label_selector_for_all() {
+    let settings = Settings {
+        label_selector: Some("app=edge".to_owned()),
+        field_selector: Some("metadata.namespace=edge".to_owned()),
+        ..Settings::default()
+    };
+    for kind in Kind::WATCHED {
+        let config = config(kind, &settings);
+        assert_eq!(config.label_selector, settings.label_selector, "{kind}");
+        let expected = settings
+            .field_selector
+            .clone()
+            .filter(|_| kind.group() == GROUP);
+        assert_eq!(config.field_selector, expected, "{kind}");
+    }
+}
+
+mod secrets {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Starts the watch of Secrets with these references.
+    async fn start(
+        names: &[&str],
+        handle: impl Fn(&str, &mut Answer) + Send + Sync + 'static,
+    ) -> World {
+        let apiserver = Apiserver::start(handle).await;
+        let (sender, changes) = mpsc::channel(8);
+        let (definitions, installed) = watch::channel(Definitions::default());
+        let context = Context {
+            client: apiserver.client(Limits::default()),
+            settings: Settings::default(),
+            changes: sender,
+            book: Book::default(),
+            progress: Progress::default(),
+            metrics: Metrics::default(),
+            definitions: installed,
+        };
+        let (progress, metrics) = (context.progress.clone(), context.metrics.clone());
+        let names: BTreeSet<ObjectRef> = names
+            .iter()
+            .map(|name| ObjectRef::new(Kind::Secret, "default", name))
+            .collect();
+        let (wanting, wanted) = watch::channel(None);
+        tokio::spawn(async move {
+            tokio::join!(secret::watch(context, wanted), async {
+                wanting.send_replace(Some(Arc::new(names)));
+                wanting.closed().await;
+            })
+        });
+        World {
+            changes,
+            progress,
+            metrics,
+            definitions,
+            _apiserver: apiserver,
+        }
+    }
+
+    #[tokio::test]
+    async fn without_permission_nothing_is_published_while_one_is_referenced() {
+        let mut world = start(&["a"], |_, answer| answer.complete(403, FORBIDDEN)).await;
+        world
+            .says("missing permission to list secrets in all namespaces")
+            .await;
+        let change = timeout(Duration::from_secs(1), world.changes.recv()).await;
+        assert!(change.is_err(), "{change:?}");
+    }
+
+    #[tokio::test]
+    async fn without_permission_and_without_a_reference_there_are_none() {
+        let mut world = start(&[], |_, answer| answer.complete(403, FORBIDDEN)).await;
+        assert_eq!(listed(&world.change().await), 0);
+        world.says("missing permission to list secrets").await;
+    }
+
+    #[tokio::test]
+    async fn a_permission_to_get_that_is_missing_for_all_is_named() {
+        let world = start(&["a"], |path, answer| {
+            if is_watch(path) {
+                answer.begin("");
+            } else if path.contains("limit=") {
+                answer.complete(200, &list(&["a"]));
+            } else {
+                answer.complete(403, FORBIDDEN);
+            }
+        })
+        .await;
+        world
+            .says("missing permission to get secrets, such as Secret default/a")
+            .await;
+    }
+
+    #[tokio::test]
+    async fn an_expired_watch_begins_with_a_list() {
+        let lists = AtomicUsize::new(0);
+        let mut world = start(&["a"], move |path, answer| {
+            if is_watch(path) {
+                answer.complete(410, GONE);
+            } else if path.contains("limit=") {
+                // it appears between two lists
+                let names: &[&str] = match lists.fetch_add(1, Ordering::SeqCst) {
+                    0 => &[],
+                    _ => &["a"],
+                };
+                answer.complete(200, &list(names));
+            } else {
+                answer.complete(
+                    200,
+                    r#"{"metadata":{"name":"a","namespace":"default"},"data":{}}"#,
+                );
+            }
+        })
+        .await;
+        assert_eq!(listed(&world.change().await), 0);
+        assert!(matches!(world.change().await, Change::Apply(..)));
+    }
+}

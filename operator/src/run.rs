@@ -175,6 +175,12 @@ pub struct ControlPlane {
     pub xds_address: Address,
 }
 
+async fn serve_health(listener: TcpListener, health: Health) -> anyhow::Result<()> {
+    let stop = health.stopping.clone();
+    health::serve(listener, health, stop.cancelled_owned()).await;
+    Ok(())
+}
+
 /// Starts the publish loop, the ADS server and the health server.
 ///
 /// # Errors
@@ -225,17 +231,13 @@ pub async fn start(
         );
     }
     let snapshots = cache.clone();
-    let server = ads::Server::new(
-        cache,
-        fleet.clone(),
-        ads::Settings {
-            tls,
-            max_connections: max_connections(),
-            shutdown_spread: shutdown_spread(&xds_address),
-            ..ads::Settings::default()
-        },
-        ads_metrics,
-    );
+    let xds_settings = ads::Settings {
+        tls,
+        max_connections: max_connections(),
+        shutdown_spread: shutdown_spread(&xds_address),
+        ..ads::Settings::default()
+    };
+    let server = ads::Server::new(cache, fleet.clone(), xds_settings, ads_metrics);
     let stop = tasks.stop.clone();
     tasks.start("xDS server", async move {
         server
@@ -250,11 +252,7 @@ pub async fn start(
         registries: Arc::new([registry, xds_registry]),
         stopping: tasks.stop.clone(),
     };
-    let stop = tasks.stop.clone();
-    tasks.start("health server", async move {
-        health::serve(health, health_state, stop.cancelled_owned()).await;
-        Ok(())
-    });
+    tasks.start("health server", serve_health(health, health_state));
     info!(xds = %xds_address, health = %health_address, "control plane started");
     Ok(ControlPlane {
         changes,

@@ -186,7 +186,7 @@ impl Groups {
             return (key, Vec::new());
         }
         let key = Arc::new(key);
-        let siblings = self.siblings.insert(&key);
+        let siblings = self.siblings.insert(&key, object);
         self.paths.insert(&key);
         match &key.host {
             HostMatch::Glob(name) => self.by_name.insert(name, key.clone()),
@@ -272,10 +272,16 @@ impl Store {
         let Some(group) = self.groups.get(key) else {
             return;
         };
-        let Some(first) = group.members.first() else {
+        let Some(first) = group.members.first().cloned() else {
             return;
         };
-        let order = self.groups.siblings.order(key, first);
+        for sibling in self.groups.siblings.insert(key, &first) {
+            self.dirty.groups.entry(sibling).or_default();
+        }
+        let Some(group) = self.groups.get(key) else {
+            return;
+        };
+        let order = self.groups.siblings.order(key, &first);
         let hosts = self.hosts_and_members(key, group, marks);
         let shares = self.shares(key, group, &hosts, &marks.members);
         let was_loose = shadowed::is_loose(key, group);

@@ -3,11 +3,7 @@
 //! Precedence first, then the lengths of the conditions, then their text, all descending. Groups whose conditions have the
 //! same text in different kinds stand together, exact before prefix before regular expression.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use nuncio_ir::StringMatch;
 use xxhash_rust::xxh3::Xxh3;
@@ -24,8 +20,8 @@ pub(in crate::store) struct RouteOrder {
     path_length: usize,
     weights: Weights,
     key: Arc<GroupKey>,
-    /// The first member: of groups that are equal in all else, the one that was created later comes first, as in Emissary,
-    /// where Mappings are added in order.
+    /// The first member of all groups with this text: of groups that are equal in all else, the one that was created later
+    /// comes first, as in Emissary, where Mappings are added in order. One for all of them, or the order would not be total.
     first: ObjectRef,
 }
 
@@ -63,45 +59,49 @@ impl Weights {
     }
 }
 
-/// Groups by the text of their conditions, whatever their kinds.
+/// Groups by the text of their conditions, whatever their kinds, with the first member of each.
 #[derive(Debug, Default)]
 pub(super) struct Siblings {
-    by_text: BTreeMap<u128, BTreeSet<Arc<GroupKey>>>,
+    by_text: BTreeMap<u128, BTreeMap<Arc<GroupKey>, ObjectRef>>,
 }
 
 impl Siblings {
-    /// Adds a group, and returns the others with the same text.
-    pub(super) fn insert(&mut self, key: &Arc<GroupKey>) -> Vec<Arc<GroupKey>> {
+    /// Notes a group with its first member. Returns the others with the same text if their order may differ now.
+    pub(super) fn insert(&mut self, key: &Arc<GroupKey>, first: &ObjectRef) -> Vec<Arc<GroupKey>> {
         let groups = self.by_text.entry(text_digest(key)).or_default();
-        let others = groups.iter().cloned().collect();
-        groups.insert(key.clone());
-        others
+        if groups.get(key) == Some(first) {
+            return Vec::new();
+        }
+        groups.insert(key.clone(), first.clone());
+        let others = groups.keys().filter(|other| *other != key);
+        others.cloned().collect()
     }
 
-    /// Removes a group, and returns the others with the same text.
+    /// Removes a group. Returns the others with the same text.
     pub(super) fn remove(&mut self, key: &Arc<GroupKey>) -> Vec<Arc<GroupKey>> {
         let digest = text_digest(key);
         let Some(groups) = self.by_text.get_mut(&digest) else {
             return Vec::new();
         };
         groups.remove(key);
-        let others = groups.iter().cloned().collect();
+        let others = groups.keys().cloned().collect();
         if groups.is_empty() {
             self.by_text.remove(&digest);
         }
         others
     }
 
-    /// The place of a group with this first member. Groups with the same text have the same weights, so that nothing comes
-    /// between them.
+    /// The place of a group that was inserted. Groups with the same text have the same weights and the same first member,
+    /// so that nothing comes between them.
     pub(super) fn order(&self, key: &Arc<GroupKey>, first: &ObjectRef) -> RouteOrder {
-        let siblings = self.by_text.get(&text_digest(key)).into_iter().flatten();
-        let weights = siblings.map(|key| Weights::of(key));
+        let siblings = || self.by_text.get(&text_digest(key)).into_iter().flatten();
+        let weights = siblings().map(|(key, _)| Weights::of(key));
+        let firsts = siblings().map(|(_, first)| first);
         RouteOrder {
             path_length: key.path_text().chars().count(),
             weights: weights.fold(Weights::of(key), Weights::max),
             key: key.clone(),
-            first: first.clone(),
+            first: firsts.min().unwrap_or(first).clone(),
         }
     }
 }
@@ -277,10 +277,10 @@ mod tests {
     /// Sorts keys that are in order, from their reverse.
     fn assert_order(expected: &[Arc<GroupKey>]) {
         let mut siblings = Siblings::default();
-        for key in expected {
-            siblings.insert(key);
-        }
         let first = ObjectRef::new(Kind::Mapping, "default", "a");
+        for key in expected {
+            siblings.insert(key, &first);
+        }
         let mut sorted: Vec<_> = expected
             .iter()
             .rev()
@@ -330,18 +330,52 @@ mod tests {
         ]);
     }
 
+    fn mapping(name: &str) -> ObjectRef {
+        ObjectRef::new(Kind::Mapping, "default", name)
+    }
+
     #[test]
     fn of_equal_groups_the_one_created_later_comes_first() {
         // x, y-z and x-y, z are the same text
         let one = key("*", prefix("/"), 0, &[("x", exact("y-z"))]);
         let other = key("*", prefix("/"), 0, &[("x-y", exact("z"))]);
+        for (first, second, expected) in [("b", "a", Ordering::Less), ("a", "b", Ordering::Greater)]
+        {
+            let mut siblings = Siblings::default();
+            siblings.insert(&one, &mapping(first));
+            siblings.insert(&other, &mapping(second));
+            let order = |key| siblings.order(key, &mapping("z"));
+            assert_eq!(order(&one).cmp(&order(&other)), expected);
+        }
+    }
+
+    #[test]
+    fn the_order_is_total() {
+        let header = |name, value| [(name, exact(value))];
+        let keys = [
+            key(
+                "*",
+                PathMatch::Exact("/".to_owned()),
+                0,
+                &header("x-a", "b"),
+            ),
+            key("*", prefix("/"), 0, &header("x", "a-b")),
+            key("*", prefix("/"), 0, &header("x-a", "b")),
+        ];
         let mut siblings = Siblings::default();
-        siblings.insert(&one);
-        siblings.insert(&other);
-        let order = |key: &Arc<GroupKey>, name| {
-            siblings.order(key, &ObjectRef::new(Kind::Mapping, "default", name))
-        };
-        assert!(order(&one, "b") < order(&other, "a"));
-        assert!(order(&one, "a") > order(&other, "b"));
+        for (key, name) in keys.iter().zip(["a1", "a2", "a3"]) {
+            siblings.insert(key, &mapping(name));
+        }
+        let orders = keys
+            .each_ref()
+            .map(|key| siblings.order(key, &mapping("z")));
+        for a in &orders {
+            for b in &orders {
+                assert_eq!(a.cmp(b), b.cmp(a).reverse());
+                for c in &orders {
+                    assert!(!(a < b && b < c) || a < c, "{a:?} {b:?} {c:?}");
+                }
+            }
+        }
     }
 }

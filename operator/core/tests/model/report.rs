@@ -1,0 +1,111 @@
+//! What the product reports of Mappings, as far as the model knows it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use nuncio_core::{
+    object::{Kind, ObjectRef},
+    report::{Reason, Report},
+};
+
+use super::{
+    attachment,
+    expected::{self, Served},
+    input::{Input, Mapping, Mistake},
+    open,
+    table::{Answer, To},
+};
+
+/// A report that contradicts the model. `answers` are those of requests.
+pub(crate) fn contradiction(
+    input: &Input,
+    served: &[Served],
+    reports: &BTreeMap<ObjectRef, Arc<Report>>,
+    answers: &[To],
+) -> Option<String> {
+    let mappings = input.mappings.iter().filter(|mapping| mapping.ours);
+    for mapping in mappings {
+        let meta = &mapping.meta;
+        let object = ObjectRef::new(Kind::Mapping, meta.namespace, meta.name);
+        let Some(report) = reports.get(&object) else {
+            return Some(format!("{object} has no report"));
+        };
+        if mapping.mistake.is_some_and(Mistake::rejects) {
+            if !report.is_error() {
+                return Some(format!("{object} is not rejected: {report:?}"));
+            }
+            continue;
+        }
+        if let Some(fact) = attached(input, mapping, report)
+            .or_else(|| reached(served, mapping, report, answers))
+            .or_else(|| contradicted(served, mapping, report))
+        {
+            return Some(format!("{object} {fact}: {report:?}"));
+        }
+    }
+    None
+}
+
+fn has(report: &Report, reason: Reason, path: &str) -> bool {
+    let mut problems = report.problems.iter();
+    problems.any(|problem| problem.reason == reason && problem.path.contains(path))
+}
+
+fn attached(input: &Input, mapping: &Mapping, report: &Report) -> Option<&'static str> {
+    let default = [expected::default_host()];
+    let hosts = match input.hosts.as_slice() {
+        [] => &default,
+        hosts => hosts,
+    };
+    let takes = |host| attachment::takes(host, mapping, input.loose);
+    match (
+        hosts.iter().any(takes),
+        has(report, Reason::NO_MATCHING_HOST, ""),
+    ) {
+        (true, true) => Some("has a Host"),
+        (false, false) => Some("has no Host"),
+        (false, true) if report.in_service => Some("is not in service"),
+        _ => None,
+    }
+}
+
+fn reached(
+    served: &[Served],
+    mapping: &Mapping,
+    report: &Report,
+    answers: &[To],
+) -> Option<&'static str> {
+    let is_its = |to: To| match to {
+        To::Service(number, shadow) => number == mapping.number || shadow == Some(mapping.number),
+        To::Redirect(number) => number == mapping.number,
+        To::Unavailable | To::Https | To::Nothing => false,
+    };
+    let gets_requests = answers.iter().any(|to| is_its(*to));
+    let is_shadowed = has(report, Reason::SHADOWED, "");
+    // the product reports these if they are so on one of several Hosts
+    let is_idle = has(report, Reason::NO_SHARE, "") || has(report, Reason::NOTHING_TO_SHADOW, "");
+    if gets_requests && (is_shadowed || is_idle && open::is_shown("idle")) {
+        return Some("gets requests");
+    }
+    let routes = served
+        .iter()
+        .filter(|served| served.insecure == Answer::Route)
+        .flat_map(|served| &served.groups)
+        .flat_map(|group| group.entries());
+    let has_route = routes.into_iter().any(|entry| is_its(entry.to));
+    if has_route && !is_shadowed && !report.in_service {
+        return Some("is in service");
+    }
+    None
+}
+
+fn contradicted(served: &[Served], mapping: &Mapping, report: &Report) -> Option<&'static str> {
+    let mut groups = served.iter().flat_map(|served| &served.groups);
+    let is_contradicted = groups.any(|group| {
+        let mut contradicted = group.contradicted().into_iter();
+        contradicted.any(|other| other.number == mapping.number)
+    });
+    if is_contradicted && !has(report, Reason::GROUP_CONFLICT, "case_sensitive") {
+        return Some("contradicts an earlier Mapping of its group");
+    }
+    None
+}

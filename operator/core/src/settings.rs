@@ -18,7 +18,7 @@ pub struct Settings {
     pub single_namespace: Option<String>,
     /// `AMBASSADOR_LABEL_SELECTOR`, for every watch.
     pub label_selector: Option<String>,
-    /// `AMBASSADOR_FIELD_SELECTOR`, for every watch.
+    /// `AMBASSADOR_FIELD_SELECTOR`, for the watches of `getambassador.io` kinds.
     pub field_selector: Option<String>,
     /// Whether every Service there is can be seen: true in a cluster, where an unknown one is worth a report.
     pub in_cluster: bool,

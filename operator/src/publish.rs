@@ -16,6 +16,7 @@ use nuncio_xds::{
     Unit,
     cache::{Update, Writer},
     fleet::{CANNOT_BIND, Fleet, Rejection},
+    ir::ListenerKey,
     render,
 };
 use tokio::sync::{mpsc, watch};
@@ -195,7 +196,7 @@ impl Publisher {
     }
 
     /// Reports what Envoys reject on the objects that it is attributed to. If the address of a Listener cannot be bound, that
-    /// is everything behind it.
+    /// is everything behind it which no other Listener serves.
     fn report_rejections(&mut self) {
         let rejections = self.outputs.fleet.rejections();
         if rejections == self.rejections {
@@ -203,14 +204,21 @@ impl Publisher {
         }
         let mut rejected: BTreeMap<ObjectRef, String> = BTreeMap::new();
         let mut unbound = Vec::new();
+        let cannot_bind = |rejection: &Rejection| match Unit::parse(rejection.kind, &rejection.name)
+        {
+            Some(Unit::Listener(key)) if rejection.message.contains(CANNOT_BIND) => Some(key),
+            _ => None,
+        };
+        let unbound_keys: BTreeSet<ListenerKey> =
+            rejections.iter().filter_map(cannot_bind).collect();
         for rejection in &rejections {
             let Some(unit) = Unit::parse(rejection.kind, &rejection.name) else {
                 continue;
             };
             let concerned: BTreeSet<ObjectRef> = match &unit {
-                Unit::Listener(key) if rejection.message.contains(CANNOT_BIND) => {
+                Unit::Listener(key) if unbound_keys.contains(key) => {
                     unbound.push(format!("{}: {}", rejection.name, rejection.message));
-                    self.store.served_on(*key)
+                    self.store.served_only_on(*key, &unbound_keys)
                 }
                 _ => {
                     let owners = self.store.owners(&unit);

@@ -38,6 +38,11 @@ impl Mappings {
         self.states.get(object)
     }
 
+    /// The group of a Mapping.
+    pub(super) fn group(&self, object: &ObjectRef) -> Option<&Arc<GroupKey>> {
+        self.states.get(object)?.group.as_ref()
+    }
+
     /// The fragment of a Mapping.
     pub(super) fn get(&self, object: &ObjectRef) -> Option<&Arc<Mapping>> {
         self.states.get(object)?.mapping.as_ref()

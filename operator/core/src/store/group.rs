@@ -218,12 +218,12 @@ impl Groups {
 }
 
 impl Store {
+    /// Adds a Mapping to its group; the caller marks it.
     pub(super) fn join_group(&mut self, object: &ObjectRef, key: GroupKey) -> Arc<GroupKey> {
         let (key, siblings) = self.groups.join(object, key);
         for sibling in siblings {
             self.dirty.groups.entry(sibling).or_default();
         }
-        self.dirty.group_member(&key, object);
         key
     }
 

@@ -23,7 +23,8 @@ struct World {
 }
 
 impl World {
-    async fn start(kind: Kind, handle: impl Fn(&str, &mut Answer) + Send + Sync + 'static) -> Self {
+    /// What a watch gets, and what it tells others, with an apiserver that answers in this way.
+    async fn new(handle: impl Fn(&str, &mut Answer) + Send + Sync + 'static) -> (Self, Context) {
         let apiserver = Apiserver::start(handle).await;
         let (sender, changes) = mpsc::channel(8);
         let (definitions, installed) = watch::channel(Definitions::default());
@@ -36,15 +37,20 @@ impl World {
             metrics: Metrics::default(),
             definitions: installed,
         };
-        let (progress, metrics) = (context.progress.clone(), context.metrics.clone());
-        tokio::spawn(super::watch(kind, context));
-        Self {
+        let world = Self {
             changes,
-            progress,
-            metrics,
+            progress: context.progress.clone(),
+            metrics: context.metrics.clone(),
             definitions,
             _apiserver: apiserver,
-        }
+        };
+        (world, context)
+    }
+
+    async fn start(kind: Kind, handle: impl Fn(&str, &mut Answer) + Send + Sync + 'static) -> Self {
+        let (world, context) = Self::new(handle).await;
+        tokio::spawn(super::watch(kind, context));
+        world
     }
 
     async fn change(&mut self) -> Change {
@@ -255,19 +261,7 @@ mod secrets {
         names: &[&str],
         handle: impl Fn(&str, &mut Answer) + Send + Sync + 'static,
     ) -> World {
-        let apiserver = Apiserver::start(handle).await;
-        let (sender, changes) = mpsc::channel(8);
-        let (definitions, installed) = watch::channel(Definitions::default());
-        let context = Context {
-            client: apiserver.client(Limits::default()),
-            settings: Settings::default(),
-            changes: sender,
-            book: Book::default(),
-            progress: Progress::default(),
-            metrics: Metrics::default(),
-            definitions: installed,
-        };
-        let (progress, metrics) = (context.progress.clone(), context.metrics.clone());
+        let (world, context) = World::new(handle).await;
         let names: BTreeSet<ObjectRef> = names
             .iter()
             .map(|name| ObjectRef::new(Kind::Secret, "default", name))
@@ -279,13 +273,7 @@ mod secrets {
                 wanting.closed().await;
             })
         });
-        World {
-            changes,
-            progress,
-            metrics,
-            definitions,
-            _apiserver: apiserver,
-        }
+        world
     }
 
     #[tokio::test]

@@ -4,11 +4,15 @@ use std::{
     collections::BTreeSet,
     ffi::OsString,
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use nuncio_xds::{bootstrap::Target, socket::Address};
+use nuncio_xds::{
+    bootstrap::{MAX_CONNECTIONS, Target},
+    socket::Address,
+};
 
 use crate::{render_command::Format, telemetry::LogFormat};
 
@@ -211,6 +215,10 @@ pub struct EnvoyArguments {
     /// memory of the container or machine]
     #[arg(long, value_name = "BYTES")]
     pub envoy_max_heap_bytes: Option<u64>,
+    /// Maximum number of connections from clients, on all ports together; further ones are closed at once [default: 50000,
+    /// or half of the file descriptors that Envoy may have]
+    #[arg(long, env = "NUNCIO_ENVOY_MAX_CONNECTIONS", value_name = "NUMBER")]
+    pub envoy_max_connections: Option<NonZeroU32>,
 }
 
 /// What differs between Envoys.
@@ -256,6 +264,10 @@ pub struct BootstrapArguments {
     /// Heap limit in bytes: Envoy frees memory from 90 % of it on, and rejects requests from 98 % on [default: none]
     #[arg(long, value_name = "BYTES")]
     pub max_heap_bytes: Option<u64>,
+    /// Maximum number of connections from clients, on all ports together; further ones are closed at once, except to
+    /// --ready-address and to the admin interface. Envoy aborts without file descriptors, so allow it at least twice as many
+    #[arg(long, value_name = "NUMBER", default_value_t = MAX_CONNECTIONS)]
+    pub max_connections: NonZeroU32,
 }
 
 /// Variant of the xDS protocol.

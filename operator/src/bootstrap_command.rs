@@ -36,6 +36,7 @@ pub fn text(arguments: &BootstrapArguments) -> anyhow::Result<String> {
         },
         tls,
         max_heap_bytes: arguments.max_heap_bytes,
+        max_connections: arguments.max_connections,
     };
     let json = bootstrap.to_json();
     Ok(match arguments.output {

@@ -88,6 +88,7 @@ pub async fn run(
         envoy_concurrency: Some(2),
         envoy_drain_time: None,
         envoy_max_heap_bytes: None,
+        envoy_max_connections: None,
     };
     run::serve_in(&mut tasks, &directory, &servers, &envoy, settings).await?;
     stdout().write_all(introduction(&directory).as_bytes())?;

@@ -8,6 +8,7 @@ use std::{
     convert::Infallible,
     ffi::OsString,
     net::{SocketAddr, TcpListener},
+    num::NonZeroU32,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -16,7 +17,11 @@ use std::{
 
 use anyhow::Context as _;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use nuncio_xds::{bootstrap::Bootstrap, fleet::Protocol, socket::Address};
+use nuncio_xds::{
+    bootstrap::{Bootstrap, MAX_CONNECTIONS},
+    fleet::Protocol,
+    socket::Address,
+};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::{
@@ -64,6 +69,8 @@ pub struct Settings {
     pub drain_time: Option<u32>,
     /// Heap limit in bytes; `None`: 90 % of the memory of the container or machine.
     pub max_heap_bytes: Option<u64>,
+    /// Maximum number of connections from clients; `None`: as many as its file descriptors allow, up to [`MAX_CONNECTIONS`].
+    pub max_connections: Option<NonZeroU32>,
 }
 
 /// Runs an Envoy until `stop`. `directory` is for its files and sockets; nobody else may read it.
@@ -150,7 +157,20 @@ fn bootstrap(settings: &Settings, directory: &Path) -> Bootstrap {
         protocol: Protocol::Delta,
         tls: None,
         max_heap_bytes: settings.max_heap_bytes.or_else(memory::heap_limit),
+        max_connections: settings
+            .max_connections
+            .unwrap_or_else(|| connection_limit(getrlimit(Resource::Nofile).maximum)),
     }
+}
+
+/// Half of the file descriptors, since a connection from a client can need one to an upstream, and at most
+/// [`MAX_CONNECTIONS`].
+fn connection_limit(descriptors: Option<u64>) -> NonZeroU32 {
+    let half = descriptors.and_then(|descriptors| u32::try_from(descriptors / 2).ok());
+    half.map_or(MAX_CONNECTIONS, |half| {
+        let half = NonZeroU32::new(half).unwrap_or(NonZeroU32::MIN);
+        half.min(MAX_CONNECTIONS)
+    })
 }
 
 /// ID of an Envoy: the host name with a random suffix, since several Envoys can run on a machine.
@@ -282,5 +302,20 @@ async fn stop_envoy(mut envoy: Child, admin: &Address) {
     }
     if timeout(GRACE, envoy.wait()).await.is_err() {
         let _ = envoy.kill().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_half_of_the_descriptors_to_upstreams() {
+        let limit = |descriptors| connection_limit(descriptors).get();
+        assert_eq!(limit(Some(1024)), 512);
+        assert_eq!(limit(Some(1 << 20)), 50_000);
+        assert_eq!(limit(Some(u64::MAX)), 50_000);
+        assert_eq!(limit(None), 50_000);
+        assert_eq!(limit(Some(1)), 1);
     }
 }

@@ -553,6 +553,7 @@ pub async fn serve_in(
             concurrency: envoy.envoy_concurrency,
             drain_time: envoy.envoy_drain_time,
             max_heap_bytes: envoy.envoy_max_heap_bytes,
+            max_connections: envoy.envoy_max_connections,
         };
         tasks.grace = envoy::DRAIN + 2 * GRACE;
         tasks.start("Envoy", envoy::run(settings, private, tasks.stop.clone()));

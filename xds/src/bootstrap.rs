@@ -3,7 +3,7 @@
 //! Without a configuration Envoy waits for the control plane and is not ready; if it loses the control plane later, it keeps
 //! its configuration. The bootstrap has only what cannot change while Envoy runs; all else is sent by ADS.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,18 @@ pub struct Bootstrap {
     pub tls: Option<TlsFiles>,
     /// Heap limit in bytes; `None`: no limit.
     pub max_heap_bytes: Option<u64>,
+    /// Maximum number of connections from clients, on all listeners together. Further ones are closed at once, except those
+    /// to the admin interface and to `ready`. See [`MAX_CONNECTIONS`].
+    pub max_connections: NonZeroU32,
 }
+
+/// The limit of connections that Envoy's documentation recommends at the edge.
+///
+/// The limit is for the process: what a flood uses up, memory and file descriptors, is not divided among listeners. Envoy
+/// limits single listeners by runtime keys with their names, which a bootstrap does not know, or by a network filter in
+/// each filter chain, which every update of a listener would send for every Host. Neither keeps a flood on one port from
+/// using up what all ports share, unless the limits of all ports together are below the limit of the process.
+pub const MAX_CONNECTIONS: NonZeroU32 = NonZeroU32::new(50_000).expect("it is not zero");
 
 /// Address of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +124,7 @@ impl Bootstrap {
         }
         json!({
             "node": {"id": self.node_id, "cluster": self.cluster},
-            "admin": {"address": address(&self.admin)},
+            "admin": {"address": address(&self.admin), "ignore_global_conn_limit": true},
             "deferred_stat_options": {"enable_deferred_creation_stats": true},
             "cluster_manager": {"enable_deferred_cluster_creation": true},
             "stats_config": {"use_all_default_tags": true},
@@ -200,7 +211,7 @@ impl Bootstrap {
             "name": "envoy.resource_monitors.global_downstream_max_connections",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                "max_active_downstream_connections": 50_000
+                "max_active_downstream_connections": self.max_connections
             }
         })];
         let mut actions = Vec::new();

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::Result;
 use nuncio_xds::{
     ads::{Metrics, Server, Settings},
-    bootstrap::{Bootstrap, Target},
+    bootstrap::{Bootstrap, MAX_CONNECTIONS, Target},
     cache::{self, Update, Writer},
     fleet::{Fleet, Protocol},
 };
@@ -67,6 +67,7 @@ impl Gateway {
             protocol: Protocol::Delta,
             tls: None,
             max_heap_bytes: None,
+            max_connections: MAX_CONNECTIONS,
         };
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("bootstrap.json");

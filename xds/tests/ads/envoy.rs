@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use nuncio_xds::{
     ResourceType,
-    bootstrap::{Bootstrap, Target},
+    bootstrap::{Bootstrap, MAX_CONNECTIONS, Target},
     fleet::Protocol,
     socket::Address,
 };
@@ -59,6 +59,7 @@ pub(crate) fn bootstrap(xds: SocketAddr, protocol: Protocol) -> Result<Bootstrap
         protocol,
         tls: None,
         max_heap_bytes: None,
+        max_connections: MAX_CONNECTIONS,
     })
 }
 

@@ -4,6 +4,7 @@
 
 mod client;
 mod config;
+mod connection_limit;
 mod envoy;
 mod grpc;
 mod http;

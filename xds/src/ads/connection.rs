@@ -11,7 +11,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::subscription::{
-    Content, Context, RejectionChange, SubscribeRequest, Subscription, version,
+    Content, Context, Nack, RejectionChange, SubscribeRequest, Subscription, version,
 };
 use crate::{
     ResourceType,
@@ -49,7 +49,7 @@ pub(super) enum RequestKind {
         sent: Instant,
     },
     /// The client rejects a response.
-    Nack,
+    Nack(Nack),
     /// An ACK or NACK with an outdated or unknown nonce.
     Stale,
     /// The type is not served.
@@ -164,6 +164,7 @@ impl Connection {
             subscription.collect_changes(snapshot);
         }
         self.subscription(ResourceType::Cluster).expire_warming(now);
+        self.subscription(ResourceType::Listener).retry(now);
         self.release_held();
         loop {
             let routes_acked = self.routes_acked();
@@ -399,7 +400,8 @@ fn acknowledge(subscription: &mut Subscription, nonce: &str, error: Option<&str>
         None => subscription
             .ack(nonce)
             .map_or(RequestKind::Stale, |sent| RequestKind::Ack { sent }),
-        Some(message) if subscription.nack(nonce, message) => RequestKind::Nack,
-        Some(_) => RequestKind::Stale,
+        Some(message) => subscription
+            .nack(nonce, message)
+            .map_or(RequestKind::Stale, RequestKind::Nack),
     }
 }

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::connection::RequestKind;
+use super::{connection::RequestKind, subscription::Nack};
 use crate::{ResourceType, fleet::Protocol};
 
 /// Metrics of the ADS server. Cheap to clone.
@@ -78,7 +78,7 @@ impl Metrics {
         );
         registry.register(
             "xds_nacks",
-            "Responses rejected by clients",
+            "Responses rejected by clients, without Listeners that are sent again",
             metrics.nacks.clone(),
         );
         registry.register(
@@ -118,7 +118,7 @@ impl Metrics {
             kind: match request {
                 RequestKind::Subscribe => "interest",
                 RequestKind::Ack { .. } => "ack",
-                RequestKind::Nack => "nack",
+                RequestKind::Nack(_) => "nack",
                 RequestKind::Stale => "stale",
                 RequestKind::Unknown => "unknown",
             },
@@ -132,8 +132,11 @@ impl Metrics {
                 let time = sent.elapsed().as_secs_f64();
                 self.ack_time.get_or_create(&label).observe(time);
             }
-            RequestKind::Nack => drop(self.nacks.get_or_create(&label).inc()),
-            RequestKind::Subscribe | RequestKind::Stale | RequestKind::Unknown => {}
+            RequestKind::Nack(Nack::New) => drop(self.nacks.get_or_create(&label).inc()),
+            RequestKind::Nack(Nack::Again)
+            | RequestKind::Subscribe
+            | RequestKind::Stale
+            | RequestKind::Unknown => {}
         }
     }
 

@@ -2,7 +2,7 @@
 //! no clock.
 //!
 //! It follows "xDS REST and gRPC protocol" (Envoy documentation). Each concept has a file: what the client subscribes to
-//! (`interest`), what to send (`pending`, `isolation`, `removals`), what it has been sent (`in_flight`, `warming`,
+//! (`interest`), what to send (`pending`, `isolation`, `removals`, `retries`), what it has been sent (`in_flight`, `warming`,
 //! `rejections`), and how responses are made (`changes`, and `full_state` for SotW).
 
 use std::{
@@ -18,11 +18,12 @@ use self::{
     pending::Pending,
     rejections::Rejections,
     removals::Removals,
+    retries::Retries,
     warming::Warming,
 };
 use crate::{
     ResourceType, Version,
-    fleet::{Protocol, Suspects},
+    fleet::{CANNOT_BIND, Protocol, Suspects},
     resource::Ref,
     snapshot::{Entries, Entry, Snapshot, TypeView},
 };
@@ -35,6 +36,7 @@ mod isolation;
 mod pending;
 mod rejections;
 mod removals;
+mod retries;
 mod warming;
 
 pub(super) use full_state::version;
@@ -63,6 +65,15 @@ impl Content {
     fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.removed.is_empty()
     }
+}
+
+/// What a NACK rejects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nack {
+    /// Something that the client has not rejected before.
+    New,
+    /// A listener that was sent again.
+    Again,
 }
 
 /// What a response depends on besides its subscription.
@@ -127,6 +138,7 @@ pub(super) struct Subscription {
     isolation: Isolation,
     in_flight: Window,
     rejections: Rejections,
+    retries: Retries,
     removals: Removals,
     warming: Warming,
     /// Grows with every event that can make a cluster usable.
@@ -152,6 +164,7 @@ impl Subscription {
             isolation: Isolation::default(),
             in_flight: Window::default(),
             rejections: Rejections::default(),
+            retries: Retries::default(),
             removals: Removals::default(),
             warming: Warming::default(),
             generation: 0,
@@ -304,6 +317,7 @@ impl Subscription {
         let sent = self.take_in_flight(nonce)?;
         for entry in &sent.fresh {
             self.rejections.accept(entry);
+            self.retries.remove(&entry.name);
             self.unknown.remove(&entry.name);
         }
         for name in &sent.removed {
@@ -326,12 +340,11 @@ impl Subscription {
         Some(sent.sent)
     }
 
-    /// Handles a NACK; false for an unknown nonce. If the response had one new resource, that one is rejected. If it had
+    /// Handles a NACK; `None` for an unknown nonce. If the response had one new resource, that one is rejected. If it had
     /// several, they are sent again in smaller responses. Removals are sent again once, without the others.
-    pub(super) fn nack(&mut self, nonce: u64, message: &str) -> bool {
-        let Some(sent) = self.take_in_flight(nonce) else {
-            return false;
-        };
+    pub(super) fn nack(&mut self, nonce: u64, message: &str) -> Option<Nack> {
+        let sent = self.take_in_flight(nonce)?;
+        let mut nack = Nack::New;
         // a later ACK can have accepted a part of it
         let accepted = |entry: &Entry| {
             let accepted = self.accepted.get(&entry.name);
@@ -347,7 +360,18 @@ impl Subscription {
             [] => {}
             [culprit] => {
                 let current = self.served(&culprit.name);
-                self.rejections.reject(culprit, message, current);
+                let is_temporary =
+                    self.kind == ResourceType::Listener && message.contains(CANNOT_BIND);
+                if self.retries.is_due(culprit) && is_temporary {
+                    nack = Nack::Again;
+                }
+                self.rejections
+                    .reject(culprit, message, is_temporary, current);
+                if is_temporary {
+                    self.retries.failed(culprit, sent.sent);
+                } else {
+                    self.retries.remove(&culprit.name);
+                }
                 if self.has_full_state() {
                     // sends the rest of the response again, such as removals, without the culprit
                     self.pending.insert(culprit.name.clone(), sent.since);
@@ -361,7 +385,7 @@ impl Subscription {
             }
         }
         self.update_acked();
-        true
+        Some(nack)
     }
 
     /// Removes the response with this nonce from those in flight.
@@ -599,6 +623,21 @@ impl Subscription {
         self.pending.insert(name, since);
     }
 
+    /// Sends listeners again whose addresses could not be bound, if it is time.
+    pub(super) fn retry(&mut self, now: Instant) {
+        for name in self.retries.take_due(now) {
+            let entry = self.seen.of(self.kind).get(&name);
+            if entry
+                .is_some_and(|entry| self.retries.is_due(entry) && self.rejections.contains(entry))
+            {
+                // everything up to here stays acknowledged
+                self.isolation.push(vec![name], self.seen.seq + 1);
+            } else {
+                self.retries.remove(&name);
+            }
+        }
+    }
+
     /// Starts the grace period of removals up to snapshot `acked`, of which routes and listeners are acknowledged. Returns
     /// whether one has ended.
     pub(super) fn advance_removals(&mut self, acked: u64, grace: Duration, now: Instant) -> bool {
@@ -640,10 +679,14 @@ impl Subscription {
             || !self.isolation.is_empty()
             || self.must_respond.is_some();
         let ack_timeout = self.in_flight.deadline(now).filter(|_| is_blocked);
-        [self.removals.deadline(), ack_timeout]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.removals.deadline(),
+            self.retries.deadline(),
+            ack_timeout,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     // === Responses ===

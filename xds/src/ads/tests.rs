@@ -24,6 +24,7 @@ use crate::{
     snapshot::Snapshot,
 };
 
+mod binding;
 mod stress;
 mod warming;
 
@@ -316,7 +317,7 @@ impl World {
             None => return false,
         };
         assert_ne!(request_kind, RequestKind::Unknown);
-        if request_kind == RequestKind::Nack {
+        if matches!(request_kind, RequestKind::Nack(_)) {
             self.rejected
                 .extend(self.nacks.remove(&(kind.unwrap(), nonce)));
         }

@@ -173,7 +173,7 @@ impl Subscription {
                 Protocol::Sotw => Next::Skip,
             };
         };
-        if self.rejections.contains(entry) {
+        if self.rejections.contains(entry) && !self.retries.is_due(entry) {
             if self.protocol == Protocol::Sotw || !self.answers.contains(name) {
                 return Next::Skip;
             }

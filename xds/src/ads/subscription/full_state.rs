@@ -30,7 +30,7 @@ impl Subscription {
             let is_accepted = accepted.is_some_and(|accepted| accepted.version == entry.version);
             let is_in_flight = self.in_flight.last().is_some_and(|sent| has(sent, entry));
             let is_changed = changed.contains(&entry.name);
-            let chosen = if self.rejections.contains(entry) {
+            let chosen = if self.rejections.contains(entry) && !self.retries.is_due(entry) {
                 // SotW clients respond in order, so this is what the client has
                 accepted
             } else if is_accepted && self.in_flight.iter().all(|sent| has(sent, entry)) {

@@ -14,6 +14,8 @@ const MESSAGE_BYTES: usize = 2048;
 pub(in crate::ads) struct Rejected {
     pub(in crate::ads) version: Version,
     pub(in crate::ads) message: Arc<str>,
+    /// Whether the client may accept the same version later.
+    pub(in crate::ads) is_temporary: bool,
 }
 
 /// A change of what the client rejects.
@@ -61,13 +63,29 @@ impl Rejections {
     }
 
     /// The client rejects this version. `current` is the version that is served now, if the client subscribes to it.
-    pub(super) fn reject(&mut self, entry: &Entry, message: &str, current: Option<Version>) {
+    pub(super) fn reject(
+        &mut self,
+        entry: &Entry,
+        message: &str,
+        is_temporary: bool,
+        current: Option<Version>,
+    ) {
         let rejected = Rejected {
             version: entry.version,
             message: bounded(message).into(),
+            is_temporary,
         };
-        self.remember(entry.name.clone(), rejected);
-        self.update(&entry.name, current);
+        if current != Some(entry.version) {
+            self.remember(entry.name.clone(), rejected);
+            return;
+        }
+        self.past.remove(&entry.name);
+        match self.current.insert(entry.name.clone(), rejected.clone()) {
+            Some(before) if before == rejected => return,
+            Some(_) => self.note(&entry.name, None),
+            None => {}
+        }
+        self.note(&entry.name, Some(rejected));
     }
 
     /// The client accepts this version.
@@ -100,6 +118,9 @@ impl Rejections {
     }
 
     fn remember(&mut self, name: Arc<str>, rejected: Rejected) {
+        if rejected.is_temporary {
+            return;
+        }
         self.past.insert(name, rejected);
         if self.past.len() > PAST {
             self.past.pop_first();

@@ -53,7 +53,7 @@ impl Book {
         self.change(|queue| {
             for (object, report) in reports {
                 let before = if object.kind.has_status() {
-                    queue.record(seq, &object, report.as_deref().cloned(), now)
+                    queue.record(seq, &object, report.clone(), now)
                 } else {
                     None
                 };
@@ -88,17 +88,20 @@ impl Book {
 
     /// Records the statuses of all objects of a kind; other objects of the kind were deleted.
     pub fn observe_all(&self, kind: Kind, all: Vec<(ObjectRef, Observed)>) {
-        self.change(|queue| {
-            let mut gone = queue.objects(kind);
-            let present: BTreeSet<&ObjectRef> = all.iter().map(|(object, _)| object).collect();
-            gone.retain(|object| !present.contains(object));
-            for (object, observed) in all {
-                queue.observe(&object, observed);
-            }
-            for object in gone {
-                queue.forget(&object);
-            }
-        });
+        let mut gone = self.lock().objects(kind);
+        let present: BTreeSet<&ObjectRef> = all.iter().map(|(object, _)| object).collect();
+        gone.retain(|object| !present.contains(object));
+        for object in gone {
+            self.forget(&object);
+        }
+        // others have their turn between these
+        for some in all.chunks(OBSERVED) {
+            self.change(|queue| {
+                for (object, observed) in some {
+                    queue.observe(object, observed.clone());
+                }
+            });
+        }
     }
 
     /// Forgets a deleted object.
@@ -154,6 +157,9 @@ impl Book {
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Objects that are observed at once.
+const OBSERVED: usize = 64;
 
 /// Objects whose problems are logged for one snapshot.
 const LOGGED: usize = 50;

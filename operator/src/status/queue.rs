@@ -9,6 +9,7 @@
 //!   for a while ([`STABLE`]), and where only the count differs, writes are slow ([`COUNT_RATE`]): scaling a fleet must
 //!   not cause ten thousand writes. Until then no object loses `Programmed` because an Envoy is reconnecting.
 //! - A new leader checks all objects, after the same pause.
+//! - One call looks at a bounded number of objects ([`CHECKS`]), however many there are: the publish loop waits for calls.
 //! - A status that another installation with the same id writes, and which precedes this one by name, is left to it. It is
 //!   gone if a status stays behind its object's generation for long ([`YIELD`]): from then on this installation writes,
 //!   until the other one does again.
@@ -16,6 +17,8 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -62,11 +65,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long another installation may take to write a status.
 const YIELD: Duration = Duration::from_secs(600);
 
+/// Objects that one call checks, and as many that it queues for a check.
+const CHECKS: usize = 64;
+
 /// What to do now.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Next {
     /// Write this, then call [`Queue::done`].
     Write(Write),
+    /// There is more to check: call again, after others had their turn.
+    Continue,
     /// Nothing before this time, unless something changes.
     Wait(Option<Instant>),
 }
@@ -108,7 +116,7 @@ enum Place {
 
 #[derive(Debug)]
 struct Entry {
-    report: Option<Report>,
+    report: Option<Arc<Report>>,
     /// The snapshot of the report.
     seq: u64,
     rejected: Option<String>,
@@ -137,6 +145,10 @@ pub(crate) struct Queue {
     acknowledged: Acknowledged,
     /// When all objects are checked, and since when that is delayed.
     sweep: Option<(Instant, Instant)>,
+    /// Where a check of all objects continues.
+    rest: Option<Bound<ObjectRef>>,
+    /// Whether all are checked once more after that.
+    again: bool,
     is_leader: bool,
     bucket: Bucket,
     count_bucket: Bucket,
@@ -146,6 +158,9 @@ pub(crate) struct Queue {
     gone: BTreeMap<String, i64>,
     /// Installations that were met, each with the first object.
     met: BTreeMap<String, Option<ObjectRef>>,
+    /// Objects that were looked at.
+    #[cfg(test)]
+    looks: usize,
 }
 
 impl Default for Queue {
@@ -159,12 +174,16 @@ impl Default for Queue {
             counts: BTreeSet::new(),
             acknowledged: Acknowledged::default(),
             sweep: None,
+            rest: None,
+            again: false,
             is_leader: false,
             bucket: Bucket::new(RATE.0, RATE.1),
             count_bucket: Bucket::new(COUNT_RATE.0, COUNT_RATE.1),
             yielded: BTreeSet::new(),
             gone: BTreeMap::new(),
             met: BTreeMap::new(),
+            #[cfg(test)]
+            looks: 0,
         }
     }
 }
@@ -176,9 +195,9 @@ impl Queue {
         &mut self,
         seq: u64,
         object: &ObjectRef,
-        report: Option<Report>,
+        report: Option<Arc<Report>>,
         now: Instant,
-    ) -> Option<Report> {
+    ) -> Option<Arc<Report>> {
         let entry = self
             .entries
             .entry(object.clone())
@@ -283,17 +302,19 @@ impl Queue {
         if self.acknowledged.total() != before.total() {
             return;
         }
-        let concerned: BTreeSet<ObjectRef> = self
+        // those that changed last
+        let mut concerned: Vec<ObjectRef> = self
             .acknowledged
             .differences(&before)
-            .flat_map(|(after, up_to)| {
-                self.by_seq
-                    .range(after.saturating_add(1)..)
-                    .take_while(move |(seq, _)| **seq <= up_to)
-            })
+            .flat_map(|(after, up_to)| self.by_seq.range(after.saturating_add(1)..=up_to).rev())
             .flat_map(|(_seq, objects)| objects)
+            .take(CHECKS + 1)
             .cloned()
             .collect();
+        if concerned.len() > CHECKS {
+            concerned.truncate(CHECKS);
+            self.check_all();
+        }
         for object in concerned {
             let seq = self.entries.get(&object).map_or(0, |entry| entry.seq);
             if self.acknowledged.having(seq) == self.acknowledged.total() {
@@ -310,16 +331,17 @@ impl Queue {
         self.is_leader = is_leader;
         if is_leader {
             self.sweep_after(STABLE, now);
+            self.check_all();
+            return;
         }
-        let waiting: Vec<ObjectRef> = self.entries.keys().cloned().collect();
-        for object in waiting {
-            if is_leader {
-                self.check(&object);
-            } else if let Some(entry) = self.entries.get_mut(&object)
-                && !matches!(entry.place, Place::InFlight(_))
-            {
-                let place = std::mem::replace(&mut entry.place, Place::Idle);
-                self.leave(&object, place);
+        self.rest = None;
+        self.again = false;
+        self.due.clear();
+        self.later.clear();
+        self.counts.clear();
+        for entry in self.entries.values_mut() {
+            if !matches!(entry.place, Place::InFlight(_)) {
+                entry.place = Place::Idle;
             }
         }
     }
@@ -347,9 +369,12 @@ impl Queue {
             return Next::Wait(None);
         }
         self.promote(now);
-        while self.bucket.available_at(now) <= now
+        let mut checks = 0;
+        while checks < CHECKS
+            && self.bucket.available_at(now) <= now
             && let Some((_seq, object)) = self.due.pop_first()
         {
+            checks += 1;
             let Some(status) = self.evaluate(&object, clock) else {
                 continue;
             };
@@ -363,20 +388,27 @@ impl Queue {
                 return self.write(object, status);
             }
         }
-        while self.sweep.is_none()
+        let is_settled = self.sweep.is_none() && self.rest.is_none();
+        while checks < CHECKS
+            && is_settled
             && self.count_bucket.available_at(now) <= now
             && let Some(object) = self.counts.pop_first()
         {
+            checks += 1;
             if let Some(status) = self.evaluate(&object, clock)
                 && self.count_bucket.take(now)
             {
                 return self.write(object, status);
             }
         }
+        let has_come = self.later.first().is_some_and(|(at, _object)| *at <= now);
+        if checks == CHECKS || self.rest.is_some() || has_come {
+            return Next::Continue;
+        }
         let due = (!self.due.is_empty()).then(|| self.bucket.available_at(now));
         // before a pending sweep the counts may still change
-        let counts = (self.sweep.is_none() && !self.counts.is_empty())
-            .then(|| self.count_bucket.available_at(now));
+        let counts =
+            (is_settled && !self.counts.is_empty()).then(|| self.count_bucket.available_at(now));
         let later = self.later.first().map(|(at, _object)| *at);
         let sweep = self.sweep.map(|(at, _since)| at);
         Next::Wait([due, counts, later, sweep].into_iter().flatten().min())
@@ -418,12 +450,13 @@ impl Queue {
 
     /// The status that the object should have, unless it has it. Leaves the object idle.
     fn evaluate(&mut self, object: &ObjectRef, clock: Timestamp) -> Option<Value> {
+        self.look();
         let entry = self.entries.get_mut(object)?;
         entry.place = Place::Idle;
         let status = condition::status(
             object.kind,
             Facts {
-                report: entry.report.as_ref()?,
+                report: entry.report.as_deref()?,
                 seq: entry.seq,
                 rejected: entry.rejected.as_deref(),
                 acknowledged: &self.acknowledged,
@@ -474,6 +507,22 @@ impl Queue {
         false
     }
 
+    /// Counts the objects that are looked at, for tests.
+    #[cfg_attr(
+        not(test),
+        expect(
+            clippy::unused_self,
+            clippy::missing_const_for_fn,
+            reason = "the count is for tests"
+        )
+    )]
+    fn look(&mut self) {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
+    }
+
     fn is_count_only(&self, object: &ObjectRef, status: &Value) -> bool {
         let desired = Observed::of(object.kind, &json!({ "status": status }));
         self.entries
@@ -505,18 +554,47 @@ impl Queue {
 
     /// Moves objects whose time has come.
     fn promote(&mut self, now: Instant) {
-        while self.later.first().is_some_and(|(at, _object)| *at <= now)
-            && let Some((_at, object)) = self.later.pop_first()
-        {
-            self.place(&object, Place::Idle);
-            self.check(&object);
+        for _ in 0..CHECKS {
+            if self.later.first().is_none_or(|(at, _object)| *at > now) {
+                break;
+            }
+            if let Some((_at, object)) = self.later.pop_first() {
+                self.place(&object, Place::Idle);
+                self.check(&object);
+            }
         }
         if self.sweep.is_some_and(|(at, _since)| at <= now) {
             self.sweep = None;
-            let all: Vec<ObjectRef> = self.entries.keys().cloned().collect();
-            for object in all {
-                self.check(&object);
-            }
+            self.check_all();
+        }
+        self.check_rest();
+    }
+
+    /// Starts a check of all objects, after the one that is going on.
+    fn check_all(&mut self) {
+        match self.rest {
+            Some(_) => self.again = true,
+            None => self.rest = Some(Bound::Unbounded),
+        }
+    }
+
+    /// Queues the next objects of a check of all.
+    fn check_rest(&mut self) {
+        let Some(after) = self.rest.take() else {
+            return;
+        };
+        let next = self.entries.range((after, Bound::Unbounded));
+        let next: Vec<ObjectRef> = next
+            .take(CHECKS)
+            .map(|(object, _)| object.clone())
+            .collect();
+        for object in &next {
+            self.check(object);
+        }
+        if next.len() == CHECKS {
+            self.rest = next.into_iter().next_back().map(Bound::Excluded);
+        } else if std::mem::take(&mut self.again) {
+            self.rest = Some(Bound::Unbounded);
         }
     }
 
@@ -533,6 +611,7 @@ impl Queue {
 
     /// Queues an object for a check as soon as the bucket allows a write.
     fn check(&mut self, object: &ObjectRef) {
+        self.look();
         if !self.is_leader {
             return;
         }

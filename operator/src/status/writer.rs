@@ -30,6 +30,7 @@ pub async fn write(book: Book, client: Client, metrics: Metrics, manager: Manage
                 let outcome = patch(&client, &write, &metrics, &manager).await;
                 book.done(&write, outcome);
             }
+            Next::Continue => tokio::task::yield_now().await,
             Next::Wait(until) => {
                 let sleep = async {
                     match until {

@@ -9,6 +9,8 @@ struct World {
     now: Instant,
     /// Every write, in order.
     writes: Vec<Write>,
+    /// Most objects that one call has looked at.
+    most: usize,
 }
 
 impl World {
@@ -18,6 +20,7 @@ impl World {
             queue: Queue::default(),
             now: Instant::now(),
             writes: Vec::new(),
+            most: 0,
         };
         world.queue.lead(true, world.now);
         world.acknowledge(&vec![1; envoys]);
@@ -38,7 +41,8 @@ impl World {
     }
 
     fn record(&mut self, seq: u64, object: &ObjectRef, report: Report) {
-        self.queue.record(seq, object, Some(report), self.now);
+        self.queue
+            .record(seq, object, Some(Arc::new(report)), self.now);
     }
 
     fn acknowledge(&mut self, acked: &[u64]) {
@@ -50,7 +54,8 @@ impl World {
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
-            match self.queue.next(self.now, Timestamp::UNIX_EPOCH) {
+            match self.next() {
+                Next::Continue => {}
                 Next::Write(write) => {
                     let outcome = Outcome::Written(observed_of(&write));
                     self.queue.done(&write, outcome, self.now);
@@ -64,6 +69,13 @@ impl World {
             }
         }
         self.now = end;
+    }
+
+    fn next(&mut self) -> Next {
+        self.queue.looks = 0;
+        let next = self.queue.next(self.now, Timestamp::UNIX_EPOCH);
+        self.most = self.most.max(self.queue.looks);
+        next
     }
 
     fn programmed(&self, index: usize) -> String {
@@ -317,6 +329,7 @@ fn a_new_leader_takes_nothing_back_before_envoys_had_time_to_connect() {
         queue: Queue::default(),
         now: before.now,
         writes: Vec::new(),
+        most: 0,
     };
     for (object, entry) in &before.queue.entries {
         world.queue.observe(object, entry.observed.clone());
@@ -345,7 +358,8 @@ fn a_failed_write_is_retried_after_growing_pauses() {
     let mut tries = Vec::new();
     let start = world.now;
     while tries.len() < 4 {
-        match world.queue.next(world.now, Timestamp::UNIX_EPOCH) {
+        match world.next() {
+            Next::Continue => {}
             Next::Write(write) => {
                 tries.push((world.now - start).as_millis());
                 world.queue.done(&write, Outcome::Failed, world.now);
@@ -363,7 +377,7 @@ fn a_failed_write_is_retried_after_growing_pauses() {
 fn a_status_that_becomes_another_one_is_not_written_for_ever() {
     let mut world = World::new(1);
     world.record(1, &mapping(0), served());
-    let Next::Write(write) = world.queue.next(world.now, Timestamp::UNIX_EPOCH) else {
+    let Next::Write(write) = world.next() else {
         panic!()
     };
     // a schema without conditions has dropped them
@@ -408,7 +422,7 @@ fn an_object_that_is_gone_is_forgotten_wherever_it_stands() {
 fn a_change_during_a_write_is_written_after_it() {
     let mut world = World::new(1);
     world.record(1, &mapping(0), served());
-    let Next::Write(write) = world.queue.next(world.now, Timestamp::UNIX_EPOCH) else {
+    let Next::Write(write) = world.next() else {
         panic!()
     };
     world.record(1, &mapping(0), edited(2));
@@ -503,4 +517,49 @@ fn an_installation_that_is_slow_is_waited_for() {
     world.queue.observe(&mapping(0), theirs(2, 400));
     world.pass(YIELD * 2);
     assert_eq!(world.writes.len(), 0);
+}
+
+#[test]
+fn a_call_looks_at_a_bounded_number_of_objects_whatever_the_fleet_does() {
+    const NUMBER: usize = 400;
+    let mut world = World::with_mappings(2, NUMBER);
+    world.most = 0;
+    // an Envoy comes, takes a while to acknowledge, and goes
+    for acked in [&[1, 1, 0][..], &[1, 1, 1], &[1, 1]] {
+        world.queue.looks = 0;
+        world.acknowledge(acked);
+        assert!(world.queue.looks <= CHECKS, "{}", world.queue.looks);
+        world.pass(STABLE);
+    }
+    // the leader changes
+    for is_leader in [false, true] {
+        world.queue.looks = 0;
+        world.queue.lead(is_leader, world.now);
+        assert!(world.queue.looks <= CHECKS, "{}", world.queue.looks);
+    }
+    world.pass(Duration::from_secs(600));
+    assert!(world.most > 0, "objects are checked");
+    assert!(world.most <= 3 * CHECKS, "{} of {NUMBER}", world.most);
+
+    // and all of them are
+    world.writes.clear();
+    world.acknowledge(&[1, 1, 1]);
+    world.pass(Duration::from_secs(600));
+    assert_eq!(world.writes.len(), NUMBER);
+    assert_eq!(world.programmed(0), "True/3/3 Envoys");
+}
+
+#[test]
+fn an_acknowledgement_of_everything_reaches_all_objects_soon() {
+    let mut world = World::new(1);
+    for index in 0..400 {
+        world.record(2 + index as u64, &mapping(index), served());
+    }
+    world.queue.looks = 0;
+    world.acknowledge(&[500]);
+    assert!(world.queue.looks <= CHECKS, "{}", world.queue.looks);
+    world.pass(Duration::from_secs(6));
+    assert_eq!(world.writes.len(), 400, "as fast as the rate allows");
+    let programmed = (0..400).filter(|index| world.programmed(*index) == "True/1/1 Envoys");
+    assert_eq!(programmed.count(), 400, "each once, and programmed");
 }

@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, btree_map},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::watch;
@@ -42,7 +45,7 @@ pub struct Envoy {
 }
 
 /// Part of Envoy's error message for a Listener whose address is taken, or not of its machine. Envoy then has no version of
-/// the Listener, and does not try again by itself.
+/// the Listener, and does not try again by itself; its stream sends the Listener again.
 pub const CANNOT_BIND: &str = "cannot bind '";
 
 /// A resource that Envoys have rejected.
@@ -101,6 +104,8 @@ struct Streams {
 #[derive(Debug, Default)]
 struct Node {
     streams: Vec<u64>,
+    /// The last of them, as its members see it without the lock.
+    newest: Arc<AtomicU64>,
     is_shared: bool,
 }
 
@@ -180,10 +185,13 @@ impl Fleet {
         *streams.acked.entry(envoy.acked).or_default() += 1;
         let node = streams.nodes.entry(envoy.node.clone()).or_default();
         node.streams.push(id);
+        node.newest.store(id, Ordering::Relaxed);
+        let newest = node.newest.clone();
         let membership = Membership {
             fleet: self.clone(),
             id,
             node: envoy.node.clone(),
+            newest,
             acked: envoy.acked,
             rejected: BTreeMap::new(),
         };
@@ -225,6 +233,7 @@ pub(crate) struct Membership {
     fleet: Fleet,
     id: u64,
     node: String,
+    newest: Arc<AtomicU64>,
     acked: u64,
     rejected: BTreeMap<(ResourceType, Arc<str>), Version>,
 }
@@ -292,8 +301,11 @@ impl Membership {
     }
 
     /// Whether this request proves that several Envoys have the same node id: the Envoy is alive, and another with its node
-    /// id has connected later. True once for each node id.
+    /// id has connected later. True once for each node id. Takes no lock while there is no other.
     pub(crate) fn proves_shared_node(&self) -> bool {
+        if self.newest.load(Ordering::Relaxed) == self.id {
+            return false;
+        }
         let mut streams = self.fleet.lock();
         let Some(node) = streams.nodes.get_mut(&self.node) else {
             return false;
@@ -325,6 +337,9 @@ impl Drop for Membership {
         recount(&mut streams.acked, self.acked, None);
         if let Some(node) = streams.nodes.get_mut(&self.node) {
             node.streams.retain(|id| *id != self.id);
+            if let Some(newest) = node.streams.last() {
+                node.newest.store(*newest, Ordering::Relaxed);
+            }
             if node.streams.is_empty() {
                 streams.nodes.remove(&self.node);
             }

@@ -3,7 +3,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
     time::Instant,
 };
 
@@ -28,9 +32,14 @@ struct State {
 struct Open {
     streams: usize,
     idle_since: Instant,
-    /// Wakes the connection when it must close.
-    waker: Arc<AtomicWaker>,
-    must_close: bool,
+    order: Arc<Order>,
+}
+
+/// Makes a connection close.
+#[derive(Debug, Default)]
+struct Order {
+    must_close: AtomicBool,
+    waker: AtomicWaker,
 }
 
 impl Connections {
@@ -42,19 +51,18 @@ impl Connections {
         }
         let id = state.next;
         state.next += 1;
-        let waker = Arc::new(AtomicWaker::new());
+        let order = Arc::new(Order::default());
         let open = Open {
             streams: 0,
             idle_since: Instant::now(),
-            waker: waker.clone(),
-            must_close: false,
+            order: order.clone(),
         };
         state.open.insert(id, open);
         state.idle.insert(id);
         Some(Connection {
             connections: self.clone(),
             id,
-            waker,
+            order,
         })
     }
 
@@ -78,8 +86,8 @@ impl State {
         let Some(open) = self.idle.pop_first().and_then(|id| self.open.get_mut(&id)) else {
             return false;
         };
-        open.must_close = true;
-        open.waker.wake();
+        open.order.must_close.store(true, Ordering::Release);
+        open.order.waker.wake();
         true
     }
 }
@@ -89,21 +97,25 @@ impl State {
 pub(super) struct Connection {
     connections: Connections,
     id: u64,
-    /// Is woken when the connection must close.
-    pub(super) waker: Arc<AtomicWaker>,
+    order: Arc<Order>,
 }
 
 impl Connection {
-    /// Since when the connection has no stream, and whether it must close to make room.
-    pub(super) fn idle_since(&self) -> (Option<Instant>, bool) {
+    /// Since when the connection has no stream.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.connections.lock();
-        match state.open.get(&self.id) {
-            Some(open) => (
-                (open.streams == 0).then_some(open.idle_since),
-                open.must_close,
-            ),
-            None => (None, true),
-        }
+        let open = state.open.get(&self.id)?;
+        (open.streams == 0).then_some(open.idle_since)
+    }
+
+    /// Whether the connection must close to make room. Every read asks this, so it takes no lock.
+    pub(super) fn must_close(&self) -> bool {
+        self.order.must_close.load(Ordering::Acquire)
+    }
+
+    /// The task to wake when the connection must close.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.order.waker.register(waker);
     }
 
     /// What requests of this connection get.
@@ -175,9 +187,9 @@ mod tests {
         let stream = first.info().stream();
         let second = connections.open(2).unwrap();
         let third = connections.open(2).unwrap();
-        assert!(!first.idle_since().1);
-        assert!(second.idle_since().1, "the oldest without a stream");
-        assert!(!third.idle_since().1);
+        assert!(!first.must_close());
+        assert!(second.must_close(), "the oldest without a stream");
+        assert!(!third.must_close());
         let other = third.info().stream();
         drop(second);
         assert!(connections.open(2).is_none(), "all have streams");

@@ -3,12 +3,16 @@
 
 use std::{
     collections::VecDeque,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::BoxStream};
-use tokio::{sync::watch, time::sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Sleep, sleep_until},
+};
 use tonic::{Request, Status, Streaming, server::StreamingService};
 use tracing::{debug, info, warn};
 
@@ -151,6 +155,8 @@ struct AdsStream<R> {
     closes: Option<Instant>,
     /// Until when there must be a request; `None` after the first one.
     starts: Option<Instant>,
+    /// Ends at the next of these times and deadlines, which seldom changes.
+    alarm: Pin<Box<Sleep>>,
     _open: Option<OpenStream>,
     /// Time of the last poll of the state machine, which handled all deadlines until then.
     polled: Instant,
@@ -186,6 +192,7 @@ impl<R: Discovery> AdsStream<R> {
             unacked: VecDeque::new(),
             acked: 0,
             starts: Some(now + shared.settings.idle_timeout),
+            alarm: Box::pin(sleep_until(now.into())),
             _open: open,
             shared,
             requests,
@@ -353,12 +360,11 @@ impl<R: Discovery> AdsStream<R> {
         .into_iter()
         .flatten()
         .min();
-        let sleep = async {
-            match deadline {
-                Some(deadline) => sleep_until(deadline.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        if let Some(deadline) = deadline
+            && self.alarm.deadline() != deadline.into()
+        {
+            self.alarm.as_mut().reset(deadline.into());
+        }
         tokio::select! {
             biased;
             request = self.requests.next() => Event::Request(request),
@@ -367,7 +373,7 @@ impl<R: Discovery> AdsStream<R> {
                 Ok(()) => Event::Snapshot,
                 Err(_) => Event::Close("snapshot writer is gone"),
             },
-            () = sleep => {
+            () = self.alarm.as_mut(), if deadline.is_some() => {
                 let now = Instant::now();
                 let is_over = |end: Option<Instant>| end.is_some_and(|end| end <= now);
                 if is_over(self.starts) {

@@ -127,14 +127,13 @@ impl Io {
 
     /// Fails when the connection must close.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        self.connection.waker.register(context.waker());
-        let (idle_since, must_close) = self.connection.idle_since();
-        if must_close {
+        self.connection.register(context.waker());
+        if self.connection.must_close() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         while self.timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();
-            let end = idle_since.unwrap_or(now) + self.limit;
+            let end = self.connection.idle_since().unwrap_or(now) + self.limit;
             if end <= now {
                 return Err(io::ErrorKind::TimedOut.into());
             }

@@ -55,30 +55,36 @@ pub(super) async fn run(options: &Options) -> Result<()> {
     let title = format!("One change, {ENVOYS} simulated Envoys on one replica");
     let columns = [
         "resources",
-        "change, p50 ms",
+        "change, best ms",
+        "p50 ms",
         "p99 ms",
-        "CPU of the server, ms",
-        "after 500 NACKs, ms",
+        "CPU of the server, p50 ms",
+        "after 500 NACKs, best ms",
+        "p50 ms",
+        "memory per Envoy, KiB",
     ];
     table::head(&title, &columns, &[]);
     for size in options.sizes(&[1000, 10_000]) {
         let mut rig = Rig::start(size).await?;
-        let mut latencies = Vec::new();
-        let before = cpu()?;
+        let (mut latencies, mut used) = (Vec::new(), Vec::new());
         for edit in 0..options.edits {
+            let before = cpu()?;
             latencies.push(rig.change(edit).await?);
+            used.push((cpu()? - before).as_secs_f64() * 1e3);
         }
-        let used = (cpu()? - before).as_secs_f64() * 1000.0 / options.edits as f64;
         let mut after_nacks = Vec::new();
         for edit in 0..options.edits.min(20) {
-            after_nacks.push(rig.change_after_nacks(edit).await?);
+            after_nacks.push(rig.change_after_nacks(options.edits + edit).await?);
         }
         table::row(&[
             size.to_string(),
+            format!("{:.1}", quantile(0, &latencies)),
             format!("{:.1}", quantile(50, &latencies)),
             format!("{:.1}", quantile(99, &latencies)),
-            format!("{used:.1}"),
+            format!("{:.1}", quantile(50, &used)),
+            format!("{:.1}", quantile(0, &after_nacks)),
             format!("{:.1}", quantile(50, &after_nacks)),
+            format!("{:.0}", rig.memory),
         ]);
     }
     Ok(())
@@ -90,6 +96,8 @@ struct Rig {
     size: usize,
     clients: JoinSet<Result<()>>,
     server: Option<runtime::Runtime>,
+    /// KiB for each Envoy, of the server and of the simulated Envoy.
+    memory: f64,
 }
 
 impl Drop for Rig {
@@ -125,13 +133,16 @@ impl Rig {
             size,
             clients: JoinSet::new(),
             server: Some(server),
+            memory: 0.0,
         };
         let all = (0..size).map(|n| resource(n, "first"));
         let seq = rig.apply(all.collect());
+        let before = resident()?;
         for n in 0..ENVOYS {
             rig.clients.spawn(client(address, n));
         }
         rig.acknowledged(seq).await?;
+        rig.memory = (resident()? - before) / ENVOYS as f64;
         Ok(rig)
     }
 
@@ -249,4 +260,12 @@ fn cpu() -> Result<Duration> {
         }
     }
     Ok(total)
+}
+
+/// Resident memory of this process in KiB.
+fn resident() -> Result<f64> {
+    let text = fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
+    Ok(kib.context("no memory")?.trim().parse()?)
 }

@@ -508,14 +508,6 @@ impl Queue {
     }
 
     /// Counts the objects that are looked at, for tests.
-    #[cfg_attr(
-        not(test),
-        expect(
-            clippy::unused_self,
-            clippy::missing_const_for_fn,
-            reason = "the count is for tests"
-        )
-    )]
     fn look(&mut self) {
         #[cfg(test)]
         {

@@ -1,5 +1,6 @@
 //! A Listener: a port, its protocols, and which Hosts can attach.
 
+use jiff::Timestamp;
 use nuncio_crds::v3alpha1::{self as crd, Layer, ListenerSpec, NamespaceFrom, Protocol};
 use nuncio_ir::{ListenerKey, Transport};
 use serde_json::Value;
@@ -17,11 +18,13 @@ use crate::{
 const KIND: Kind = Kind::Listener;
 
 pub(super) fn reconcile(value: Value) -> Found {
+    let created = value["metadata"]["creationTimestamp"].as_str();
+    let created = created.and_then(|time| time.parse().ok());
     let (spec, mut problems): (ListenerSpec, _) = match parse::spec(value, KIND, true) {
         Ok(parsed) => parsed,
         Err(problem) => return (None, vec![problem]),
     };
-    match listener(spec, &mut problems) {
+    match listener(spec, created, &mut problems) {
         Ok(listener) => (Some(Fragment::Listener(listener.into())), problems),
         Err(problem) => {
             problems.push(problem);
@@ -30,7 +33,11 @@ pub(super) fn reconcile(value: Value) -> Found {
     }
 }
 
-fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener, Problem> {
+fn listener(
+    spec: ListenerSpec,
+    created: Option<Timestamp>,
+    problems: &mut Vec<Problem>,
+) -> Result<Listener, Problem> {
     let port = u16::try_from(spec.port)
         .ok()
         .filter(|port| *port != 0)
@@ -77,6 +84,7 @@ fn listener(spec: ListenerSpec, problems: &mut Vec<Problem>) -> Result<Listener,
     }
     let (namespaces, host_selector) = binding(&spec.host_binding, problems)?;
     Ok(Listener {
+        created,
         key: ListenerKey {
             port,
             transport,

@@ -8,7 +8,10 @@ use std::{
 
 use nuncio_ir::{HttpFilter, ListenerKey, TableKey, Transport, Unit};
 
-use self::chain::{Candidate, Inputs, Link, Table};
+use self::{
+    chain::{Candidate, Inputs, Link, Table},
+    claims::Claims,
+};
 use super::Store;
 use crate::{
     object::ObjectRef,
@@ -17,6 +20,7 @@ use crate::{
 };
 
 pub(super) mod chain;
+mod claims;
 
 /// Listeners, and the sockets that they and TCPMappings claim.
 #[derive(Debug, Default)]
@@ -28,8 +32,7 @@ pub(super) struct Listeners {
 /// A socket that at least one Listener or TCPMapping claims.
 #[derive(Debug, Default)]
 pub(super) struct Socket {
-    /// Listeners, in order: the first has the socket.
-    claims: BTreeSet<ObjectRef>,
+    claims: Claims,
     /// TCPMappings, by server name.
     tcp_mappings: BTreeMap<Option<Arc<str>>, BTreeSet<ObjectRef>>,
     link: Link,
@@ -92,7 +95,7 @@ impl Listeners {
             return BTreeSet::new();
         };
         let link = &socket.link;
-        let owner = socket.claims.first().into_iter();
+        let owner = socket.claims.owner().into_iter();
         let others = link.hosts.iter().chain(&link.tcp_mappings);
         owner.chain(others).cloned().collect()
     }
@@ -133,7 +136,7 @@ impl Listeners {
             .sockets
             .get(&udp)
             .filter(|_| key.transport == Transport::Tcp)?;
-        let owner = socket.claims.first()?;
+        let owner = socket.claims.owner()?;
         let listener = self.listeners.get(owner).filter(|listener| listener.tls)?;
         Some((owner, listener))
     }
@@ -149,7 +152,7 @@ impl Store {
         }
         if let Some(listener) = listener {
             let socket = self.listeners.sockets.entry(listener.key).or_default();
-            socket.claims.insert(object.clone());
+            socket.claims.insert(object, listener.created);
             self.dirty.sockets.extend(with_partner(listener.key));
             self.listeners.listeners.insert(object.clone(), listener);
         }
@@ -190,7 +193,7 @@ impl Store {
 
     fn linked_socket(&self, key: ListenerKey, socket: &Socket) -> Link {
         let listeners = &self.listeners.listeners;
-        let claims = socket.claims.iter();
+        let claims = socket.claims.owner_first().into_iter();
         let hosts = self.hosts.iter();
         chain::link(
             key,
@@ -289,7 +292,7 @@ impl Store {
         };
         let problems = socket.link.problems.get(object).into_iter().flatten();
         report.problems.extend(problems.cloned());
-        report.in_service = socket.claims.first() == Some(object) && socket.link.listener.is_some();
+        report.in_service = socket.claims.owner() == Some(object) && socket.link.listener.is_some();
         if report.in_service {
             let number = socket.link.hosts.len();
             let plural = if number == 1 { "" } else { "s" };

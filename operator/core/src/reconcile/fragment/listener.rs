@@ -1,5 +1,6 @@
 //! What a Listener adds: a port to listen on.
 
+use jiff::Timestamp;
 use nuncio_ir::ListenerKey;
 
 use crate::selector::Selector;
@@ -7,6 +8,8 @@ use crate::selector::Selector;
 /// A port to listen on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
+    /// When the object was created, by which Listeners of different namespaces are ordered; `None` where that is unknown.
+    pub created: Option<Timestamp>,
     /// The socket.
     pub key: ListenerKey,
     /// Whether Hosts can be served; without it the port is for TCP only.

@@ -11,6 +11,7 @@ use nuncio_ir::{
     Transport,
 };
 
+use super::claims::age;
 use crate::{
     glob,
     object::ObjectRef,
@@ -63,7 +64,7 @@ pub(in crate::store) struct VirtualHost {
 
 /// The claims of a socket, and what may be served on it.
 pub(in crate::store) struct Inputs<'a> {
-    /// Listeners, in order: the first has the socket.
+    /// Listeners: the first has the socket.
     pub(in crate::store) claims: Vec<(&'a ObjectRef, &'a Listener)>,
     /// TCPMappings, by server name.
     pub(in crate::store) tcp: Vec<TcpGroup<'a>>,
@@ -105,7 +106,15 @@ pub(in crate::store) fn link(key: ListenerKey, inputs: &Inputs<'_>) -> Link {
         });
         return link;
     };
-    for (loser, _) in losers {
+    for (loser, claim) in losers {
+        let is_older = age(listener.created) < age(claim.created);
+        let why = if is_older && owner.namespace != loser.namespace {
+            ", which is older"
+        } else if owner < loser {
+            ", which comes first by name"
+        } else {
+            ""
+        };
         link.report(
             owner,
             Problem::notice(
@@ -117,7 +126,17 @@ pub(in crate::store) fn link(key: ListenerKey, inputs: &Inputs<'_>) -> Link {
                 ),
             ),
         );
-        link.report(loser, Problem::invalid(Reason::PORT_CONFLICT, "spec.port", format!("port {} belongs to {owner}, which comes first by name; this Listener is not served", key.port)));
+        link.report(
+            loser,
+            Problem::invalid(
+                Reason::PORT_CONFLICT,
+                "spec.port",
+                format!(
+                    "port {} belongs to {owner}{why}; this Listener is not served",
+                    key.port
+                ),
+            ),
+        );
     }
     if listener.http {
         let bound: Vec<&Candidate<'_>> = inputs
@@ -355,11 +374,16 @@ impl Link {
         if listener.tls && listener.security_model == SecurityModel::Secure {
             return None;
         }
-        let is_reached = |host: &&Candidate<'_>| {
+        let is_reached = |host: &Candidate<'_>| {
             listener.security_model == SecurityModel::Xfp
                 || insecure(listener, host.host.insecure, false) != Insecure::Reject
         };
-        if !bound.iter().any(is_reached) {
+        // of several Hosts with one hostname the first is served
+        let mut served: BTreeMap<&Arc<str>, &Candidate<'_>> = BTreeMap::new();
+        for host in bound {
+            served.entry(&host.host.hostname).or_insert(host);
+        }
+        if !served.into_values().any(is_reached) {
             return None;
         }
         let mut entry = Table::default();

@@ -33,7 +33,6 @@ mod model {
     pub(crate) mod group;
     pub(crate) mod input;
     pub(crate) mod manifest;
-    pub(crate) mod open;
     pub(crate) mod order;
     pub(crate) mod report;
     pub(crate) mod table;

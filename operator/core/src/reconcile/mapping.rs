@@ -81,7 +81,7 @@ const CONDITIONS: [&str; 15] = [
     "shadow",
 ];
 
-/// The conditions alone, for when another field does not have its type.
+/// The conditions and the weight alone, for when another field does not have its type.
 fn conditions(value: &Value) -> Option<MappingSpec> {
     let spec = value["spec"].as_object()?.iter();
     let known = spec.filter(|(field, _)| CONDITIONS.contains(&field.as_str()));
@@ -89,6 +89,8 @@ fn conditions(value: &Value) -> Option<MappingSpec> {
         .map(|(field, value)| (field.clone(), value.clone()))
         .collect();
     spec.insert("service".to_owned(), Value::String(String::new()));
+    let weight = value["spec"].get("weight").filter(|weight| weight.is_i64());
+    spec.extend(weight.map(|weight| ("weight".to_owned(), weight.clone())));
     serde_json::from_value(Value::Object(spec)).ok()
 }
 
@@ -106,7 +108,7 @@ fn invalid(spec: &MappingSpec, labels: &Labels) -> Option<Fragment> {
         headers: condition::headers(spec).ok()?,
         query: condition::query(spec).ok()?,
         precedence: spec.precedence.unwrap_or_default(),
-        weight: None,
+        weight: weight(spec.weight).unwrap_or_default(),
         role: Role::Invalid,
         forwarding: Forwarding::default(),
         upstream: None,

@@ -150,10 +150,13 @@ impl Group {
         shares.flat_map(|share| share.problems.get(member).into_iter().flatten())
     }
 
-    /// Whether a member gets requests of any Host.
-    pub(super) fn serves(&self, member: &ObjectRef) -> bool {
-        let mut shares = self.shares.iter();
-        shares.any(|(members, share)| members.contains(member) && !share.idle.contains(member))
+    /// Whether a member gets requests of a Host that takes it.
+    pub(super) fn serves(&self, member: &ObjectRef, host: &ObjectRef) -> bool {
+        let share = self
+            .hosts
+            .get(host)
+            .and_then(|members| self.shares.get(members));
+        share.is_some_and(|share| !share.idle.contains(member))
     }
 }
 

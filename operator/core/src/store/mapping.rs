@@ -147,10 +147,19 @@ impl Store {
         else {
             return;
         };
-        report.problems.extend(group.problems(object).cloned());
         let hosts: BTreeSet<&ObjectRef> = group.hosts_of(object).collect();
-        let served = hosts.iter().any(|host| self.hosts.is_served(host));
-        report.in_service = served && group.serves(object);
+        let is_served = |host: &&ObjectRef| self.hosts.is_served(host);
+        let served = hosts.iter().copied().any(|host| is_served(&host));
+        let mut serving = hosts.iter().filter(|host| group.serves(object, host));
+        let gets_requests = serving.any(|host| !served || is_served(host));
+        report.in_service = served && gets_requests;
+        // what no requests on one Host mean is of interest only if there are none on any
+        let is_idle = |problem: &&Problem| {
+            [Reason::NO_SHARE, Reason::NOTHING_TO_SHADOW].contains(&problem.reason)
+        };
+        let problems = group.problems(object);
+        let problems = problems.filter(|problem| !gets_requests || !is_idle(problem));
+        report.problems.extend(problems.cloned());
         if hosts.is_empty() {
             report.problems.push(Problem::ignored(
                 Reason::NO_MATCHING_HOST,

@@ -86,21 +86,20 @@ fn hostname(host: &Host) -> &'static str {
     host.hostname.unwrap_or("*")
 }
 
-/// The Listener that keeps the port (decision 18).
+/// The Listener that keeps the port (decision 18): the first of each namespace claims it, and the oldest of these has it.
 fn listener(all: &[Listener]) -> Option<&Listener> {
-    let mut kept: Option<&Listener> = None;
+    let mut claiming: Vec<&Listener> = Vec::new();
     for listener in in_order(all, |listener| &listener.meta) {
-        kept = Some(match kept {
-            Some(first)
-                if first.meta.namespace == listener.meta.namespace
-                    || first.created <= listener.created =>
-            {
-                first
-            }
-            _ => listener,
-        });
+        let namespace = listener.meta.namespace;
+        if claiming
+            .iter()
+            .all(|other| other.meta.namespace != namespace)
+        {
+            claiming.push(listener);
+        }
     }
-    kept
+    // of equally old ones the first in order
+    claiming.into_iter().min_by_key(|listener| listener.created)
 }
 
 /// `hostBinding` (hosts page, 5.6).

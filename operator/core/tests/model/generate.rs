@@ -16,7 +16,6 @@ use super::{
         Condition, Expression, Host, Input, Insecure, Labels, Listener, Mapping, Meta, Mistake,
         Operator, SecurityModel, Selector, TcpMapping,
     },
-    open,
     table::Request,
 };
 
@@ -55,7 +54,7 @@ const VALUES: [&str; 5] = ["b", "a-b", "v1", "v2", "v[12]"];
 
 /// A configuration and requests to it.
 pub(crate) fn case() -> impl Strategy<Value = (Input, Vec<Request>)> {
-    (input().prop_map(open::without), vec(request(), 40))
+    (input(), vec(request(), 40))
 }
 
 fn input() -> impl Strategy<Value = Input> {
@@ -82,7 +81,7 @@ fn input() -> impl Strategy<Value = Input> {
         }
         mappings
     });
-    let listeners = vec(listener(), 1..3).prop_map(|mut listeners| {
+    let listeners = vec(listener(), 1..5).prop_map(|mut listeners| {
         keep_names_apart(&mut listeners, |listener| &listener.meta);
         listeners
     });

@@ -118,12 +118,18 @@ impl Group {
         }
     }
 
-    /// The members that set `case_sensitive`, in order. Rejected ones are members (decision 6), ignored ones are not.
+    /// The members that set `case_sensitive`, in order. Rejected ones are members (decision 6), unless they have no requests
+    /// that could be kept; ignored ones are not.
     fn case_settings(&self) -> Vec<(Mapping, bool)> {
         let mut members: Vec<Mapping> = self.ordinary.clone();
         members.extend(self.redirect.clone());
         members.extend(self.shadow.clone());
-        members.extend(self.rejected.clone());
+        members.extend(
+            self.rejected
+                .iter()
+                .filter(|mapping| !mapping.shadow)
+                .cloned(),
+        );
         members.sort_by_key(|mapping| mapping.meta.key());
         let set = |mapping: Mapping| mapping.case_sensitive.map(|set| (mapping, set));
         members.into_iter().filter_map(set).collect()
@@ -161,10 +167,22 @@ impl Group {
             };
             all.push((below, to));
         }
-        // a rejected Mapping is no reason to fall through to another match (decision 6)
-        if self.rejected.iter().any(|mapping| !mapping.shadow) {
-            all.push((100, To::Unavailable));
-        }
+        // a rejected Mapping is no reason to fall through to another match (decision 6): what the others leave of its own
+        // share is unavailable. Weights that leave some to other matches do so all the same.
+        let covered = all.iter().map(|(below, _)| *below).max().unwrap_or(0);
+        let rejected: Vec<_> = self
+            .rejected
+            .iter()
+            .filter(|mapping| !mapping.shadow)
+            .collect();
+        let own = match rejected.as_slice() {
+            [_] if all.is_empty() => 100,
+            rejected => rejected
+                .iter()
+                .map(|mapping| mapping.weight.unwrap_or(100))
+                .sum(),
+        };
+        all.push((100.min(covered + own), To::Unavailable));
         let mut served = 0;
         all.retain(|(below, _)| {
             let gets_any = *below > served;

@@ -11,7 +11,6 @@ use super::{
     attachment,
     expected::{self, Served},
     input::{Input, Mapping, Mistake},
-    open,
     table::{Answer, To},
 };
 
@@ -81,9 +80,8 @@ fn reached(
     };
     let gets_requests = answers.iter().any(|to| is_its(*to));
     let is_shadowed = has(report, Reason::SHADOWED, "");
-    // the product reports these if they are so on one of several Hosts
     let is_idle = has(report, Reason::NO_SHARE, "") || has(report, Reason::NOTHING_TO_SHADOW, "");
-    if gets_requests && (is_shadowed || is_idle && open::is_shown("idle")) {
+    if gets_requests && (is_shadowed || is_idle) {
         return Some("gets requests");
     }
     let routes = served

@@ -47,26 +47,42 @@ impl Shared {
             .push(problem);
     }
 
-    /// A group of invalid members only: its requests get 503.
+    /// The share of the invalid members, which gets 503: what the others leave, but not more than their own weights. Their
+    /// mistake must not send requests to a less specific route; weights that leave some still do.
     fn unavailable(
         &mut self,
         key: &GroupKey,
-        first: &Member<'_>,
-        members: &[&Member<'_>],
-        condition: impl Fn(&mut Route),
+        roles: &Roles<'_, '_>,
+        served: u32,
+        condition: &dyn Fn(&mut Route),
     ) {
+        let Some(first) = roles.invalid.first() else {
+            return;
+        };
+        let is_lone = roles.are_invalid() && roles.invalid.len() == 1;
+        let weights = roles.invalid.iter().map(|member| member.mapping.weight);
+        let own: Option<u32> = weights
+            .map(|weight| weight.map(|weight| weight.min(100)))
+            .sum();
+        let own = own.filter(|_| !is_lone).unwrap_or(100);
+        let end = served.saturating_add(own).min(100);
+        if end <= served {
+            return;
+        }
         let mut route = Route::new(route_name(first), key.path.clone(), Action::Unavailable);
         condition(&mut route);
+        route.percentage = (end < 100).then_some(end);
         self.routes.push(Arc::new(route));
-        for member in members {
-            self.report(
-                member,
-                Problem::notice(
-                    Reason::UNAVAILABLE,
-                    "",
-                    "requests that this Mapping matches get 503 until it is fixed",
-                ),
-            );
+        let message = if end - served == 100 {
+            "requests that this Mapping matches get 503 until it is fixed".to_owned()
+        } else {
+            format!(
+                "{} % of the requests that this Mapping matches get 503 until it is fixed; others are served by Mappings with the same match or, as the weights leave them, by less specific Mappings",
+                end - served
+            )
+        };
+        for member in &roles.invalid {
+            self.report(member, Problem::notice(Reason::UNAVAILABLE, "", &message));
         }
     }
 
@@ -81,13 +97,74 @@ impl Shared {
     }
 }
 
-/// Shares the requests of a group. Its first member that is no shadow decides whether the group redirects.
+/// What the members of a group do. Members that cannot join have no role.
+struct Roles<'a, 'b> {
+    redirect: Option<&'a Member<'b>>,
+    forwarding: Vec<&'a Member<'b>>,
+    shadow: Option<&'a Member<'b>>,
+    invalid: Vec<&'a Member<'b>>,
+}
+
+impl<'a, 'b> Roles<'a, 'b> {
+    /// The first member that is neither a shadow nor invalid decides whether the group redirects.
+    fn of(members: &'a [Member<'b>], shared: &mut Shared) -> Self {
+        let of_role = |role: Role| {
+            members
+                .iter()
+                .filter(move |member| member.mapping.role == role)
+        };
+        let mut roles = Self {
+            redirect: None,
+            forwarding: Vec::new(),
+            shadow: shadow(of_role(Role::Shadow), shared),
+            invalid: of_role(Role::Invalid).collect(),
+        };
+        for member in members {
+            match (
+                &member.mapping.role,
+                roles.redirect,
+                roles.forwarding.first(),
+            ) {
+                (Role::Shadow | Role::Invalid, _, _) => {}
+                (Role::Redirect(_), None, None) => roles.redirect = Some(member),
+                (Role::Forward, None, _) => roles.forwarding.push(member),
+                (_, Some(first), _) => {
+                    let fact = redirects_first(first);
+                    shared.not_served(member, "spec.prefix", &fact);
+                }
+                (Role::Redirect(_), None, Some(first)) => {
+                    let fact = format!(
+                        "{} has the same match, comes first by name and forwards requests",
+                        first.object
+                    );
+                    shared.not_served(member, "spec.host_redirect", &fact);
+                }
+            }
+        }
+        roles
+    }
+
+    /// Whether no member has requests but invalid ones.
+    fn are_invalid(&self) -> bool {
+        self.redirect.is_none() && self.forwarding.is_empty()
+    }
+}
+
+fn redirects_first(first: &Member<'_>) -> String {
+    format!(
+        "{} has the same match, comes first by name and redirects",
+        first.object
+    )
+}
+
+/// Shares the requests of a group.
 pub(in crate::store) fn share(
     key: &GroupKey,
     members: &[Member<'_>],
     defaults: &Defaults,
 ) -> Shared {
     let mut shared = Shared::default();
+    let mut roles = Roles::of(members, &mut shared);
     let case_sensitive = case_sensitive(members, &mut shared);
     let condition = |route: &mut Route| {
         route.case_sensitive = case_sensitive;
@@ -95,68 +172,49 @@ pub(in crate::store) fn share(
         route.authority = key.authority();
         route.query.clone_from(&key.query);
     };
-    let is_invalid = |member: &&Member<'_>| member.mapping.role == Role::Invalid;
-    let invalid: Vec<&Member<'_>> = members.iter().filter(is_invalid).collect();
-    for member in &invalid {
-        shared.idle.insert(member.object.clone());
+    let invalid = roles.invalid.iter();
+    shared
+        .idle
+        .extend(invalid.map(|member| member.object.clone()));
+    // a shadow joins a group that redirects, and gets nothing
+    if let Some(first) = roles.redirect
+        && let Some(shadow) = roles.shadow.take()
+    {
+        shared.not_served(shadow, "spec.shadow", &redirects_first(first));
     }
-    let is_shadow = |member: &&Member<'_>| member.mapping.role == Role::Shadow;
-    let shadow = shadow(members.iter().filter(is_shadow), &mut shared);
-    let mut others = members
-        .iter()
-        .filter(|member| !is_shadow(member) && !is_invalid(member))
-        .peekable();
-    if others.peek().is_none() {
-        if let Some(first) = invalid.first() {
-            shared.unavailable(key, first, &invalid, condition);
-        }
-        for member in members.iter().filter(is_shadow) {
-            shared.idle.insert(member.object.clone());
-            shared.report(
-                member,
-                Problem::ignored(
-                    Reason::NOTHING_TO_SHADOW,
-                    "spec.shadow",
-                    "no other Mapping has the same match; no requests are copied",
-                ),
-            );
-        }
-        return shared;
+    if roles.are_invalid()
+        && let Some(shadow) = roles.shadow.take()
+    {
+        shared.idle.insert(shadow.object.clone());
+        shared.report(
+            shadow,
+            Problem::ignored(
+                Reason::NOTHING_TO_SHADOW,
+                "spec.shadow",
+                "no other Mapping has the same match; no requests are copied",
+            ),
+        );
     }
-    if let Some(first) = others.peek().copied()
+    let served = if let Some(first) = roles.redirect
         && let Role::Redirect(redirect) = &first.mapping.role
     {
         let name = route_name(first);
         let mut route = Route::new(name, key.path.clone(), Action::Redirect(redirect.clone()));
         condition(&mut route);
         shared.routes.push(Arc::new(route));
-        let fact = format!(
-            "{} has the same match, comes first by name and redirects",
-            first.object
-        );
-        for member in others.skip(1) {
-            shared.not_served(member, "spec.prefix", &fact);
-        }
-        if let Some(shadow) = shadow {
-            shared.not_served(shadow, "spec.shadow", &fact);
-        }
-        return shared;
-    }
-    let mut forwarding: Vec<&Member<'_>> = Vec::new();
-    for member in others {
-        if matches!(member.mapping.role, Role::Redirect(_))
-            && let Some(first) = forwarding.first()
-        {
-            let fact = format!(
-                "{} has the same match, comes first by name and forwards requests",
-                first.object
-            );
-            shared.not_served(member, "spec.host_redirect", &fact);
-        } else {
-            forwarding.push(member);
-        }
-    }
-    forward(key, &forwarding, shadow, defaults, &condition, &mut shared);
+        100
+    } else {
+        let members = &roles.forwarding;
+        forward(
+            key,
+            members,
+            roles.shadow,
+            defaults,
+            &condition,
+            &mut shared,
+        )
+    };
+    shared.unavailable(key, &roles, served, &condition);
     shared
 }
 
@@ -176,6 +234,7 @@ fn shadow<'a, 'b: 'a>(
     Some(first)
 }
 
+/// Returns the percentage of the requests that the members get.
 fn forward(
     key: &GroupKey,
     members: &[&Member<'_>],
@@ -183,7 +242,7 @@ fn forward(
     defaults: &Defaults,
     condition: &dyn Fn(&mut Route),
     shared: &mut Shared,
-) {
+) -> u32 {
     let weights: Vec<Option<u32>> = members.iter().map(|member| member.mapping.weight).collect();
     let shares = shares(&weights);
     let common = combine::combine(members, defaults, &mut |member, path, message| {
@@ -213,6 +272,7 @@ fn forward(
             shared.report(member, no_share());
         }
     }
+    let served = shares.percentages.last().map_or(0, |(_, served)| *served);
     for (index, percentage) in shares.percentages {
         let member = members[index];
         let Some(cluster) = member.cluster.clone() else {
@@ -225,6 +285,7 @@ fn forward(
         route.percentage = (percentage < 100).then_some(percentage);
         shared.routes.push(Arc::new(route));
     }
+    served
 }
 
 fn too_much_weight(members: usize, sum: u64) -> Problem {
@@ -264,12 +325,15 @@ fn route_name(member: &Member<'_>) -> String {
     format!("{}/{}", member.object.namespace, member.object.name)
 }
 
-/// Whether the path is compared case-sensitively: as the first member that sets it says.
+/// Whether the path is compared case-sensitively: as the first member that sets it says. One that cannot join the group
+/// does not count.
 fn case_sensitive(members: &[Member<'_>], shared: &mut Shared) -> bool {
     let setting = |member: &Member<'_>| member.mapping.case_sensitive;
+    let joined = |member: &&Member<'_>| !shared.idle.contains(member.object);
+    let members: Vec<&Member<'_>> = members.iter().filter(joined).collect();
     let Some((first, value)) = members
         .iter()
-        .find_map(|member| Some((member, setting(member)?)))
+        .find_map(|member| Some((*member, setting(member)?)))
     else {
         return true;
     };

@@ -115,7 +115,15 @@ fn listener() -> impl Strategy<Value = Step> {
     let body = spec.prop_map(|(port, protocol, model, binding, depth)| {
         json!({"spec": {"port": port, "protocol": protocol, "securityModel": model, "hostBinding": binding, "l7Depth": depth}})
     });
-    object(Kind::Listener, body, 3)
+    // some have no creation time, as from files
+    let created = option::of(select(vec!["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]));
+    (object(Kind::Listener, body, 3), created).prop_map(|(step, created)| match step {
+        Step::Apply(source, kind, mut value) => {
+            value["metadata"]["creationTimestamp"] = json!(created);
+            Step::Apply(source, kind, value)
+        }
+        other => other,
+    })
 }
 
 fn host() -> impl Strategy<Value = Step> {

@@ -36,7 +36,9 @@ pub use fragment::{
     TlsContext, TlsSettings, Upstream, header_changes,
 };
 
-use problem::{ignored, not_served, outcome, overridden, replaced, without_effect};
+use problem::{
+    ignored, not_served, of_other_namespaces, outcome, overridden, replaced, without_effect,
+};
 
 /// The fragment of an object, and its problems.
 type Found = (Option<Fragment>, Vec<Problem>);

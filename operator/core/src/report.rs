@@ -80,6 +80,8 @@ reasons! {
     CONFLICT = "Conflict";
     /// Another object has the port.
     PORT_CONFLICT = "PortConflict";
+    /// An object of another namespace shares or takes over traffic, or a Secret of another namespace is used.
+    CROSS_NAMESPACE = "CrossNamespace";
     /// Another Host has the hostname.
     HOSTNAME_CONFLICT = "HostnameConflict";
     /// Another Host has the TLS server name, with other TLS settings.

@@ -28,10 +28,12 @@ use self::{
     mapping::Mappings,
     namespace::Namespaces,
     objects::{Filed, Objects},
+    overlap::Overlaps,
     report::Reports,
     resolver::Resolvers,
     secret::{Secrets, waiting::Settled},
     service::Services,
+    shadowed::Shadowed,
     tcp_mapping::TcpMappings,
     tls_context::TlsContexts,
 };
@@ -58,11 +60,13 @@ mod tls_context;
 
 mod by_name;
 mod host;
+mod neighbour;
 
 mod mapping;
 mod tcp_mapping;
 
 mod group;
+mod overlap;
 mod shadowed;
 
 mod listener;
@@ -93,6 +97,8 @@ pub struct Store {
     mappings: Mappings,
     tcp_mappings: TcpMappings,
     groups: Groups,
+    overlaps: Overlaps,
+    shadowed: Shadowed,
     listeners: Listeners,
     clusters: Clusters,
     reports: Reports,
@@ -130,6 +136,8 @@ impl Store {
             mappings: Mappings::default(),
             tcp_mappings: TcpMappings::default(),
             groups: Groups::default(),
+            overlaps: Overlaps::default(),
+            shadowed: Shadowed::default(),
             listeners: Listeners::default(),
             clusters: Clusters::default(),
             reports: Reports::default(),
@@ -170,9 +178,11 @@ impl Store {
         self.link_mappings();
         self.link_tcp_mappings();
         self.link_groups();
+        self.link_overlaps();
         self.link_sockets();
         self.link_route_tables();
         self.link_endpoints();
+        self.link_shadowed();
         let reports = self.link_reports();
         Outcome {
             units: mem::take(&mut self.dirty.units),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Found, Fragment, Host, HostTerms, HostTls, InsecureAction, Name, TlsSettings, not_served,
-    parse,
+    of_other_namespaces, parse,
     tls_settings::{InvalidField, TlsFields},
     without_effect,
 };
@@ -134,6 +134,19 @@ fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Opti
         },
         (None, None) => HostTerms::Implicit(named(&format!("{}-context", object.name))),
     };
+    let own = match &terms {
+        HostTerms::Own(settings) => Some(settings),
+        HostTerms::Context(_) | HostTerms::Implicit(_) | HostTerms::Invalid => None,
+    };
+    let of_own = |get: fn(&TlsSettings) -> Option<&Name>| own.and_then(get);
+    problems.extend(of_other_namespaces(
+        object,
+        [
+            ("spec.tlsSecret", Some(&secret)),
+            ("spec.tls.ca_secret", of_own(|own| own.trusted.as_ref())),
+            ("spec.tls.crl_secret", of_own(|own| own.revoked.as_ref())),
+        ],
+    ));
     Some(HostTls { secret, terms })
 }
 

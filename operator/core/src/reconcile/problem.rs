@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 
+use super::Name;
 use crate::{
-    object::Kind,
+    object::{Kind, ObjectRef},
     report::{Problem, Reason},
 };
 
@@ -52,4 +53,19 @@ pub(super) fn overridden(field: &str, by: &str) -> Problem {
 /// A field that is accepted for compatibility.
 pub(super) fn without_effect(path: impl Into<String>, message: impl Into<String>) -> Problem {
     Problem::notice(Reason::WITHOUT_EFFECT, path, message)
+}
+
+/// A notice for each of these Secrets that is in another namespace than the object that uses it.
+pub(super) fn of_other_namespaces<'a>(
+    object: &'a ObjectRef,
+    secrets: impl IntoIterator<Item = (&'a str, Option<&'a Name>)>,
+) -> impl Iterator<Item = Problem> {
+    let secrets = secrets.into_iter();
+    let secrets = secrets.filter_map(|(path, secret)| Some((path, secret?)));
+    secrets
+        .filter(|(_, secret)| secret.namespace != object.namespace)
+        .map(|(path, secret)| {
+            let message = format!("uses Secret {secret} of another namespace");
+            Problem::notice(Reason::CROSS_NAMESPACE, path, message)
+        })
 }

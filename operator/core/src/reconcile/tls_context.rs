@@ -4,7 +4,7 @@ use nuncio_crds::v3alpha1::{self as crd, TlsContextSpec};
 use serde_json::Value;
 
 use super::{
-    Found, Fragment, TlsContext, not_served, outcome, parse,
+    Found, Fragment, TlsContext, not_served, of_other_namespaces, outcome, parse,
     tls_settings::{TlsFields, secret_name},
     without_effect,
 };
@@ -85,13 +85,22 @@ fn context(
             "cert_required needs ca_secret; TLS is not terminated with this TLSContext",
         ));
     }
+    let certificate = certificate.map(|text| secret_name(text, has_namespace, object));
+    problems.extend(of_other_namespaces(
+        object,
+        [
+            ("spec.secret", certificate.as_ref()),
+            ("spec.ca_secret", settings.trusted.as_ref()),
+            ("spec.crl_secret", settings.revoked.as_ref()),
+        ],
+    ));
     Ok(TlsContext {
         hosts: spec
             .hosts
             .iter()
             .map(|host| host.to_ascii_lowercase().into())
             .collect(),
-        certificate: certificate.map(|text| secret_name(text, has_namespace, object)),
+        certificate,
         server_name: server_name(spec)?,
         settings,
     })

@@ -10,6 +10,7 @@ use nuncio_ir::{ListenerKey, TableKey, Unit};
 use super::{
     cluster::upstream::EndpointsKey,
     group::{GroupKey, GroupMarks},
+    overlap::Place,
 };
 use crate::{
     object::{Kind, ObjectRef},
@@ -29,6 +30,8 @@ pub(super) struct Dirty {
     pub(super) mappings: BTreeSet<ObjectRef>,
     pub(super) tcp_mappings: BTreeSet<ObjectRef>,
     pub(super) groups: BTreeMap<Arc<GroupKey>, GroupMarks>,
+    /// Where groups may overlap now, or no longer do.
+    pub(super) places: BTreeSet<Place>,
     pub(super) sockets: BTreeSet<ListenerKey>,
     /// Hosts whose routes differ, and in what.
     pub(super) routes: BTreeMap<ObjectRef, Difference>,

@@ -21,6 +21,7 @@ use super::{
     by_name::ByName,
     dirty::Difference,
     host::AttachedGroup,
+    overlap::Place,
     shadowed::{self, Paths},
 };
 use crate::{
@@ -139,9 +140,26 @@ impl Group {
             .map(|(host, _)| host)
     }
 
+    /// The Hosts that take any member.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.hosts.keys()
+    }
+
+    /// The members that a Host takes.
+    pub(super) fn members_of(&self, host: &ObjectRef) -> impl Iterator<Item = &ObjectRef> {
+        let members = self.hosts.get(host).into_iter();
+        members.flat_map(|members| members.iter())
+    }
+
     /// The first member that a Host takes.
     pub(super) fn first_of(&self, host: &ObjectRef) -> Option<&ObjectRef> {
         self.hosts.get(host)?.first()
+    }
+
+    /// Problems of all members that a Host takes.
+    fn problems_of(&self, host: &ObjectRef) -> Option<&BTreeMap<ObjectRef, Vec<Problem>>> {
+        let share = self.shares.get(self.hosts.get(host)?)?;
+        Some(&share.problems)
     }
 
     /// Problems of a member within this group.
@@ -262,6 +280,7 @@ impl Store {
         };
         self.report_shadowed(key, shadowed::is_loose(key, &group));
         self.groups.paths.remove(key);
+        self.dirty.places.insert(Place::of(key));
         for host in group.hosts.keys() {
             self.hosts.detach(host, &group.order);
             self.dirty.route(host, Difference::Match);
@@ -298,6 +317,7 @@ impl Store {
             hosts: mem::replace(&mut group.hosts, hosts),
         };
         self.attach_group(key, &old, marks);
+        self.dirty.places.insert(Place::of(key));
         self.report_shadowed(key, was_loose);
     }
 
@@ -430,7 +450,9 @@ impl Store {
                 None => Some(Difference::Match),
                 Some(before) => difference(before, routes),
             };
-            if old.hosts.get(host) != Some(members) || difference.is_some() {
+            let is_same = old.hosts.get(host) == Some(members)
+                && old.problems_of(host) == group.problems_of(host);
+            if !is_same || difference.is_some() {
                 self.dirty.reports.extend(members.iter().cloned());
                 let old = old
                     .hosts

@@ -21,6 +21,7 @@ use crate::{
 
 pub(super) mod chain;
 mod claims;
+mod conflict;
 
 /// Listeners, and the sockets that they and TCPMappings claim.
 #[derive(Debug, Default)]

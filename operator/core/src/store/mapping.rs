@@ -168,7 +168,11 @@ impl Store {
             ));
         } else if served {
             report.summary = format!("attached to {}", some(&hosts));
-            report.problems.extend(self.shadowed(key, group, &hosts));
+            report.problems.extend(self.shadowed.problems(object));
+            let hosts = hosts.into_iter().filter(is_served).collect();
+            report
+                .problems
+                .extend(self.overlap(object, key, group, &hosts));
         } else {
             report.problems.push(Problem::ignored(
                 Reason::NO_LISTENER,

@@ -14,9 +14,10 @@ use nuncio_ir::{PathMatch, Route};
 use super::{
     Store,
     group::{Group, GroupKey},
+    neighbour,
 };
 use crate::{
-    object::ObjectRef,
+    object::{Kind, ObjectRef},
     reconcile::HostMatch,
     report::{Problem, Reason},
 };
@@ -36,6 +37,76 @@ struct HostPaths {
     by_text: BTreeMap<String, BTreeSet<Arc<GroupKey>>>,
     /// Groups whose paths ignore case or match everything.
     loose: BTreeSet<Arc<GroupKey>>,
+}
+
+/// Mappings that are unreachable.
+#[derive(Debug, Default)]
+pub(super) struct Shadowed {
+    by_mapping: BTreeMap<ObjectRef, ShadowedBy>,
+    /// Those of other namespaces, by the Mapping that is tried first.
+    by_winner: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
+}
+
+/// Why a Mapping is unreachable.
+#[derive(Debug, PartialEq)]
+struct ShadowedBy {
+    /// The Mapping that is tried first.
+    winner: ObjectRef,
+    /// Its precedence, if it is greater.
+    precedence: Option<i64>,
+}
+
+impl Shadowed {
+    /// Replaces why a Mapping is unreachable. Returns the Mappings of other namespaces that are concerned.
+    fn replace(&mut self, mapping: &ObjectRef, new: Option<ShadowedBy>) -> Vec<ObjectRef> {
+        if self.by_mapping.get(mapping) == new.as_ref() {
+            return Vec::new();
+        }
+        let is_foreign = |shadow: &&ShadowedBy| shadow.winner.namespace != mapping.namespace;
+        let mut concerned = Vec::new();
+        let old = self.by_mapping.remove(mapping);
+        if let Some(ShadowedBy { winner, .. }) = old.as_ref().filter(is_foreign) {
+            if let Some(mappings) = self.by_winner.get_mut(winner) {
+                mappings.remove(mapping);
+                if mappings.is_empty() {
+                    self.by_winner.remove(winner);
+                }
+            }
+            concerned.push(winner.clone());
+        }
+        if let Some(ShadowedBy { winner, .. }) = new.as_ref().filter(is_foreign) {
+            let mappings = self.by_winner.entry(winner.clone()).or_default();
+            mappings.insert(mapping.clone());
+            concerned.push(winner.clone());
+        }
+        self.by_mapping
+            .extend(new.map(|new| (mapping.clone(), new)));
+        concerned
+    }
+
+    /// The problem of a Mapping that is unreachable, and the notice of one that makes those of other namespaces so.
+    pub(super) fn problems(&self, mapping: &ObjectRef) -> impl Iterator<Item = Problem> {
+        let shadow = self
+            .by_mapping
+            .get(mapping)
+            .map(|ShadowedBy { winner, precedence }| {
+                let precedence = precedence.map(|precedence| format!(" (precedence {precedence})"));
+                let precedence = precedence.unwrap_or_default();
+                Problem::ignored(
+                    Reason::SHADOWED,
+                    "spec.prefix",
+                    format!("unreachable: {winner} matches first{precedence}"),
+                )
+            });
+        let others = self.by_winner.get(mapping).and_then(|others| {
+            let fact = match others.len() {
+                1 => "is unreachable: this Mapping matches first".to_owned(),
+                count => format!("is unreachable, one of {count}: this Mapping matches first"),
+            };
+            Some(neighbour::notice("spec.prefix", others.first()?, &fact))
+        });
+        shadow.into_iter().chain(others)
+    }
 }
 
 impl Paths {
@@ -77,6 +148,11 @@ impl Paths {
         } else {
             paths.loose.remove(key);
         }
+    }
+
+    /// The groups with this hostname and this text of the path.
+    pub(super) fn at(&self, host: &HostMatch, path: &str) -> Option<&BTreeSet<Arc<GroupKey>>> {
+        self.by_host.get(host)?.by_text.get(path)
     }
 
     /// Groups that may come before this one and match everything that it matches.
@@ -178,29 +254,48 @@ impl Store {
         self.dirty.reports.extend(members);
     }
 
-    /// The problem of a member that is unreachable on all Hosts that take it.
-    pub(super) fn shadowed(
+    /// Finds out which Mappings that are reported are unreachable. A Mapping that makes those of other namespaces
+    /// unreachable is reported, too.
+    pub(super) fn link_shadowed(&mut self) {
+        let mappings = self
+            .dirty
+            .reports
+            .iter()
+            .filter(|object| object.kind == Kind::Mapping);
+        let mappings: Vec<ObjectRef> = mappings.cloned().collect();
+        for object in mappings {
+            let new = self.shadowed_by(&object);
+            let winners = self.shadowed.replace(&object, new);
+            self.dirty.reports.extend(winners);
+        }
+    }
+
+    fn shadowed_by(&self, object: &ObjectRef) -> Option<ShadowedBy> {
+        let key = self.mappings.group(object)?;
+        let group = self.groups.get(key)?;
+        let hosts: BTreeSet<&ObjectRef> = group.hosts_of(object).collect();
+        let mut served = hosts.iter().filter(|host| self.hosts.is_served(host));
+        served.next()?;
+        self.covered(key, group, &hosts)
+    }
+
+    /// By what a member is unreachable on all Hosts that take it.
+    fn covered(
         &self,
         key: &GroupKey,
         group: &Group,
         hosts: &BTreeSet<&ObjectRef>,
-    ) -> Option<Problem> {
+    ) -> Option<ShadowedBy> {
         let host = hosts.first()?;
         let (by, before) = self.groups.paths.before(key).find_map(|other| {
             let before = self.groups.get(other)?;
             covers(other, before, key, group, hosts).then_some((other, before))
         })?;
         let winner = before.first_of(host)?;
-        let precedence = if by.precedence > key.precedence {
-            format!(" (precedence {})", by.precedence)
-        } else {
-            String::new()
-        };
-        Some(Problem::ignored(
-            Reason::SHADOWED,
-            "spec.prefix",
-            format!("unreachable: {winner} matches first{precedence}"),
-        ))
+        Some(ShadowedBy {
+            winner: winner.clone(),
+            precedence: (by.precedence > key.precedence).then_some(by.precedence),
+        })
     }
 }
 

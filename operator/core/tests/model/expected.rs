@@ -124,6 +124,10 @@ fn groups(input: &Input, host: &Host) -> Vec<Group> {
         .into_iter()
         .filter(|mapping| mapping.ours)
         .filter(|mapping| mapping.mistake.is_none_or(|mistake| !mistake.is_in_match()))
+        // a rejected shadow has no requests that could be kept from other matches (decision 6)
+        .filter(|mapping| {
+            !mapping.shadow || mapping.mistake.is_none_or(|mistake| !mistake.rejects())
+        })
         .cloned()
         .collect();
     let created = group::created(&all);

@@ -118,18 +118,28 @@ impl Group {
         }
     }
 
-    /// The members that set `case_sensitive`, in order. Rejected ones are members (decision 6), unless they have no requests
-    /// that could be kept; ignored ones are not.
+    /// Whether both have the same hostname and path.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        let (one, other) = (&self.condition, &other.condition);
+        one.host == other.host && one.path.as_str() == other.path.as_str()
+    }
+
+    /// All members, and Mappings that cannot join.
+    pub(crate) fn all(&self) -> Vec<&Mapping> {
+        let mut all: Vec<&Mapping> = self.ordinary.iter().collect();
+        all.extend(&self.redirect);
+        all.extend(&self.shadow);
+        all.extend(&self.ignored);
+        all.extend(&self.rejected);
+        all
+    }
+
+    /// The members that set `case_sensitive`, in order. Rejected ones are members (decision 6), ignored ones are not.
     fn case_settings(&self) -> Vec<(Mapping, bool)> {
         let mut members: Vec<Mapping> = self.ordinary.clone();
         members.extend(self.redirect.clone());
         members.extend(self.shadow.clone());
-        members.extend(
-            self.rejected
-                .iter()
-                .filter(|mapping| !mapping.shadow)
-                .cloned(),
-        );
+        members.extend(self.rejected.clone());
         members.sort_by_key(|mapping| mapping.meta.key());
         let set = |mapping: Mapping| mapping.case_sensitive.map(|set| (mapping, set));
         members.into_iter().filter_map(set).collect()
@@ -170,12 +180,7 @@ impl Group {
         // a rejected Mapping is no reason to fall through to another match (decision 6): what the others leave of its own
         // share is unavailable. Weights that leave some to other matches do so all the same.
         let covered = all.iter().map(|(below, _)| *below).max().unwrap_or(0);
-        let rejected: Vec<_> = self
-            .rejected
-            .iter()
-            .filter(|mapping| !mapping.shadow)
-            .collect();
-        let own = match rejected.as_slice() {
+        let own = match self.rejected.as_slice() {
             [_] if all.is_empty() => 100,
             rejected => rejected
                 .iter()

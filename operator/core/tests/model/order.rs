@@ -49,18 +49,18 @@ fn headers(condition: &Match) -> Vec<(String, Text)> {
 }
 
 fn weight(condition: &Match) -> Weight {
-    let path = text(&condition.path).to_owned();
+    let path = condition.path.as_str().to_owned();
     let headers = headers(condition);
     let length = |all: &[(String, Text)]| {
         let lengths = all.iter().map(|(name, value)| {
-            name.len() + text(value).len() + usize::from(matches!(value, Text::Regex(_)))
+            name.len() + value.as_str().len() + usize::from(matches!(value, Text::Regex(_)))
         });
         lengths.sum()
     };
     let keys = headers
         .iter()
         .chain(&condition.query)
-        .map(|(name, value)| format!("{name}-{}", text(value)));
+        .map(|(name, value)| format!("{name}-{}", value.as_str()));
     (
         condition.precedence,
         path.len(),
@@ -74,12 +74,12 @@ fn weight(condition: &Match) -> Weight {
 fn texts(condition: &Match) -> Texts {
     let texts = |all: &[(String, Text)]| {
         all.iter()
-            .map(|(name, value)| (name.clone(), text(value).to_owned()))
+            .map(|(name, value)| (name.clone(), value.as_str().to_owned()))
             .collect()
     };
     (
         condition.precedence,
-        text(&condition.path).to_owned(),
+        condition.path.as_str().to_owned(),
         texts(&headers(condition)),
         texts(&condition.query),
     )
@@ -101,10 +101,4 @@ fn kinds(condition: &Match) -> Vec<u8> {
         Text::Regex(_) => 2,
     })
     .collect()
-}
-
-fn text(text: &Text) -> &str {
-    match text {
-        Text::Exact(text) | Text::Prefix(text) | Text::Suffix(text) | Text::Regex(text) => text,
-    }
 }

@@ -10,6 +10,7 @@ use nuncio_core::{
 use super::{
     attachment,
     expected::{self, Served},
+    group::Group,
     input::{Input, Mapping, Mistake},
     table::{Answer, To},
 };
@@ -37,6 +38,7 @@ pub(crate) fn contradiction(
         if let Some(fact) = attached(input, mapping, report)
             .or_else(|| reached(served, mapping, report, answers))
             .or_else(|| contradicted(served, mapping, report))
+            .or_else(|| beside_another_namespace(served, mapping, report))
         {
             return Some(format!("{object} {fact}: {report:?}"));
         }
@@ -104,6 +106,30 @@ fn contradicted(served: &[Served], mapping: &Mapping, report: &Report) -> Option
     });
     if is_contradicted && !has(report, Reason::GROUP_CONFLICT, "case_sensitive") {
         return Some("contradicts an earlier Mapping of its group");
+    }
+    None
+}
+
+/// Decision 18: what one namespace does to another's is never silent. Here with the same match on a Host, or with the same
+/// hostname and path.
+fn beside_another_namespace(
+    served: &[Served],
+    mapping: &Mapping,
+    report: &Report,
+) -> Option<&'static str> {
+    let is_it = |other: &&Mapping| other.number == mapping.number;
+    let is_foreign = |other: &&Mapping| other.meta.namespace != mapping.meta.namespace;
+    let has_neighbour = served.iter().any(|served| {
+        let mut groups = served.groups.iter();
+        let own = groups.find(|group| group.all().iter().any(is_it));
+        own.is_some_and(|own| {
+            let beside = served.groups.iter().filter(|group| group.is_beside(own));
+            let mut all = beside.flat_map(Group::all);
+            all.any(|other| is_foreign(&other))
+        })
+    });
+    if has_neighbour && !has(report, Reason::CROSS_NAMESPACE, "") {
+        return Some("is beside a Mapping of another namespace");
     }
     None
 }

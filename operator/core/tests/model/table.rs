@@ -73,6 +73,12 @@ pub(crate) struct Request {
 }
 
 impl Text {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Exact(text) | Self::Prefix(text) | Self::Suffix(text) | Self::Regex(text) => text,
+        }
+    }
+
     fn matches(&self, text: &str) -> bool {
         match self {
             Self::Exact(expected) => text == expected,

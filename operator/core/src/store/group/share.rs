@@ -19,6 +19,7 @@ use crate::{
     object::ObjectRef,
     reconcile::{Mapping, Role},
     report::{Problem, Reason},
+    store::neighbour::{self, Neighbours},
 };
 
 /// A member with the cluster of its upstream.
@@ -47,17 +48,40 @@ impl Shared {
             .push(problem);
     }
 
+    /// Members of several namespaces share requests, or one has those of another.
+    fn report_neighbours(&mut self, members: &[Member<'_>], has_errors: bool) {
+        let is_served = |member: &&Member<'_>| {
+            let is_invalid = member.mapping.role == Role::Invalid;
+            !self.idle.contains(member.object) || is_invalid && has_errors
+        };
+        let served = members.iter().filter(is_served);
+        let served = Neighbours::of(served.map(|member| member.object));
+        let all = Neighbours::of(members.iter().map(|member| member.object));
+        for member in members {
+            let (other, fact) = match served.of_another_namespace(member.object) {
+                Some(other) => (Some(other), "has the same match and gets requests"),
+                None => (
+                    all.of_another_namespace(member.object),
+                    "has the same match and gets no requests",
+                ),
+            };
+            if let Some(other) = other {
+                self.report(member, neighbour::notice("spec.prefix", other, fact));
+            }
+        }
+    }
+
     /// The share of the invalid members, which gets 503: what the others leave, but not more than their own weights. Their
-    /// mistake must not send requests to a less specific route; weights that leave some still do.
+    /// mistake must not send requests to a less specific route; weights that leave some still do. Returns whether there is one.
     fn unavailable(
         &mut self,
         key: &GroupKey,
         roles: &Roles<'_, '_>,
         served: u32,
         condition: &dyn Fn(&mut Route),
-    ) {
+    ) -> bool {
         let Some(first) = roles.invalid.first() else {
-            return;
+            return false;
         };
         let is_lone = roles.are_invalid() && roles.invalid.len() == 1;
         let weights = roles.invalid.iter().map(|member| member.mapping.weight);
@@ -67,7 +91,7 @@ impl Shared {
         let own = own.filter(|_| !is_lone).unwrap_or(100);
         let end = served.saturating_add(own).min(100);
         if end <= served {
-            return;
+            return false;
         }
         let mut route = Route::new(route_name(first), key.path.clone(), Action::Unavailable);
         condition(&mut route);
@@ -77,13 +101,14 @@ impl Shared {
             "requests that this Mapping matches get 503 until it is fixed".to_owned()
         } else {
             format!(
-                "{} % of the requests that this Mapping matches get 503 until it is fixed; others are served by Mappings with the same match or, as the weights leave them, by less specific Mappings",
+                "{} % of the requests that this Mapping matches get 503 until it is fixed",
                 end - served
             )
         };
         for member in &roles.invalid {
             self.report(member, Problem::notice(Reason::UNAVAILABLE, "", &message));
         }
+        true
     }
 
     /// A member that is not served because another comes first.
@@ -214,7 +239,8 @@ pub(in crate::store) fn share(
             &mut shared,
         )
     };
-    shared.unavailable(key, &roles, served, &condition);
+    let has_errors = shared.unavailable(key, &roles, served, &condition);
+    shared.report_neighbours(members, has_errors);
     shared
 }
 

@@ -11,14 +11,18 @@ use nuncio_ir::{
     Transport,
 };
 
-use super::claims::age;
 use crate::{
     glob,
     object::ObjectRef,
     reconcile::{Host, InsecureAction, Listener, Namespaces, SecurityModel},
     report::{Problem, Reason},
     selector::{LabelSet, Labels},
-    store::{host::NoTls, namespace::Namespaces as KnownNamespaces, tcp_mapping::TcpGroup},
+    store::{
+        host::NoTls,
+        namespace::Namespaces as KnownNamespaces,
+        neighbour::{self, Neighbours},
+        tcp_mapping::TcpGroup,
+    },
 };
 
 /// A Host that may be served on a socket.
@@ -106,38 +110,7 @@ pub(in crate::store) fn link(key: ListenerKey, inputs: &Inputs<'_>) -> Link {
         });
         return link;
     };
-    for (loser, claim) in losers {
-        let is_older = age(listener.created) < age(claim.created);
-        let why = if is_older && owner.namespace != loser.namespace {
-            ", which is older"
-        } else if owner < loser {
-            ", which comes first by name"
-        } else {
-            ""
-        };
-        link.report(
-            owner,
-            Problem::notice(
-                Reason::PORT_CONFLICT,
-                "spec.port",
-                format!(
-                    "port {} is also claimed by {loser}, which is not served",
-                    key.port
-                ),
-            ),
-        );
-        link.report(
-            loser,
-            Problem::invalid(
-                Reason::PORT_CONFLICT,
-                "spec.port",
-                format!(
-                    "port {} belongs to {owner}{why}; this Listener is not served",
-                    key.port
-                ),
-            ),
-        );
-    }
+    link.report_losers(key, owner, listener, losers);
     if listener.http {
         let bound: Vec<&Candidate<'_>> = inputs
             .hosts
@@ -216,7 +189,7 @@ impl Link {
         virtual_hosts.map(|virtual_host| &virtual_host.host)
     }
 
-    fn report(&mut self, object: &ObjectRef, problem: Problem) {
+    pub(super) fn report(&mut self, object: &ObjectRef, problem: Problem) {
         self.problems
             .entry(object.clone())
             .or_default()
@@ -245,6 +218,14 @@ impl Link {
                     continue;
                 }
             };
+            let objects = || group.members.iter().map(|member| member.object);
+            let neighbours = Neighbours::of(objects());
+            for object in objects() {
+                if let Some(other) = neighbours.of_another_namespace(object) {
+                    let fact = "has the same port and host and shares the connections, by weight";
+                    self.report(object, neighbour::notice("spec.port", other, fact));
+                }
+            }
             for member in &group.members {
                 if proxy
                     .clusters
@@ -309,6 +290,7 @@ impl Link {
         for (server_name, hosts) in by_name {
             if let Some(taken) = taken(tcp, Some(server_name)) {
                 for (host, _) in hosts {
+                    self.report_taken(taken, host.object);
                     self.report(host.object, Problem::ignored(Reason::PORT_CONFLICT, "spec.hostname", format!("TLS for {server_name:?} on port {} belongs to {taken}: TCPMappings take precedence", key.port)));
                 }
                 continue;
@@ -337,7 +319,7 @@ impl Link {
                     let insecure = insecure(listener, host.host.insecure, true);
                     self.add(&mut entry, host, insecure);
                 } else {
-                    self.report(host.object, Problem::ignored(Reason::SERVER_NAME_CONFLICT, "spec.hostname", format!("duplicate server name {server_name:?}: {} comes first by name and is served; its certificate or TLS settings differ", first.object)));
+                    self.report_server_name(server_name, host.object, first.object);
                 }
             }
             let is_coalesced =
@@ -369,6 +351,7 @@ impl Link {
     ) -> Option<ir::FilterChain> {
         if let Some(taken) = taken(tcp, None) {
             self.report(owner, Problem::ignored(Reason::PORT_CONFLICT, "spec.port", format!("cleartext connections belong to {taken}, which has no host; no Host is served on them")));
+            self.report_taken(taken, owner);
             return None;
         }
         if listener.tls && listener.security_model == SecurityModel::Secure {
@@ -419,6 +402,15 @@ impl Link {
             Ok(taken) => {
                 let first = table.virtual_hosts[taken].host.clone();
                 self.report(host.object, Problem::ignored(Reason::HOSTNAME_CONFLICT, "spec.hostname", format!("duplicate hostname {domain:?}: {first} comes first by name and is served")));
+                if first.namespace != host.object.namespace {
+                    let fact = format!(
+                        "has the same hostname {domain:?}; this Host comes first by name and is served"
+                    );
+                    self.report(
+                        &first,
+                        neighbour::notice("spec.hostname", host.object, &fact),
+                    );
+                }
             }
             Err(place) => {
                 self.hosts.insert(host.object.clone());

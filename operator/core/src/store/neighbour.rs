@@ -37,8 +37,80 @@ pub(super) fn notice(path: &str, other: &ObjectRef, fact: &str) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
-    use crate::object::Kind;
+    use crate::{
+        change::{Change, Source},
+        object::Kind,
+        reconcile::reconcile,
+        settings::Settings,
+        store::Store,
+    };
+
+    fn apply(store: &mut Store, kind: Kind, namespace: &str, name: &str, spec: Value) {
+        let value = json!({"metadata": {"name": name, "namespace": namespace}, "spec": spec});
+        let reconciled = reconcile(kind, value, &Settings::default());
+        store.apply(Change::Apply(Source::Api, Box::new(reconciled)));
+        store.link();
+    }
+
+    fn mapping(store: &mut Store, namespace: &str, name: &str, more: &Value) {
+        let mut spec = json!({"hostname": "*", "prefix": "/", "service": "10.0.0.1"});
+        let fields = more.as_object().unwrap().clone();
+        spec.as_object_mut().unwrap().extend(fields);
+        apply(store, Kind::Mapping, namespace, name, spec);
+    }
+
+    fn delete(store: &mut Store, namespace: &str, name: &str) {
+        let object = ObjectRef::new(Kind::Mapping, namespace, name);
+        store.apply(Change::Delete(Source::Api, object));
+        store.link();
+    }
+
+    /// The Mappings with a notice.
+    fn notified(store: &Store) -> Vec<&str> {
+        let is_notice = |problem: &Problem| problem.reason == Reason::CROSS_NAMESPACE;
+        let reports = store.reports().iter();
+        let notified = reports.filter(|(_, report)| report.problems.iter().any(is_notice));
+        notified.map(|(object, _)| &*object.name).collect()
+    }
+
+    fn store() -> Store {
+        let mut store = Store::new(Settings::default());
+        let spec = json!({"port": 8080, "protocol": "HTTP", "securityModel": "XFP", "hostBinding": {"namespace": {"from": "ALL"}}});
+        apply(&mut store, Kind::Listener, "default", "http", spec);
+        store
+    }
+
+    #[test]
+    fn notices_come_and_go_with_a_mapping_that_is_tried_first() {
+        let mut store = store();
+        mapping(&mut store, "shop", "a", &json!({}));
+        mapping(&mut store, "shop", "b", &json!({"method": "PUT"}));
+        assert_eq!(notified(&store), [""; 0]);
+        let beta = json!({"headers": {"x-beta": "1"}});
+        mapping(&mut store, "other", "c", &beta);
+        assert_eq!(notified(&store), ["a", "b", "c"]);
+        delete(&mut store, "other", "c");
+        assert_eq!(notified(&store), [""; 0]);
+    }
+
+    #[test]
+    fn notices_come_and_go_with_a_mapping_that_is_unreachable() {
+        let mut store = store();
+        mapping(&mut store, "other", "all", &json!({"precedence": 1}));
+        assert_eq!(notified(&store), [""; 0]);
+        mapping(&mut store, "shop", "a", &json!({"prefix": "/a/"}));
+        assert_eq!(notified(&store), ["all"]);
+        mapping(
+            &mut store,
+            "shop",
+            "a",
+            &json!({"prefix": "/a/", "precedence": 2}),
+        );
+        assert_eq!(notified(&store), [""; 0]);
+    }
 
     #[test]
     fn the_first_of_another_namespace_is_found() {

@@ -48,7 +48,7 @@ mod tests {
         store::Store,
     };
 
-    fn apply(store: &mut Store, kind: Kind, namespace: &str, name: &str, spec: Value) {
+    fn apply(store: &mut Store, kind: Kind, namespace: &str, name: &str, spec: &Value) {
         let value = json!({"metadata": {"name": name, "namespace": namespace}, "spec": spec});
         let reconciled = reconcile(kind, value, &Settings::default());
         store.apply(Change::Apply(Source::Api, Box::new(reconciled)));
@@ -59,7 +59,7 @@ mod tests {
         let mut spec = json!({"hostname": "*", "prefix": "/", "service": "10.0.0.1"});
         let fields = more.as_object().unwrap().clone();
         spec.as_object_mut().unwrap().extend(fields);
-        apply(store, Kind::Mapping, namespace, name, spec);
+        apply(store, Kind::Mapping, namespace, name, &spec);
     }
 
     fn delete(store: &mut Store, namespace: &str, name: &str) {
@@ -79,7 +79,7 @@ mod tests {
     fn store() -> Store {
         let mut store = Store::new(Settings::default());
         let spec = json!({"port": 8080, "protocol": "HTTP", "securityModel": "XFP", "hostBinding": {"namespace": {"from": "ALL"}}});
-        apply(&mut store, Kind::Listener, "default", "http", spec);
+        apply(&mut store, Kind::Listener, "default", "http", &spec);
         store
     }
 

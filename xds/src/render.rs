@@ -21,6 +21,7 @@ mod route_tree;
 mod secret;
 mod tcp_proxy;
 mod tls;
+mod virtual_host;
 mod wire;
 
 /// The resource of a unit; `None` if the gateway does not have it (any more).

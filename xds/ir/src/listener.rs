@@ -153,11 +153,10 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    /// Whether both accept the same clients: equal except for the server certificate and ALPN.
+    /// Whether both accept the same client certificates.
     #[must_use]
-    pub fn has_same_terms(&self, other: &Self) -> bool {
+    pub fn accepts_same_clients(&self, other: &Self) -> bool {
         self.trusted == other.trusted
             && self.require_client_certificate == other.require_client_certificate
-            && self.parameters == other.parameters
     }
 }

@@ -67,12 +67,21 @@ pub struct RouteTable {
 /// The routes of one domain.
 #[derive(Clone, Debug)]
 pub struct VirtualHost {
-    /// Host name or glob: `a.example`, `*.example`, `a.*`, `*`.
+    /// Host name or glob, in lower case and without a dot at the end: `a.example`, `*.example`, `a.*`, `*`. With a port
+    /// (`a.example:8443`) it serves only requests to that port, otherwise those to any other.
     pub domain: Arc<str>,
     /// Handling of requests that are not secure.
     pub insecure: Insecure,
     /// Routes, in matching order.
     pub routes: Vec<Arc<Route>>,
+}
+
+/// A hostname without its port, and the port. The colons of an IPv6 address in brackets are none of a port.
+#[must_use]
+pub fn split_port(hostname: &str) -> (&str, Option<&str>) {
+    let split = hostname.rsplit_once(':');
+    let split = split.filter(|(_, port)| !port.contains(']'));
+    split.map_or((hostname, None), |(name, port)| (name, Some(port)))
 }
 
 /// How a virtual host handles insecure requests, and how it detects them. If the connection decides, one form of each
@@ -155,7 +164,7 @@ pub struct Route {
     pub case_sensitive: bool,
     /// Conditions on headers; all must hold.
     pub headers: Vec<HeaderMatch>,
-    /// Condition on the host name. Not rendered where the virtual host implies it.
+    /// Condition on the host name as it was sent, port included. Not rendered where the virtual host implies it.
     pub authority: Option<StringMatch>,
     /// Conditions on query parameters; all must hold.
     pub query: Vec<QueryMatch>,

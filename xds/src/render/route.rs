@@ -1,16 +1,15 @@
-//! `envoy.config.route.v3.RouteConfiguration`
+//! `envoy.config.route.v3.RouteConfiguration` and `envoy.config.route.v3.Route`
 //!
 //! Each route caches its encoded bytes, and a table concatenates them: if one route of 10,000 changes, only that one is
 //! encoded again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use prost::{Message, Name};
+use prost::Message;
 
 use super::{
-    action, filter, header,
-    route_tree::{self, Tree},
+    action, filter, header, virtual_host,
     wire::{self, Writer},
 };
 use crate::{
@@ -20,32 +19,17 @@ use crate::{
             core::v3::RuntimeFractionalPercent,
             route::v3::{
                 DirectResponseAction, HeaderMatcher, QueryParameterMatcher, Route,
-                RouteConfiguration, RouteList, RouteMatch, VirtualHost, header_matcher,
-                query_parameter_matcher, route, route_match,
+                RouteConfiguration, RouteMatch, header_matcher, query_parameter_matcher, route,
+                route_match,
             },
         },
-        r#type::matcher::v3::{
-            HttpRequestHeaderMatchInput, RegexMatcher, StringMatcher, string_matcher,
-        },
+        r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher},
     },
 };
 
 // Field numbers, by message.
 const VIRTUAL_HOSTS: u32 = 2;
-const VIRTUAL_HOST_ROUTES: u32 = 3;
-const VIRTUAL_HOST_MATCHER: u32 = 21;
 const FILTER_CONFIG: u32 = 13;
-const LIST_ROUTES: u32 = 1;
-const MATCHER_TREE: u32 = 2;
-const MATCHER_NO_MATCH: u32 = 3;
-const TREE_INPUT: u32 = 1;
-const TREE_PREFIXES: u32 = 3;
-const MAP_ENTRIES: u32 = 1;
-const ENTRY_KEY: u32 = 1;
-const ENTRY_VALUE: u32 = 2;
-const ON_MATCH_ACTION: u32 = 2;
-const EXTENSION_NAME: u32 = 1;
-const EXTENSION_CONFIG: u32 = 2;
 
 /// Name, in Envoy's logs, of routes that redirect insecure requests to https.
 const REDIRECT: &str = "redirect-to-https";
@@ -55,14 +39,10 @@ pub(super) fn route_configuration(table: &ir::RouteTable) -> Bytes {
     let head = RouteConfiguration {
         name: table.key.to_string(),
         response_headers_to_add: header::added(&table.http3.map(alt_svc).into_iter().collect()),
+        ignore_port_in_host_matching: true,
         ..RouteConfiguration::default()
     };
-    let mut virtual_hosts = virtual_hosts(table);
-    if !table.misdirected.is_empty() {
-        let host = misdirected_host(&table.misdirected);
-        virtual_hosts.push(host.encode_to_vec().into());
-    }
-    with_fields(&head, VIRTUAL_HOSTS, &virtual_hosts)
+    with_fields(&head, VIRTUAL_HOSTS, &virtual_host::virtual_hosts(table))
 }
 
 /// Advertises HTTP/3, in its final version and in the last draft that browsers supported.
@@ -74,152 +54,35 @@ fn alt_svc(port: u16) -> (String, ir::AddedHeader) {
     ("alt-svc".to_owned(), header)
 }
 
-/// Encoded virtual hosts. Domains with equal routes share one: Envoy builds a table as a whole, so each virtual host adds
-/// to the cost of every change.
-fn virtual_hosts(table: &ir::RouteTable) -> Vec<Bytes> {
-    let mut places: BTreeMap<Bytes, usize> = BTreeMap::new();
-    let mut shared: Vec<(Bytes, Vec<String>)> = Vec::new();
-    for host in &table.virtual_hosts {
-        let routes = routes(host);
-        let place = *places.entry(routes.clone()).or_insert_with(|| {
-            shared.push((routes, Vec::new()));
-            shared.len() - 1
-        });
-        shared[place].1.push(host.domain.to_string());
-    }
-    let virtual_host = |(routes, domains): (Bytes, Vec<String>)| {
-        let head = VirtualHost {
-            name: format!("{}-{}", table.key.listener, domains[0]),
-            domains,
-            ..VirtualHost::default()
-        };
-        Writer::with_capacity(head.encoded_len() + routes.len())
-            .message(&head)
-            .encoded(&routes)
-            .finish()
-    };
-    shared.into_iter().map(virtual_host).collect()
-}
-
-/// The routes of a virtual host, as a list or, if there are many, as a tree.
-fn routes(host: &ir::VirtualHost) -> Bytes {
-    let routes: Vec<Vec<Bytes>> = host
-        .routes
-        .iter()
-        .map(|route| {
-            let with_authority = !implied(&host.domain, route.authority.as_ref());
-            route
-                .forms(host.insecure)
-                .iter()
-                .map(move |form| encoded(route, *form, with_authority))
-                .collect()
-        })
-        .collect();
-    let sizes: Vec<usize> = routes
-        .iter()
-        .map(|forms| forms.iter().map(Bytes::len).sum())
-        .collect();
-    match route_tree::plan(host.routes.iter().map(AsRef::as_ref), &sizes) {
-        None => Writer::default()
-            .fields(VIRTUAL_HOST_ROUTES, &routes.concat())
-            .finish(),
-        Some(tree) => Writer::default()
-            .field(VIRTUAL_HOST_MATCHER, &matcher(&tree, &routes))
-            .finish(),
-    }
-}
-
-/// A generic matcher that selects a short list of routes by path prefix (`xds.type.matcher.v3.Matcher`).
-fn matcher(tree: &Tree<'_>, routes: &[Vec<Bytes>]) -> Bytes {
-    let input = super::any(&HttpRequestHeaderMatchInput {
-        header_name: ":path".to_owned(),
-    });
-    let leaves: Vec<Bytes> = tree
-        .leaves
-        .iter()
-        .map(|(key, places)| {
-            Writer::default()
-                .field(ENTRY_KEY, key.as_bytes())
-                .field(ENTRY_VALUE, &leaf(places, routes))
-                .finish()
-        })
-        .collect();
-    let prefixes = with_fields(&(), MAP_ENTRIES, &leaves);
-    let tree_field = Writer::with_capacity(prefixes.len() + 128)
-        .field(TREE_INPUT, &extension("path", &input.encode_to_vec()))
-        .field(TREE_PREFIXES, &prefixes)
-        .finish();
-    let mut matcher =
-        Writer::with_capacity(tree_field.len() + 128).field(MATCHER_TREE, &tree_field);
-    if !tree.rest.is_empty() {
-        matcher = matcher.field(MATCHER_NO_MATCH, &leaf(&tree.rest, routes));
-    }
-    matcher.finish()
-}
-
-/// `OnMatch` with a list of routes.
-fn leaf(places: &[usize], routes: &[Vec<Bytes>]) -> Bytes {
-    let routes: Vec<Bytes> = places
-        .iter()
-        .flat_map(|place| routes[*place].iter().cloned())
-        .collect();
-    let list = with_fields(&(), LIST_ROUTES, &routes);
-    let action = extension("routes", &wire::any(&RouteList::type_url(), &list));
-    Writer::default().field(ON_MATCH_ACTION, &action).finish()
-}
-
-/// `xds.core.v3.TypedExtensionConfig`
-fn extension(name: &str, config: &[u8]) -> Bytes {
-    Writer::with_capacity(name.len() + config.len() + 16)
-        .field(EXTENSION_NAME, name.as_bytes())
-        .field(EXTENSION_CONFIG, config)
-        .finish()
-}
-
-/// The virtual host that answers 421 for domains of other connections.
-fn misdirected_host(domains: &[Arc<str>]) -> VirtualHost {
-    VirtualHost {
-        name: "misdirected".to_owned(),
-        domains: domains.iter().map(ToString::to_string).collect(),
-        routes: vec![Route {
-            r#match: Some(RouteMatch {
-                path_specifier: Some(route_match::PathSpecifier::Prefix("/".to_owned())),
-                ..RouteMatch::default()
-            }),
-            action: Some(direct_response(421)),
-            ..Route::default()
-        }],
-        ..VirtualHost::default()
-    }
-}
-
-/// Whether every host name of a virtual host meets the route's condition on the host name.
-fn implied(domain: &str, authority: Option<&StringMatch>) -> bool {
-    match authority {
-        None => true,
-        Some(StringMatch::Exact(name)) => name == domain,
-        Some(StringMatch::Suffix(suffix)) => {
-            domain.ends_with(suffix.as_str())
-                && domain.len() > suffix.len()
-                && !domain.ends_with('*')
-        }
-        Some(StringMatch::Prefix(prefix)) => {
-            domain.starts_with(prefix.as_str())
-                && domain.len() > prefix.len()
-                && !domain.starts_with('*')
-        }
-        Some(StringMatch::Regex(_)) => false,
-    }
-}
-
-fn encoded(route: &ir::Route, form: RouteForm, with_authority: bool) -> Bytes {
+/// The encoded route, with or without its condition on the host name.
+pub(super) fn encoded(route: &ir::Route, form: RouteForm, with_authority: bool) -> Bytes {
     route.encoded(form, with_authority, || {
-        self::route(route, form, with_authority)
+        let authority = route.authority.as_ref().filter(|_| with_authority);
+        self::route(route, form, authority)
     })
 }
 
+/// The encoded route, with its condition on the host name and one more.
+pub(super) fn encoded_for(route: &ir::Route, form: RouteForm, host: &StringMatch) -> Bytes {
+    self::route(route, form, route.authority.iter().chain([host]))
+}
+
+/// An encoded route that answers every path itself, if the host name meets this condition.
+pub(super) fn answer(status: u32, host: Option<HeaderMatcher>) -> Bytes {
+    let route = Route {
+        r#match: Some(RouteMatch {
+            path_specifier: Some(route_match::PathSpecifier::Prefix("/".to_owned())),
+            headers: host.into_iter().collect(),
+            ..RouteMatch::default()
+        }),
+        action: Some(direct_response(status)),
+        ..Route::default()
+    };
+    route.encode_to_vec().into()
+}
+
 /// The encoded message, with a repeated field of encoded messages added.
-fn with_fields(head: &impl Message, field: u32, values: &[Bytes]) -> Bytes {
+pub(super) fn with_fields(head: &impl Message, field: u32, values: &[Bytes]) -> Bytes {
     let size: usize = values
         .iter()
         .map(|value| wire::field_len(field, value.len()))
@@ -230,11 +93,14 @@ fn with_fields(head: &impl Message, field: u32, values: &[Bytes]) -> Bytes {
         .finish()
 }
 
-fn route(route: &ir::Route, form: RouteForm, with_authority: bool) -> Bytes {
+fn route<'a>(
+    route: &ir::Route,
+    form: RouteForm,
+    hosts: impl IntoIterator<Item = &'a StringMatch>,
+) -> Bytes {
     let mut matcher = route_match(route);
-    if with_authority && let Some(authority) = &route.authority {
-        matcher.headers.push(authority_matcher(authority));
-    }
+    let hosts = hosts.into_iter().map(authority_matcher);
+    matcher.headers.extend(hosts);
     let mut message = Route {
         name: route.name.clone(),
         ..Route::default()
@@ -342,11 +208,22 @@ fn header_matcher(name: &str, value: &StringMatch) -> HeaderMatcher {
 }
 
 /// Host names are case-insensitive (RFC 9110, 4.2.3); the pattern of a regex decides for itself.
-fn authority_matcher(value: &StringMatch) -> HeaderMatcher {
-    let matcher = StringMatcher {
+pub(super) fn authority_matcher(value: &StringMatch) -> HeaderMatcher {
+    authority(StringMatcher {
         ignore_case: !matches!(value, StringMatch::Regex(_)),
         ..string(value)
-    };
+    })
+}
+
+/// Meets a host name with a port.
+pub(super) fn with_port() -> HeaderMatcher {
+    authority(StringMatcher {
+        match_pattern: Some(string_matcher::MatchPattern::Contains(":".to_owned())),
+        ..StringMatcher::default()
+    })
+}
+
+fn authority(matcher: StringMatcher) -> HeaderMatcher {
     HeaderMatcher {
         name: ":authority".to_owned(),
         header_match_specifier: Some(header_matcher::HeaderMatchSpecifier::StringMatch(matcher)),

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use nuncio_crds::v3alpha1::{self as crd, HostSpec};
+use nuncio_ir::route::split_port;
 use serde_json::Value;
 
 use super::{
@@ -43,10 +44,14 @@ fn host(
         .filter(|name| !name.is_empty())
         .unwrap_or("*")
         .to_ascii_lowercase();
+    let (name, port) = split_port(&hostname);
+    // a fully qualified name is the same without its dot
+    let server_name = name.trim_end_matches('.');
+    let hostname = match port {
+        Some(port) => format!("{server_name}:{port}"),
+        None => server_name.to_owned(),
+    };
     glob::check(&hostname).map_err(|fact| not_served(object.kind, "spec.hostname", fact))?;
-    let server_name = hostname
-        .rsplit_once(':')
-        .map_or(hostname.as_str(), |(name, _port)| name);
     let (path, selected) = match (&spec.mapping_selector, &spec.selector) {
         (Some(selected), _) if !is_empty(&selected.0) => {
             ("spec.mappingSelector", Some(&selected.0))

@@ -22,7 +22,7 @@ impl Store {
             Unit::Listener(key) => self.listeners.owners(*key),
             Unit::RouteTable(key) => {
                 let hosts = self.listeners.table(key).into_iter();
-                let hosts = hosts.flat_map(|table| &table.virtual_hosts);
+                let hosts = hosts.flat_map(|table| table.virtual_hosts.values());
                 hosts
                     .flat_map(|virtual_host| self.host_and_mappings(&virtual_host.host))
                     .collect()

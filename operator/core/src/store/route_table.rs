@@ -27,22 +27,23 @@ impl Store {
 
     fn route_table(&self, key: &ir::TableKey) -> Option<ir::RouteTable> {
         let table = self.listeners.table(key)?;
-        let virtual_hosts = table
-            .virtual_hosts
-            .iter()
-            .map(|virtual_host| ir::VirtualHost {
-                domain: virtual_host.domain.clone(),
-                insecure: virtual_host.insecure,
-                routes: self
-                    .hosts
-                    .get(&virtual_host.host)
-                    .map(HostState::routes)
-                    .unwrap_or_default(),
-            });
+        let virtual_hosts =
+            table
+                .virtual_hosts
+                .iter()
+                .map(|(domain, virtual_host)| ir::VirtualHost {
+                    domain: domain.clone(),
+                    insecure: virtual_host.insecure,
+                    routes: self
+                        .hosts
+                        .get(&virtual_host.host)
+                        .map(HostState::routes)
+                        .unwrap_or_default(),
+                });
         Some(ir::RouteTable {
             key: key.clone(),
             virtual_hosts: virtual_hosts.collect(),
-            misdirected: table.misdirected.clone(),
+            misdirected: table.misdirected.iter().cloned().collect(),
             http3: table.http3,
         })
     }
@@ -52,7 +53,7 @@ impl Listeners {
     /// Whether the actions of a Host's routes are visible in a table.
     fn shows_actions(&self, key: &ir::TableKey, host: &ObjectRef) -> bool {
         let table = self.table(key).into_iter();
-        let mut virtual_hosts = table.flat_map(|table| &table.virtual_hosts);
+        let mut virtual_hosts = table.flat_map(|table| table.virtual_hosts.values());
         virtual_hosts.any(|virtual_host| {
             let hidden = matches!(
                 virtual_host.insecure,

@@ -1,5 +1,6 @@
 //! Which Hosts take a Mapping (mappings page, 10.2 and 10.3; decisions 2 and 3).
 
+use super::expected;
 use super::input::{Condition, Host, Mapping, Meta, Operator, Selector};
 use super::table::Text;
 
@@ -40,7 +41,7 @@ impl HostMatch {
 
 /// Whether this Host takes this Mapping.
 pub(crate) fn takes(host: &Host, mapping: &Mapping, loose: bool) -> bool {
-    let hostname = host.hostname.unwrap_or("*");
+    let hostname = expected::hostname(host);
     let host_ok = match HostMatch::of(&mapping.condition) {
         HostMatch::None => None,
         HostMatch::Regex(_) => Some(true),

@@ -82,8 +82,9 @@ pub(crate) fn in_order<T>(all: &[T], meta: impl Fn(&T) -> &Meta) -> Vec<&T> {
     sorted
 }
 
-fn hostname(host: &Host) -> &'static str {
-    host.hostname.unwrap_or("*")
+/// Without the dot of a fully qualified name, which is the same name (decision 14).
+pub(crate) fn hostname(host: &Host) -> &'static str {
+    host.hostname.unwrap_or("*").trim_end_matches('.')
 }
 
 /// The Listener that keeps the port (decision 18): the first of each namespace claims it, and the oldest of these has it.

@@ -32,6 +32,8 @@ const HOSTNAMES: [&str; 9] = [
     "x.*",
     "other.test",
 ];
+/// Hostnames of Hosts only: with a port, and fully qualified.
+const HOSTNAMES_OF_HOSTS: [&str; 3] = ["a.example:8080", "*.example:8080", "b.example."];
 const HOST_PATTERNS: [&str; 4] = [
     "a.example",
     "[ab]\\.example",
@@ -118,10 +120,6 @@ fn meta() -> impl Strategy<Value = Meta> {
     })
 }
 
-fn often<T: Clone + std::fmt::Debug + 'static>(value: T) -> impl Strategy<Value = Option<T>> {
-    option::weighted(0.8, Just(value))
-}
-
 fn listener() -> impl Strategy<Value = Listener> {
     let model = select(
         &[
@@ -144,8 +142,11 @@ fn listener() -> impl Strategy<Value = Listener> {
 }
 
 fn host() -> impl Strategy<Value = Host> {
-    let hostname = often(())
-        .prop_flat_map(|set| select(&HOSTNAMES[..]).prop_map(move |name| set.map(|()| name)));
+    let hostname = prop_oneof![
+        8 => select(&HOSTNAMES[..]),
+        1 => select(&HOSTNAMES_OF_HOSTS[..]),
+    ];
+    let hostname = option::weighted(0.8, hostname);
     let insecure = prop_oneof![
         5 => Just(Insecure::Route),
         1 => Just(Insecure::Redirect),
@@ -212,6 +213,7 @@ fn host_fields() -> impl Strategy<Value = HostFields> {
     prop_oneof![
         6 => Just((Some("*"), None, false, None)),
         6 => select(&HOSTNAMES[..]).prop_map(|name| (Some(name), None, false, None)),
+        1 => Just((Some("a.example:8080"), None, false, None)),
         2 => exact.clone().prop_map(|name| (None, Some(name), false, None)),
         4 => select(&HOST_PATTERNS[..]).prop_map(|pattern| (None, Some(pattern), true, None)),
         2 => exact.clone().prop_map(|name| (None, None, false, Some(name))),
@@ -435,9 +437,15 @@ fn request() -> impl Strategy<Value = Request> {
             "a.example",
             "a.example",
             "a.example:8080",
+            "a.example:80",
+            "A.Example",
+            "a.example.",
+            "a.example.:8080",
             "b.example",
+            "b.example:8080",
             "x.a.example",
             "c.example",
+            "c.example.:8080",
             "a.test",
             "x.test",
             "other.test",

@@ -10,7 +10,7 @@ const ACME_CHALLENGE: &str = "/.well-known/acme-challenge/";
 /// The routes of one hostname.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Table {
-    /// A name, or a glob with a wildcard at one end.
+    /// A name, or a glob with a wildcard at one end; either may have a port.
     pub(crate) domain: String,
     pub(crate) insecure: Answer,
     pub(crate) entries: Vec<Entry>,
@@ -90,11 +90,14 @@ impl Text {
 
     /// The same, regardless of case. Envoy compares regexes as they are.
     fn matches_any_case(&self, text: &str) -> bool {
-        let text_lower = text.to_ascii_lowercase();
+        let lower = text.to_ascii_lowercase();
         match self {
-            Self::Exact(expected) => text_lower == expected.to_ascii_lowercase(),
-            Self::Prefix(start) => text_lower.starts_with(&start.to_ascii_lowercase()),
-            Self::Suffix(_) | Self::Regex(_) => self.matches(text),
+            Self::Exact(expected) => lower == expected.to_ascii_lowercase(),
+            Self::Prefix(start) => lower.starts_with(&start.to_ascii_lowercase()),
+            Self::Suffix(end) => {
+                lower.len() > end.len() && lower.ends_with(&end.to_ascii_lowercase())
+            }
+            Self::Regex(_) => self.matches(text),
         }
     }
 }
@@ -109,7 +112,7 @@ impl Entry {
         let authority = self
             .authority
             .as_ref()
-            .is_none_or(|expected| expected.matches(request.authority));
+            .is_none_or(|expected| expected.matches_any_case(request.authority));
         let headers = self.headers.iter().all(|(name, expected)| {
             request
                 .header(name)
@@ -142,8 +145,12 @@ impl Request {
 
     /// The name that chooses the Host (decision 14).
     fn name(&self) -> String {
-        let name = self.authority.split(':').next().unwrap_or_default();
+        let (name, _) = name_and_port(self.authority);
         name.trim_end_matches('.').to_ascii_lowercase()
+    }
+
+    fn port(&self) -> Option<&'static str> {
+        name_and_port(self.authority).1
     }
 }
 
@@ -163,7 +170,7 @@ fn is_match(pattern: &str, text: &str) -> bool {
 
 /// What this request gets.
 pub(crate) fn evaluate(tables: &[Table], request: &Request) -> To {
-    let Some(table) = choose(tables, &request.name()) else {
+    let Some(table) = choose(tables, &request.name(), request.port()) else {
         return To::Nothing;
     };
     for entry in &table.entries {
@@ -180,21 +187,43 @@ pub(crate) fn evaluate(tables: &[Table], request: &Request) -> To {
     To::Nothing
 }
 
-/// The table of a name: the exact one, else that with the longest suffix, else that with the longest prefix, else `*`.
-fn choose<'a>(tables: &'a [Table], name: &str) -> Option<&'a Table> {
-    let exact = tables.iter().find(|table| table.domain == name);
-    let suffixes = tables.iter().filter(|table| {
-        let end = table.domain.strip_prefix('*');
-        end.is_some_and(|end| !end.is_empty() && name.len() > end.len() && name.ends_with(end))
-    });
-    let prefixes = tables.iter().filter(|table| {
-        let start = table.domain.strip_suffix('*');
-        start.is_some_and(|start| {
-            !start.is_empty() && name.len() > start.len() && name.starts_with(start)
-        })
-    });
-    exact
-        .or_else(|| suffixes.max_by_key(|table| table.domain.len()))
-        .or_else(|| prefixes.max_by_key(|table| table.domain.len()))
-        .or_else(|| tables.iter().find(|table| table.domain == "*"))
+fn name_and_port(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(':') {
+        Some((name, port)) => (name, Some(port)),
+        None => (text, None),
+    }
+}
+
+/// The table of a name: the exact one, else that with the longest suffix, else that with the longest prefix, else `*`. A
+/// hostname with a port is only for that port, and there comes before the same one without (decision 14).
+fn choose<'a>(tables: &'a [Table], name: &str, port: Option<&str>) -> Option<&'a Table> {
+    let mut best: Option<((u8, usize, bool), &Table)> = None;
+    for table in tables {
+        let (glob, only) = name_and_port(&table.domain);
+        let kind = if glob == "*" {
+            0
+        } else if let Some(end) = glob.strip_prefix('*') {
+            if name.len() <= end.len() || !name.ends_with(end) {
+                continue;
+            }
+            2
+        } else if let Some(start) = glob.strip_suffix('*') {
+            if name.len() <= start.len() || !name.starts_with(start) {
+                continue;
+            }
+            1
+        } else if glob == name {
+            3
+        } else {
+            continue;
+        };
+        if only.is_some() && only != port {
+            continue;
+        }
+        let rank = (kind, glob.len(), only.is_some());
+        if best.is_none_or(|(other, _)| rank > other) {
+            best = Some((rank, table));
+        }
+    }
+    best.map(|(_, table)| table)
 }

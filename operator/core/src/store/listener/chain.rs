@@ -1,7 +1,7 @@
 //! From the claims of a socket to its Listener, its filter chains and their tables. Pure.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::IpAddr,
     sync::Arc,
 };
@@ -51,9 +51,10 @@ pub(in crate::store) struct Link {
 /// Virtual hosts of a table.
 #[derive(Debug, Default, PartialEq)]
 pub(in crate::store) struct Table {
-    pub(in crate::store) virtual_hosts: Vec<VirtualHost>,
+    /// By domain.
+    pub(in crate::store) virtual_hosts: BTreeMap<Arc<str>, VirtualHost>,
     /// Domains that get 421.
-    pub(in crate::store) misdirected: Vec<Arc<str>>,
+    pub(in crate::store) misdirected: BTreeSet<Arc<str>>,
     /// Port at which clients find the same by HTTP/3.
     pub(in crate::store) http3: Option<u16>,
 }
@@ -62,7 +63,6 @@ pub(in crate::store) struct Table {
 #[derive(Debug, PartialEq)]
 pub(in crate::store) struct VirtualHost {
     pub(in crate::store) host: ObjectRef,
-    pub(in crate::store) domain: Arc<str>,
     pub(in crate::store) insecure: Insecure,
 }
 
@@ -185,7 +185,7 @@ impl Link {
     /// The Hosts of a table.
     pub(in crate::store) fn hosts_of(&self, table: &TableKey) -> impl Iterator<Item = &ObjectRef> {
         let table = self.tables.get(table).into_iter();
-        let virtual_hosts = table.flat_map(|table| &table.virtual_hosts);
+        let virtual_hosts = table.flat_map(|table| table.virtual_hosts.values());
         virtual_hosts.map(|virtual_host| &virtual_host.host)
     }
 
@@ -277,7 +277,7 @@ impl Link {
                     .or_default()
                     .push((host, tls));
             } else {
-                self.report(host.object, Problem::ignored(Reason::WILDCARD_NOT_FOR_TLS, "spec.hostname", format!("TLS cannot match {:?}: a server name must be exact or *.SUFFIX; only cleartext is served", host.host.hostname)));
+                self.report(host.object, Problem::ignored(Reason::WILDCARD_NOT_FOR_TLS, "spec.hostname", format!("TLS cannot match {:?}: a server name must be exact or *.SUFFIX; its certificate is not used", host.host.hostname)));
             }
         }
         let closed = closed.into_iter().filter(|name| {
@@ -286,7 +286,7 @@ impl Link {
             glob::is_server_name(name) && !is_served && key.transport == Transport::Tcp
         });
         let mut chains: Vec<ir::FilterChain> = closed.map(|name| closed_chain(name)).collect();
-        let others = HostsByTls::new(bound);
+        let others = Names::new(bound, by_name.keys().any(|name| name.starts_with('*')));
         for (server_name, hosts) in by_name {
             if let Some(taken) = taken(tcp, Some(server_name)) {
                 for (host, _) in hosts {
@@ -322,11 +322,9 @@ impl Link {
                     self.report_server_name(server_name, host.object, first.object);
                 }
             }
-            let is_coalesced =
-                tls.alpn.iter().any(|protocol| protocol == "h2") || key.transport == Transport::Udp;
-            entry.misdirected = others.below(server_name, tls, &entry.virtual_hosts);
-            if &**server_name != "*" && is_coalesced {
-                entry.misdirected.insert(0, "*".into());
+            self.add_others(&mut entry, &others.below(server_name), tls, listener);
+            if &**server_name != "*" {
+                entry.misdirected.insert("*".into());
             }
             chains.push(ir::FilterChain {
                 name: format!("tls-{server_name}"),
@@ -395,12 +393,9 @@ impl Link {
     /// Adds a virtual host, unless its name is taken.
     fn add(&mut self, table: &mut Table, host: &Candidate<'_>, insecure: Insecure) {
         let domain = &host.host.hostname;
-        match table
-            .virtual_hosts
-            .binary_search_by(|found| found.domain.cmp(domain))
-        {
-            Ok(taken) => {
-                let first = table.virtual_hosts[taken].host.clone();
+        match table.virtual_hosts.entry(domain.clone()) {
+            Entry::Occupied(taken) => {
+                let first = &taken.get().host;
                 self.report(host.object, Problem::ignored(Reason::HOSTNAME_CONFLICT, "spec.hostname", format!("duplicate hostname {domain:?}: {first} comes first by name and is served")));
                 if first.namespace != host.object.namespace {
                     let fact = format!(
@@ -412,16 +407,48 @@ impl Link {
                     );
                 }
             }
-            Err(place) => {
+            Entry::Vacant(free) => {
                 self.hosts.insert(host.object.clone());
-                table.virtual_hosts.insert(
-                    place,
-                    VirtualHost {
-                        host: host.object.clone(),
-                        domain: domain.clone(),
-                        insecure,
-                    },
-                );
+                free.insert(VirtualHost {
+                    host: host.object.clone(),
+                    insecure,
+                });
+            }
+        }
+    }
+
+    /// Adds the Hosts below a chain's wildcard, which its connections serve, too. Of Hosts with one hostname the one is
+    /// meant that a connection of its own would reach: with TLS, then with TLS that is closed, then without.
+    fn add_others(
+        &mut self,
+        table: &mut Table,
+        below: &[&Candidate<'_>],
+        tls: &ServerTls,
+        listener: &Listener,
+    ) {
+        let kind = |host: &Candidate<'_>| match &host.tls {
+            Some(Ok(_)) => 0,
+            Some(Err(NoTls)) => 1,
+            None => 2,
+        };
+        let mut below = below.to_vec();
+        below.sort_by_key(|host| kind(host)); // stable: the first by name stays the first
+        for host in below {
+            let domain = &host.host.hostname;
+            if table.virtual_hosts.contains_key(domain) || table.misdirected.contains(domain) {
+                continue;
+            }
+            let is_served = match &host.tls {
+                Some(Ok(own)) => own.accepts_same_clients(tls),
+                Some(Err(NoTls)) => false,
+                // without terms of its own it cannot differ
+                None => true,
+            };
+            if is_served {
+                let insecure = insecure(listener, host.host.insecure, true);
+                self.add(table, host, insecure);
+            } else {
+                table.misdirected.insert(domain.clone());
             }
         }
     }
@@ -433,51 +460,42 @@ fn is_supported_by_quic(tls: &ServerTls) -> bool {
     parameters.max.is_none_or(|max| max >= TlsVersion::V1_3) && parameters.curves.is_empty()
 }
 
-/// Hosts by their TLS settings. A client of a wildcard Host must not reach a Host with other settings, such as client
-/// certificates, by naming it in a request.
-struct HostsByTls<'a> {
-    all: &'a [&'a Candidate<'a>],
-    /// Hosts with other than the default settings, or whose TLS is closed.
-    unusual: Vec<&'a Candidate<'a>>,
+/// Hosts by the ends of their names, to find those below a wildcard without a look at all for each.
+struct Names<'a> {
+    /// Reversed server names, sorted; Hosts with one name in order.
+    reversed: Vec<(Vec<u8>, &'a Candidate<'a>)>,
 }
 
-impl<'a> HostsByTls<'a> {
-    fn new(all: &'a [&'a Candidate<'a>]) -> Self {
-        let usual = ServerTls::default();
-        let unusual = all
-            .iter()
-            .filter(|host| has_other_settings(host, &usual))
-            .copied()
-            .collect();
-        Self { all, unusual }
+impl<'a> Names<'a> {
+    /// Only wildcards have names below them.
+    fn new(bound: &[&'a Candidate<'a>], has_wildcards: bool) -> Self {
+        let bound = bound.iter().filter(|_| has_wildcards);
+        let reversed = |host: &&'a Candidate<'a>| (reversed(&host.host.server_name), *host);
+        let mut reversed: Vec<_> = bound.map(reversed).collect();
+        reversed.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Self { reversed }
     }
 
-    /// Domains below a wildcard server name that have other TLS settings.
-    fn below(&self, server_name: &str, tls: &ServerTls, own: &[VirtualHost]) -> Vec<Arc<str>> {
+    /// Hosts whose names a wildcard includes, apart from those with the same wildcard, in order.
+    fn below(&self, server_name: &str) -> Vec<&'a Candidate<'a>> {
         let Some(suffix) = server_name.strip_prefix('*') else {
             return Vec::new();
         };
-        let hosts = if tls.has_same_terms(&ServerTls::default()) {
-            &self.unusual
-        } else {
-            self.all
-        };
-        let domains: BTreeSet<&Arc<str>> = hosts
-            .iter()
-            .filter(|host| host.host.server_name.ends_with(suffix) && has_other_settings(host, tls))
-            .map(|host| &host.host.hostname)
-            .filter(|domain| own.iter().all(|own| own.domain != **domain))
+        let end = reversed(suffix);
+        let first = self.reversed.partition_point(|(name, _)| *name < end);
+        let below = self.reversed[first..].iter();
+        let below = below.take_while(|(name, _)| name.starts_with(&end));
+        let mut below: Vec<_> = below
+            .map(|(_, host)| *host)
+            .filter(|host| &*host.host.server_name != server_name)
             .collect();
-        domains.into_iter().cloned().collect()
+        below.sort_by_key(|host| host.object);
+        below
     }
 }
 
-fn has_other_settings(host: &Candidate<'_>, tls: &ServerTls) -> bool {
-    match &host.tls {
-        None => false,
-        Some(Ok(own)) => !own.has_same_terms(tls),
-        Some(Err(NoTls)) => true,
-    }
+fn reversed(name: &str) -> Vec<u8> {
+    name.bytes().rev().collect()
 }
 
 /// The chain of a name whose TLS cannot be terminated: neither another Host's certificate nor cleartext is served for it.

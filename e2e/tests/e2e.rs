@@ -40,6 +40,8 @@ mod installations;
 mod listener;
 #[path = "e2e/many_hosts.rs"]
 mod many_hosts;
+#[path = "e2e/names.rs"]
+mod names;
 #[path = "e2e/own_endpoints.rs"]
 mod own_endpoints;
 #[path = "e2e/protocol.rs"]
@@ -125,6 +127,7 @@ const SHARED: &[Test] = tests![Shared:
     client_certificate::whom_to_trust_is_followed,
     client_certificate::a_revoked_client_cannot_resume_its_session,
     client_certificate::terms_that_cannot_be_kept_are_not_served,
+    names::backends_get_the_host_as_it_was_sent,
     insecure::insecure_requests_are_treated_as_asked,
     insecure::the_client_is_the_one_that_trusted_proxies_name,
     proxy_protocol::the_client_is_the_one_that_the_proxy_header_names,
@@ -146,6 +149,8 @@ const OWN_GATEWAY: &[Test] = tests![OwnGateway:
     routing::an_envoy_with_state_of_the_world_serves_the_same,
     http3::http3_is_served_beside_https,
     tls::the_most_specific_name_shows_its_certificate,
+    names::no_spelling_of_a_name_reaches_another_host,
+    names::a_connection_serves_the_names_that_its_chain_covers,
     listener::an_edit_of_a_listener_drops_no_connection,
     rotation::a_certificate_rotates_under_load,
     status::conditions_and_columns_say_what_is_served,

@@ -25,6 +25,9 @@ use crate::{
     },
 };
 
+/// Up to this many host names on a Listener, each table of a TLS chain names those of the other chains.
+const MAX_NAMES_ELSEWHERE: usize = 50;
+
 /// A Host that may be served on a socket.
 #[derive(Clone)]
 pub(in crate::store) struct Candidate<'a> {
@@ -287,6 +290,7 @@ impl Link {
         });
         let mut chains: Vec<ir::FilterChain> = closed.map(|name| closed_chain(name)).collect();
         let others = Names::new(bound, by_name.keys().any(|name| name.starts_with('*')));
+        let elsewhere: BTreeSet<&Arc<str>> = bound.iter().map(|host| &host.host.hostname).collect();
         for (server_name, hosts) in by_name {
             if let Some(taken) = taken(tcp, Some(server_name)) {
                 for (host, _) in hosts {
@@ -324,7 +328,7 @@ impl Link {
             }
             self.add_others(&mut entry, &others.below(server_name), tls, listener);
             if &**server_name != "*" {
-                entry.misdirected.insert("*".into());
+                add_misdirected(&mut entry, &elsewhere);
             }
             chains.push(ir::FilterChain {
                 name: format!("tls-{server_name}"),
@@ -496,6 +500,22 @@ impl<'a> Names<'a> {
 
 fn reversed(name: &str) -> Vec<u8> {
     name.bytes().rev().collect()
+}
+
+/// Adds the names of a Listener's Hosts that the connections of a chain do not serve, so that clients open another connection;
+/// a name that no Host has gets 404. Each table would need all names of the Listener, which is quadratic, so with many Hosts
+/// unknown names are not told apart.
+fn add_misdirected(table: &mut Table, hostnames: &BTreeSet<&Arc<str>>) {
+    if hostnames.len() > MAX_NAMES_ELSEWHERE {
+        table.misdirected.insert("*".into());
+        return;
+    }
+    let served = &table.virtual_hosts;
+    let elsewhere = hostnames
+        .iter()
+        .filter(|name| !served.contains_key(**name))
+        .map(|name| Arc::clone(name));
+    table.misdirected.extend(elsewhere);
 }
 
 /// The chain of a name whose TLS cannot be terminated: neither another Host's certificate nor cleartext is served for it.

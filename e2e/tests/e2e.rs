@@ -153,6 +153,7 @@ const OWN_GATEWAY: &[Test] = tests![OwnGateway:
     names::a_connection_serves_the_names_that_its_chain_covers,
     listener::an_edit_of_a_listener_drops_no_connection,
     rotation::a_certificate_rotates_under_load,
+    rotation::a_broken_rotation_loses_no_request,
     status::conditions_and_columns_say_what_is_served,
     status::status_is_written_once_per_change,
     bad_input::what_only_envoy_rejects_is_quarantined,

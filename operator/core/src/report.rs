@@ -73,6 +73,10 @@ reasons! {
     SECRET_CONFLICT = "SecretConflict";
     /// The TLSContext lists other hosts.
     NOT_IN_HOSTS = "NotInHosts";
+    /// The certificate that is served has expired.
+    CERTIFICATE_EXPIRED = "CertificateExpired";
+    /// The certificate that is served expires soon.
+    CERTIFICATE_EXPIRES_SOON = "CertificateExpiresSoon";
     /// There is no certificate for the host.
     NO_CERTIFICATE = "NoCertificate";
 

@@ -22,7 +22,7 @@ use nuncio_xds::{
     render,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::interval,
 };
 use tracing::{debug, info};
@@ -34,7 +34,7 @@ use nuncio_core::{
     last_usable::LastUsable,
     object::{Kind, ObjectRef},
     settings::Settings,
-    store::{Outcome, Store, WantedSecrets},
+    store::{Loss, Outcome, Store, WantedSecrets},
 };
 
 mod attribution;
@@ -60,8 +60,24 @@ pub struct Outputs {
     pub metrics: Metrics,
 }
 
+/// What would be lost if the apiserver had only these objects of a kind? Asked before a list is believed.
+#[derive(Debug)]
+pub struct Question {
+    /// The kind.
+    pub kind: Kind,
+    /// The objects in the list.
+    pub listed: BTreeSet<ObjectRef>,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Loss>,
+}
+
 /// Runs until the sources are gone.
-pub async fn run(mut inputs: mpsc::Receiver<Vec<Change>>, outputs: Outputs, settings: Settings) {
+pub async fn run(
+    mut inputs: mpsc::Receiver<Vec<Change>>,
+    mut questions: mpsc::Receiver<Question>,
+    outputs: Outputs,
+    settings: Settings,
+) {
     let mut rejections = outputs.fleet.subscribe_rejections();
     let mut publisher = Publisher::new(outputs, settings);
     let mut clock = interval(CLOCK);
@@ -75,6 +91,7 @@ pub async fn run(mut inputs: mpsc::Receiver<Vec<Change>>, outputs: Outputs, sett
                 }
                 publisher.publish();
             }
+            Some(question) = questions.recv() => publisher.answer(question),
             Ok(()) = rejections.changed() => publisher.report_rejections(),
             _ = clock.tick() => {
                 publisher.store.set_time(Timestamp::now().as_second());
@@ -177,6 +194,22 @@ impl Publisher {
             self.rejections.clear();
             self.report_rejections();
         }
+    }
+
+    fn answer(&mut self, question: Question) {
+        let Question {
+            kind,
+            listed,
+            answer,
+        } = question;
+        // nothing is served that could be lost before the first snapshot
+        let loss = if self.published {
+            self.store.loss(Source::Api, kind, &listed)
+        } else {
+            Loss::default()
+        };
+        // the watch may be gone
+        let _ = answer.send(loss);
     }
 
     /// Renders the dirty units.

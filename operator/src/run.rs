@@ -35,7 +35,7 @@ use crate::{
     istio,
     leader::{self, access::Access},
     metrics::Metrics,
-    publish::{self, Outputs},
+    publish::{self, Outputs, Question},
     status::{
         self, Book, Manager,
         replica::{self, Replica},
@@ -159,6 +159,8 @@ impl Tasks {
 pub struct ControlPlane {
     /// Where sources send changes.
     pub changes: mpsc::Sender<Vec<Change>>,
+    /// Where sources ask before they believe a list.
+    pub questions: mpsc::Sender<Question>,
     /// Reports and statuses of objects.
     pub book: Book,
     /// What each source still waits for.
@@ -196,6 +198,7 @@ pub async fn start(
     let mut xds_registry = Registry::with_prefix("nuncio");
     let ads_metrics = ads::Metrics::new(&mut xds_registry);
     let (changes, inputs) = mpsc::channel(CHANGES);
+    let (questions, asked) = mpsc::channel(1);
     let (writer, cache) = cache::channel();
     let (ready_sender, ready) = watch::channel(false);
     let (unbound_sender, unbound) = watch::channel(Vec::new());
@@ -222,7 +225,7 @@ pub async fn start(
     };
     tasks.start_endless(
         "publish loop",
-        publish::run(inputs, outputs, settings.clone()),
+        publish::run(inputs, asked, outputs, settings.clone()),
     );
     if let Some(directory) = settings.istio_secret_dir.clone() {
         tasks.start_endless(
@@ -256,6 +259,7 @@ pub async fn start(
     info!(xds = %xds_address, health = %health_address, "control plane started");
     Ok(ControlPlane {
         changes,
+        questions,
         book,
         progress,
         metrics,
@@ -336,6 +340,7 @@ pub async fn operator(
         client: client.clone(),
         settings: settings.clone(),
         changes: plane.changes.clone(),
+        questions: plane.questions.clone(),
         book: plane.book.clone(),
         progress: plane.progress.clone(),
         metrics: plane.metrics.clone(),

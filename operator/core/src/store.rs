@@ -38,6 +38,7 @@ use self::{
     tls_context::TlsContexts,
 };
 pub use self::{
+    loss::Loss,
     report::ReportChanges,
     secret::{
         WantedSecrets,
@@ -81,6 +82,7 @@ mod cluster;
 mod endpoint_slice;
 mod route_table;
 
+mod loss;
 mod owner;
 mod report;
 

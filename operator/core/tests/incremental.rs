@@ -70,6 +70,8 @@ enum Step {
     /// All objects that this owner yields.
     Own(usize, Vec<(Kind, Value)>),
     Time(i64),
+    /// What would be lost without this kind.
+    Ask(Kind),
     Publish,
 }
 
@@ -437,6 +439,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => delete,
         1 => select(&Kind::WATCHED[..]).prop_map(Step::Relist),
         1 => select(&TIMES[..]).prop_map(Step::Time),
+        1 => select(&Kind::WATCHED[..]).prop_map(Step::Ask),
         4 => Just(Step::Publish),
     ]
 }
@@ -560,6 +563,9 @@ fn take(step: Step, gateway: &mut Gateway, objects: &mut Objects) {
             gateway.own(&origin, all);
         }
         Step::Time(time) => gateway.set_time(time),
+        Step::Ask(kind) => {
+            let _ = gateway.store.loss(Source::Api, kind, &BTreeSet::new());
+        }
         Step::Publish => gateway.publish(),
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Secrets {
     by_name: BTreeMap<Name, Arc<Secret>>,
     pub(super) users: Users<Name>,
     /// Secrets that something refers to, and that are known not to exist.
-    missing: BTreeSet<Name>,
+    pub(super) missing: BTreeSet<Name>,
     /// The time, in seconds since the epoch; `None` where it does not matter.
     now: Option<i64>,
 }

@@ -170,6 +170,7 @@ const OWN_CLUSTER: &[Test] = tests![OwnCluster:
     apiserver::half_open_connections_delay_a_change_by_less_than_half_a_minute,
     apiserver::a_missing_permission_is_named,
     apiserver::a_kind_that_is_installed_later_is_served,
+    apiserver::a_kind_that_is_not_supported_is_reported,
 ];
 
 fn main() -> Result<ExitCode> {

@@ -40,6 +40,7 @@ use crate::{
         self, Book, Manager,
         replica::{self, Replica},
     },
+    unsupported,
     watch::{self as kube_watch, definitions::Definitions},
 };
 use nuncio_core::{
@@ -355,7 +356,15 @@ pub async fn operator(
         .ok()
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| format!("{}-{}", envoy::hostname(), std::process::id()));
-    let replica = write_status(&mut tasks, plane, &client, &settings, &identity);
+    let definitions = watching.definitions;
+    let replica = write_status(
+        &mut tasks,
+        plane,
+        &client,
+        &settings,
+        &identity,
+        definitions,
+    );
     let result = tasks.finish().await;
     let namespace = &settings.ambassador_namespace;
     let lease = leader::lease_name(&settings.ambassador_id);
@@ -401,6 +410,7 @@ fn write_status(
     client: &Client,
     settings: &Settings,
     identity: &str,
+    definitions: watch::Receiver<Definitions>,
 ) -> Replica {
     let access = |purpose, outcome| {
         Access::new(
@@ -423,6 +433,15 @@ fn write_status(
                 "leader election",
                 "status is not written while no replica leads",
             ),
+        ),
+    );
+    tasks.start_endless(
+        "unsupported kinds",
+        unsupported::follow(
+            client.clone(),
+            settings.clone(),
+            definitions,
+            leading.clone(),
         ),
     );
     tasks.start_endless(

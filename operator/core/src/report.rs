@@ -46,6 +46,8 @@ reasons! {
     NOT_AN_OBJECT = "NotAnObject";
     /// The kind does not configure the gateway.
     UNKNOWN_KIND = "UnknownKind";
+    /// This version of Nuncio does not support the kind.
+    UNSUPPORTED_KIND = "UnsupportedKind";
     /// The version of the kind is not served.
     UNKNOWN_VERSION = "UnknownVersion";
     /// The same object is in another document.

@@ -14,7 +14,7 @@ use super::{
     dirty::Difference,
     group::{GroupKey, RouteOrder},
     secret::{expiry::day, waiting::Waiting},
-    tls_context::NO_AUTHORITY,
+    tls_context::{ContextState, NO_AUTHORITY},
 };
 use crate::{
     glob,
@@ -409,24 +409,7 @@ impl Store {
                 message,
             )));
         }
-        let hosts = &state.context.hosts;
-        if !hosts.is_empty()
-            && !hosts
-                .iter()
-                .any(|listed| *listed == host.hostname || listed == &object.name)
-        {
-            let message = format!(
-                "TLSContext {:?} has hosts {}, not {:?}; it is used anyway",
-                name.name,
-                hosts.join(", "),
-                host.hostname
-            );
-            problems.push(Problem::ignored(
-                Reason::NOT_IN_HOSTS,
-                "spec.tlsContext",
-                message,
-            ));
-        }
+        problems.extend(not_listed(state, object, host));
         let mut found = state.server(Some(certificate)).map_err(invalid)?;
         problems.extend(state.kept().map(|kept| {
             let message = format!("TLSContext {:?}: {}", name.name, kept.message);
@@ -515,6 +498,24 @@ impl Store {
     pub(super) fn has_default_host(&self) -> bool {
         self.hosts.states.contains_key(&self.default_host_ref())
     }
+}
+
+/// That a TLSContext lists other hosts than this one.
+fn not_listed(state: &ContextState, object: &ObjectRef, host: &Host) -> Option<Problem> {
+    let hosts = &state.context.hosts;
+    let is_listed = |listed: &Arc<str>| *listed == host.hostname || listed == &object.name;
+    if hosts.is_empty() || hosts.iter().any(is_listed) {
+        return None;
+    }
+    let name = host.tls.as_ref().and_then(context_name)?;
+    let message = format!(
+        "TLSContext {:?} has hosts {}, not {:?}; it is used anyway",
+        name.name,
+        hosts.join(", "),
+        host.hostname
+    );
+    let path = "spec.tlsContext";
+    Some(Problem::ignored(Reason::NOT_IN_HOSTS, path, message))
 }
 
 /// The Secrets that a Host refers to.

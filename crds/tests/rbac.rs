@@ -10,11 +10,29 @@ use std::{
     path::Path,
 };
 
-use nuncio_crds::{Kind, kind::Status};
+use nuncio_crds::{GROUP, Kind, kind::Status};
 use serde_json::{Value, json};
 
 /// Verbs by group and resource.
 type Permissions = BTreeMap<(String, String), BTreeSet<String>>;
+
+/// Kinds of Emissary-ingress.
+const UPSTREAM: [&str; 14] = [
+    "authservices",
+    "consulresolvers",
+    "devportals",
+    "hosts",
+    "kubernetesendpointresolvers",
+    "kubernetesserviceresolvers",
+    "listeners",
+    "logservices",
+    "mappings",
+    "modules",
+    "ratelimitservices",
+    "tcpmappings",
+    "tlscontexts",
+    "tracingservices",
+];
 
 #[test]
 fn the_operator_reads_every_watched_kind_and_writes_every_status() {
@@ -34,6 +52,16 @@ fn the_operator_reads_every_watched_kind_and_writes_every_status() {
         if info.status != Status::None {
             // server-side apply is a patch
             allow(info.group, format!("{}/status", info.plural), &["patch"]);
+        }
+    }
+    // what is not supported is counted in the log, and reported in its status
+    for plural in UPSTREAM {
+        let is_supported = Kind::WATCHED
+            .iter()
+            .any(|kind| kind.group() == GROUP && kind.plural() == plural);
+        if !is_supported {
+            allow(GROUP, plural.to_owned(), &["list"]);
+            allow(GROUP, format!("{plural}/status"), &["patch"]);
         }
     }
     // so that a kind is watched as soon as it is installed

@@ -153,6 +153,7 @@ const OWN_GATEWAY: &[Test] = tests![OwnGateway:
     names::a_connection_serves_the_names_that_its_chain_covers,
     listener::an_edit_of_a_listener_drops_no_connection,
     rotation::a_certificate_rotates_under_load,
+    rotation::a_broken_rotation_loses_no_request,
     status::conditions_and_columns_say_what_is_served,
     status::status_is_written_once_per_change,
     bad_input::what_only_envoy_rejects_is_quarantined,
@@ -169,6 +170,7 @@ const OWN_CLUSTER: &[Test] = tests![OwnCluster:
     apiserver::half_open_connections_delay_a_change_by_less_than_half_a_minute,
     apiserver::a_missing_permission_is_named,
     apiserver::a_kind_that_is_installed_later_is_served,
+    apiserver::a_kind_that_is_not_supported_is_reported,
 ];
 
 fn main() -> Result<ExitCode> {

@@ -3,7 +3,7 @@
 //! namespace, which TLSContexts can refer to.
 //!
 //! The agent writes one file after the other: a key and a certificate are used when they belong together, and until then the
-//! last ones that did.
+//! last ones that did. If they still do not after a while, whoever uses the Secret reports it.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,10 +12,10 @@ use std::{
 
 use serde_json::json;
 use tokio::{fs, sync::mpsc, time::sleep};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use nuncio_core::{
-    change::{Change, Source},
+    change::{Change, Reconciled, Source},
     object::{Kind, ObjectRef},
     reconcile::{Fragment, reconcile},
     settings::Settings,
@@ -25,6 +25,8 @@ use nuncio_core::{
 const NAME: &str = "istio-certs";
 /// How often the files are read.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How often a pair that does not match is read before it is taken for finished.
+const READS: u32 = 5;
 
 /// What was read.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,26 +39,32 @@ struct Pair {
 pub async fn follow(directory: PathBuf, settings: Settings, changes: mpsc::Sender<Vec<Change>>) {
     let object = ObjectRef::new(Kind::Secret, &settings.ambassador_namespace, NAME);
     let mut current: Option<Pair> = None;
-    let mut ignored: Option<Pair> = None;
+    let mut ignored: Option<(Pair, u32)> = None;
     loop {
         let change = match read(&directory).await {
             Found::Pair(pair) if current.as_ref() != Some(&pair) => {
-                match matching(&pair, &settings) {
-                    Ok(change) => {
+                let found = secret(&pair, &settings);
+                let problem = problem(&found);
+                let reads = match ignored.take() {
+                    Some((before, reads)) if before == pair => reads + 1,
+                    _ => 1,
+                };
+                match &problem {
+                    None => {
                         info!(%object, directory = %directory.display(), "Istio certificate loaded");
-                        (current, ignored) = (Some(pair), None);
-                        Some(change)
                     }
-                    Err(problem) => {
-                        // a pair that is being written differs only for a moment
-                        if ignored.as_ref() == Some(&pair) {
-                            debug!(%object, problem, "Istio certificate ignored");
-                        } else {
-                            warn!(%object, directory = %directory.display(), problem, "Istio certificate ignored; keeping the last one");
-                        }
-                        ignored = Some(pair);
-                        None
+                    Some(problem) if reads == 1 => {
+                        warn!(%object, directory = %directory.display(), problem, "Istio certificate ignored; keeping the last one");
                     }
+                    Some(_) => {}
+                }
+                if problem.is_none() || reads == READS {
+                    current = Some(pair);
+                    Some(Change::Apply(Source::Istio, found.into()))
+                } else {
+                    // a pair that is being written differs only for a moment
+                    ignored = Some((pair, reads));
+                    None
                 }
             }
             Found::Nothing if current.take().is_some() => {
@@ -74,23 +82,25 @@ pub async fn follow(directory: PathBuf, settings: Settings, changes: mpsc::Sende
     }
 }
 
-/// The Secret of a pair whose key and certificate belong together.
-fn matching(pair: &Pair, settings: &Settings) -> Result<Change, String> {
+/// The Secret of a pair.
+fn secret(pair: &Pair, settings: &Settings) -> Reconciled {
     let secret = json!({
         "metadata": {"name": NAME, "namespace": settings.ambassador_namespace},
         "type": "kubernetes.io/tls",
         "stringData": {"tls.crt": pair.chain, "tls.key": pair.key},
     });
-    let found = reconcile(Kind::Secret, secret, settings);
+    reconcile(Kind::Secret, secret, settings)
+}
+
+/// Why a key and a certificate do not belong together.
+fn problem(found: &Reconciled) -> Option<String> {
     match &found.fragment {
         Some(Fragment::Secret(secret)) => {
-            if let Err(problem) = &secret.certificate {
-                return Err(problem.clone());
-            }
+            let unusable = secret.certificate.as_ref().err()?;
+            Some(unusable.reason.clone())
         }
-        _ => return Err("not a certificate".to_owned()),
+        _ => Some("not a certificate".to_owned()),
     }
-    Ok(Change::Apply(Source::Istio, found.into()))
 }
 
 /// What the directory holds.
@@ -117,7 +127,6 @@ async fn read(directory: &Path) -> Found {
 mod tests {
     use std::fs::{remove_file, write};
 
-    use nuncio_core::change::Reconciled;
     use tokio::time::timeout;
 
     use super::*;
@@ -161,6 +170,12 @@ mod tests {
             matches!(&second.fragment, Some(Fragment::Secret(secret)) if secret.certificate.is_ok()),
             "{second:?}"
         );
+        // a pair that is wrong for good is reported; what is served stays, see `LastUsable`
+        write(path("key.pem"), "garbage").unwrap();
+        let wrong = applied(&mut receiver).await;
+        assert!(problem(&wrong).is_some(), "{wrong:?}");
+        write(path("key.pem"), &key).unwrap();
+        assert_eq!(applied(&mut receiver).await, second);
         remove_file(path("key.pem")).unwrap();
         let third = receiver.recv().await.unwrap();
         assert!(

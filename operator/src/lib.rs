@@ -17,6 +17,7 @@ pub mod publish;
 
 pub mod leader;
 pub mod status;
+pub mod unsupported;
 
 pub mod health;
 pub mod http_server;

@@ -21,7 +21,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use nuncio_core::object::Kind;
+use nuncio_core::{
+    object::Kind,
+    store::{ServedCertificate, Validity},
+};
 
 /// The metrics of this process. Cheap to clone: clones share their values.
 #[derive(Clone, Debug)]
@@ -48,10 +51,16 @@ pub struct Metrics {
     pub status_yielded: Gauge,
     /// Served certificates.
     certificates: Gauge,
+    /// Of these, those that expire soon.
+    certificates_expiring: Gauge,
+    /// Of these, those that have expired.
+    certificates_expired: Gauge,
+    /// Of these, those whose Secret has become invalid since.
+    certificates_kept: Gauge,
     /// Earliest expiry time of the served certificates; no value without certificates.
     earliest_expiry: Family<Vec<(&'static str, &'static str)>, Gauge>,
-    /// Expiry times of certificates, by Secret.
-    expiry_times: Arc<Mutex<BTreeMap<String, i64>>>,
+    /// The served certificates, by Secret.
+    served: Arc<Mutex<BTreeMap<String, ServedCertificate>>>,
     /// 1 on the leader, the replica that writes status.
     pub leader: Gauge,
 }
@@ -98,8 +107,11 @@ impl Metrics {
             status_pending: Gauge::default(),
             status_yielded: Gauge::default(),
             certificates: Gauge::default(),
+            certificates_expiring: Gauge::default(),
+            certificates_expired: Gauge::default(),
+            certificates_kept: Gauge::default(),
             earliest_expiry: Family::default(),
-            expiry_times: Arc::default(),
+            served: Arc::default(),
             leader: Gauge::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -126,19 +138,39 @@ impl Metrics {
             "Rendered units (an xDS resource each), whether or not the result differed",
             metrics.units_rendered.clone(),
         );
+        metrics.register_certificates(registry);
+        metrics.register_of_cluster(registry);
+        metrics
+    }
+
+    /// Registers the metrics about certificates.
+    fn register_certificates(&self, registry: &mut Registry) {
         registry.register_with_unit(
             "certificate_earliest_not_after",
             "Earliest expiry time of the served certificates, in seconds since the Unix epoch",
             Unit::Seconds,
-            metrics.earliest_expiry.clone(),
+            self.earliest_expiry.clone(),
         );
         registry.register(
             "certificates",
             "Served certificates",
-            metrics.certificates.clone(),
+            self.certificates.clone(),
         );
-        metrics.register_of_cluster(registry);
-        metrics
+        registry.register(
+            "certificates_expiring",
+            "Served certificates that expire soon",
+            self.certificates_expiring.clone(),
+        );
+        registry.register(
+            "certificates_expired",
+            "Served certificates that have expired",
+            self.certificates_expired.clone(),
+        );
+        registry.register(
+            "certificates_kept",
+            "Served certificates whose Secret has become invalid since",
+            self.certificates_kept.clone(),
+        );
     }
 
     /// Registers the metrics about the apiserver and about status.
@@ -189,21 +221,31 @@ impl Metrics {
         self.units_rendered.inc_by(rendered as u64);
     }
 
-    /// Sets or removes the expiry time of the certificate of a Secret.
-    pub fn certificate(&self, secret: &str, not_after: Option<i64>) {
-        let mut times = self
-            .expiry_times
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match not_after {
-            Some(seconds) => times.insert(secret.to_owned(), seconds),
-            None => times.remove(secret),
+    /// Sets or removes the certificates of these Secrets.
+    pub fn count_certificates<'a>(
+        &self,
+        changed: impl Iterator<Item = (&'a str, Option<ServedCertificate>)>,
+    ) {
+        let mut all = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        for (secret, certificate) in changed {
+            match certificate {
+                Some(certificate) => all.insert(secret.to_owned(), certificate),
+                None => all.remove(secret),
+            };
+        }
+        let count = |is_counted: fn(&ServedCertificate) -> bool| {
+            let number = all.values().filter(|served| is_counted(served)).count();
+            i64::try_from(number).unwrap_or(i64::MAX)
         };
-        let number = i64::try_from(times.len()).unwrap_or(i64::MAX);
-        self.certificates.set(number);
-        match times.values().min() {
+        self.certificates.set(count(|_| true));
+        let expiring = count(|served| served.validity == Validity::ExpiresSoon);
+        self.certificates_expiring.set(expiring);
+        let expired = count(|served| served.validity == Validity::Expired);
+        self.certificates_expired.set(expired);
+        self.certificates_kept.set(count(|served| served.is_kept));
+        match all.values().map(|served| served.not_after).min() {
             Some(first) => {
-                self.earliest_expiry.get_or_create(&Vec::new()).set(*first);
+                self.earliest_expiry.get_or_create(&Vec::new()).set(first);
             }
             None => {
                 self.earliest_expiry.remove(&Vec::new());
@@ -380,7 +422,8 @@ mod tests {
         metrics.count_watch_error(Kind::Mapping);
         metrics.count_status_write("ok");
         metrics.missing_permission("leases", "test", true);
-        metrics.certificate("default/a", Some(1));
+        let certificate = served(1, Validity::Valid, false);
+        metrics.count_certificates([("default/a", Some(certificate))].into_iter());
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let own: BTreeSet<String> = documented()
@@ -413,21 +456,40 @@ mod tests {
         }
     }
 
+    fn served(not_after: i64, validity: Validity, is_kept: bool) -> ServedCertificate {
+        ServedCertificate {
+            not_after,
+            validity,
+            is_kept,
+        }
+    }
+
     #[test]
     fn certificates_are_counted_and_the_first_to_expire_is_shown() {
         let metrics = Metrics::default();
-        let earliest = || {
-            let value = metrics.earliest_expiry.get(&Vec::new());
-            value.map(|gauge| gauge.get())
+        let counts = || {
+            let earliest = metrics.earliest_expiry.get(&Vec::new());
+            (
+                metrics.certificates.get(),
+                metrics.certificates_expiring.get(),
+                metrics.certificates_expired.get(),
+                metrics.certificates_kept.get(),
+                earliest.map(|gauge| gauge.get()),
+            )
         };
-        assert_eq!(earliest(), None);
-        metrics.certificate("a", Some(20));
-        metrics.certificate("b", Some(10));
-        assert_eq!((metrics.certificates.get(), earliest()), (2, Some(10)));
-        metrics.certificate("b", None);
-        assert_eq!((metrics.certificates.get(), earliest()), (1, Some(20)));
-        metrics.certificate("a", None);
-        assert_eq!(earliest(), None);
+        let set = |name, certificate| {
+            metrics.count_certificates([(name, certificate)].into_iter());
+        };
+        assert_eq!(counts(), (0, 0, 0, 0, None));
+        set("a", Some(served(20, Validity::ExpiresSoon, false)));
+        set("b", Some(served(10, Validity::Expired, true)));
+        assert_eq!(counts(), (2, 1, 1, 1, Some(10)));
+        set("b", Some(served(30, Validity::Valid, false)));
+        assert_eq!(counts(), (2, 1, 0, 0, Some(20)));
+        set("a", None);
+        assert_eq!(counts(), (1, 0, 0, 0, Some(30)));
+        set("b", None);
+        assert_eq!(counts(), (0, 0, 0, 0, None));
     }
 
     #[test]

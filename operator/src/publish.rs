@@ -8,10 +8,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use nuncio_xds::{
     Unit,
     cache::{Update, Writer},
@@ -19,19 +21,26 @@ use nuncio_xds::{
     ir::ListenerKey,
     render,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::interval,
+};
 use tracing::{debug, info};
 
 use self::attribution::Attribution;
 use crate::{metrics::Metrics, status::Book};
 use nuncio_core::{
     change::{Change, Source},
+    last_usable::LastUsable,
     object::{Kind, ObjectRef},
     settings::Settings,
-    store::{Outcome, Store, WantedSecrets},
+    store::{Loss, Outcome, Store, WantedSecrets},
 };
 
 mod attribution;
+
+/// How often certificates are checked for having expired.
+const CLOCK: Duration = Duration::from_secs(60);
 
 /// Where the loop sends its results.
 pub struct Outputs {
@@ -51,10 +60,27 @@ pub struct Outputs {
     pub metrics: Metrics,
 }
 
+/// What would be lost if the apiserver had only these objects of a kind? Asked before a list is believed.
+#[derive(Debug)]
+pub struct Question {
+    /// The kind.
+    pub kind: Kind,
+    /// The objects in the list.
+    pub listed: BTreeSet<ObjectRef>,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Loss>,
+}
+
 /// Runs until the sources are gone.
-pub async fn run(mut inputs: mpsc::Receiver<Vec<Change>>, outputs: Outputs, settings: Settings) {
+pub async fn run(
+    mut inputs: mpsc::Receiver<Vec<Change>>,
+    mut questions: mpsc::Receiver<Question>,
+    outputs: Outputs,
+    settings: Settings,
+) {
     let mut rejections = outputs.fleet.subscribe_rejections();
     let mut publisher = Publisher::new(outputs, settings);
+    let mut clock = interval(CLOCK);
     loop {
         tokio::select! {
             changes = inputs.recv() => {
@@ -65,7 +91,12 @@ pub async fn run(mut inputs: mpsc::Receiver<Vec<Change>>, outputs: Outputs, sett
                 }
                 publisher.publish();
             }
+            Some(question) = questions.recv() => publisher.answer(question),
             Ok(()) = rejections.changed() => publisher.report_rejections(),
+            _ = clock.tick() => {
+                publisher.store.set_time(Timestamp::now().as_second());
+                publisher.publish();
+            }
         }
     }
 }
@@ -73,6 +104,8 @@ pub async fn run(mut inputs: mpsc::Receiver<Vec<Change>>, outputs: Outputs, sett
 struct Publisher {
     outputs: Outputs,
     store: Store,
+    /// What this replica remembers of Secrets.
+    last_usable: LastUsable,
     /// Kinds that have been listed.
     synced: BTreeSet<Kind>,
     published: bool,
@@ -87,6 +120,7 @@ impl Publisher {
         Self {
             outputs,
             store: Store::new(settings),
+            last_usable: LastUsable::default(),
             synced: BTreeSet::new(),
             published: false,
             attribution: Attribution::default(),
@@ -101,7 +135,7 @@ impl Publisher {
             if let Change::Replace(Source::Api, kind, _) = &change {
                 self.synced.insert(*kind);
             }
-            self.store.apply(change);
+            self.store.apply(self.last_usable.complete(change));
         }
     }
 
@@ -123,8 +157,14 @@ impl Publisher {
             return;
         }
         let started = Instant::now();
-        let outcome = self.store.link();
+        let mut outcome = self.store.link();
         self.send_wanted_secrets();
+        let certificates = mem::take(&mut outcome.certificates);
+        let certificates = certificates.iter().map(|name| {
+            let served = self.store.served_certificate(name);
+            (&**name, served)
+        });
+        self.outputs.metrics.count_certificates(certificates);
         if outcome.units.is_empty() && outcome.reports.is_empty() && !first {
             return;
         }
@@ -138,7 +178,7 @@ impl Publisher {
             self.attribution.record(&update, changed.collect());
         }
         let seq = self.outputs.writer.apply(update);
-        self.record(seq, outcome);
+        self.outputs.book.record(seq, outcome.reports);
         self.outputs
             .metrics
             .published(started.elapsed(), upserts + removals);
@@ -156,6 +196,22 @@ impl Publisher {
         }
     }
 
+    fn answer(&mut self, question: Question) {
+        let Question {
+            kind,
+            listed,
+            answer,
+        } = question;
+        // nothing is served that could be lost before the first snapshot
+        let loss = if self.published {
+            self.store.loss(Source::Api, kind, &listed)
+        } else {
+            Loss::default()
+        };
+        // the watch may be gone
+        let _ = answer.send(loss);
+    }
+
     /// Renders the dirty units.
     fn render(&self, outcome: &Outcome) -> Update {
         let ir = self.store.ir();
@@ -167,16 +223,6 @@ impl Publisher {
             }
         }
         update
-    }
-
-    fn record(&mut self, seq: u64, outcome: Outcome) {
-        for unit in outcome.units {
-            if let Unit::Secret(name) = &unit {
-                let not_after = self.store.certificate_not_after(name);
-                self.outputs.metrics.certificate(name, not_after);
-            }
-        }
-        self.outputs.book.record(seq, outcome.reports);
     }
 
     fn send_wanted_secrets(&mut self) {

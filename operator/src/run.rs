@@ -35,11 +35,12 @@ use crate::{
     istio,
     leader::{self, access::Access},
     metrics::Metrics,
-    publish::{self, Outputs},
+    publish::{self, Outputs, Question},
     status::{
         self, Book, Manager,
         replica::{self, Replica},
     },
+    unsupported,
     watch::{self as kube_watch, definitions::Definitions},
 };
 use nuncio_core::{
@@ -159,6 +160,8 @@ impl Tasks {
 pub struct ControlPlane {
     /// Where sources send changes.
     pub changes: mpsc::Sender<Vec<Change>>,
+    /// Where sources ask before they believe a list.
+    pub questions: mpsc::Sender<Question>,
     /// Reports and statuses of objects.
     pub book: Book,
     /// What each source still waits for.
@@ -196,6 +199,7 @@ pub async fn start(
     let mut xds_registry = Registry::with_prefix("nuncio");
     let ads_metrics = ads::Metrics::new(&mut xds_registry);
     let (changes, inputs) = mpsc::channel(CHANGES);
+    let (questions, asked) = mpsc::channel(1);
     let (writer, cache) = cache::channel();
     let (ready_sender, ready) = watch::channel(false);
     let (unbound_sender, unbound) = watch::channel(Vec::new());
@@ -222,7 +226,7 @@ pub async fn start(
     };
     tasks.start_endless(
         "publish loop",
-        publish::run(inputs, outputs, settings.clone()),
+        publish::run(inputs, asked, outputs, settings.clone()),
     );
     if let Some(directory) = settings.istio_secret_dir.clone() {
         tasks.start_endless(
@@ -256,6 +260,7 @@ pub async fn start(
     info!(xds = %xds_address, health = %health_address, "control plane started");
     Ok(ControlPlane {
         changes,
+        questions,
         book,
         progress,
         metrics,
@@ -336,6 +341,7 @@ pub async fn operator(
         client: client.clone(),
         settings: settings.clone(),
         changes: plane.changes.clone(),
+        questions: plane.questions.clone(),
         book: plane.book.clone(),
         progress: plane.progress.clone(),
         metrics: plane.metrics.clone(),
@@ -350,7 +356,15 @@ pub async fn operator(
         .ok()
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| format!("{}-{}", envoy::hostname(), std::process::id()));
-    let replica = write_status(&mut tasks, plane, &client, &settings, &identity);
+    let definitions = watching.definitions;
+    let replica = write_status(
+        &mut tasks,
+        plane,
+        &client,
+        &settings,
+        &identity,
+        definitions,
+    );
     let result = tasks.finish().await;
     let namespace = &settings.ambassador_namespace;
     let lease = leader::lease_name(&settings.ambassador_id);
@@ -396,6 +410,7 @@ fn write_status(
     client: &Client,
     settings: &Settings,
     identity: &str,
+    definitions: watch::Receiver<Definitions>,
 ) -> Replica {
     let access = |purpose, outcome| {
         Access::new(
@@ -418,6 +433,15 @@ fn write_status(
                 "leader election",
                 "status is not written while no replica leads",
             ),
+        ),
+    );
+    tasks.start_endless(
+        "unsupported kinds",
+        unsupported::follow(
+            client.clone(),
+            settings.clone(),
+            definitions,
+            leading.clone(),
         ),
     );
     tasks.start_endless(

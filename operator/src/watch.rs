@@ -13,7 +13,7 @@
 //! it), and a kind that the gateway can do without and must not read (403). Both answers must be repeated for a while
 //! ([`outage::SETTLED_AFTER`]). The process is not ready before each other kind was listed.
 
-use std::{mem, time::Duration};
+use std::{collections::BTreeSet, mem, time::Duration};
 
 use kube::{
     Api, Client,
@@ -22,7 +22,7 @@ use kube::{
 };
 use nuncio_crds::GROUP;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use self::{
@@ -35,6 +35,7 @@ use crate::{
     api::api_resource,
     health::Progress,
     metrics::Metrics,
+    publish::Question,
     status::{Book, Manager, Observed},
 };
 use nuncio_core::{
@@ -42,6 +43,7 @@ use nuncio_core::{
     object::{Kind, ObjectRef},
     reconcile::reconcile,
     settings::Settings,
+    store::Loss,
 };
 
 pub mod definitions;
@@ -68,6 +70,8 @@ pub struct Context {
     pub settings: Settings,
     /// Where changes go.
     pub changes: mpsc::Sender<Vec<Change>>,
+    /// Where watches ask before they believe a list.
+    pub questions: mpsc::Sender<Question>,
     /// Where the current status of objects goes.
     pub book: Book,
     /// What each source still waits for.
@@ -95,6 +99,20 @@ impl Context {
         warn!(%kind, verb, resource, "missing permission");
         self.progress.warn(kind.name(), text);
         self.metrics.missing_permission(&resource, PURPOSE, true);
+    }
+
+    /// What would be lost if the apiserver had only these objects of a kind.
+    async fn loss(&self, kind: Kind, listed: BTreeSet<ObjectRef>) -> Loss {
+        let (answer, answered) = oneshot::channel();
+        let question = Question {
+            kind,
+            listed,
+            answer,
+        };
+        match self.questions.send(question).await {
+            Ok(()) => answered.await.unwrap_or_default(),
+            Err(_stopping) => Loss::default(),
+        }
     }
 
     fn recovered(&self, kind: Kind) {
@@ -149,7 +167,7 @@ pub async fn watch(kind: Kind, context: Context) {
         let change = tokio::select! {
             event = events.next() => match event {
                 Ok(event) => {
-                    let change = watch.event(event);
+                    let change = watch.event(event).await;
                     if mem::take(&mut watch.is_held) {
                         events.restart();
                         events.pause(CONFIRM);
@@ -230,7 +248,7 @@ impl Watch {
         definitions.contains(&definitions::name(self.kind))
     }
 
-    fn event(&mut self, event: Event<DynamicObject>) -> Option<Change> {
+    async fn event(&mut self, event: Event<DynamicObject>) -> Option<Change> {
         // `Init` comes before the list is requested and proves nothing
         if !matches!(event, Event::Init) {
             self.recover();
@@ -245,7 +263,7 @@ impl Watch {
                 self.listing.push(found);
                 None
             }
-            Event::InitDone => self.listed(),
+            Event::InitDone => self.listed().await,
             Event::Apply(object) => {
                 self.known.apply(&object.metadata);
                 let (found, observed) = self.reconcile(object);
@@ -277,14 +295,20 @@ impl Watch {
     }
 
     /// The list is complete.
-    fn listed(&mut self) -> Option<Change> {
+    async fn listed(&mut self) -> Option<Change> {
         let listing = mem::take(&mut self.listing);
-        let names = listing
-            .iter()
-            .map(|(found, _)| (&*found.object.namespace, &*found.object.name));
-        if let Verdict::Hold(missing) = self.known.list(names) {
+        let objects = || listing.iter().map(|(found, _)| &found.object);
+        let names = || objects().map(|object| (&*object.namespace, &*object.name));
+        let loss = if self.known.is_doubtful(names()) {
+            let objects = objects().cloned().collect();
+            self.context.loss(self.kind, objects).await
+        } else {
+            Loss::default()
+        };
+        if let Verdict::Hold(missing) = self.known.list(names(), loss.is_most()) {
             let (kind, known, listed) = (self.kind, self.known.len(), listing.len());
-            warn!(%kind, known, listed, missing, "list lacks most known objects; keeping them until a second list confirms it");
+            let Loss { clusters, lost } = loss;
+            warn!(%kind, known, listed, missing, clusters, lost, "list lacks most known objects or clusters; keeping them until a second list confirms it");
             self.is_held = true;
             return None;
         }

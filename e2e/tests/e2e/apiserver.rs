@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     Space,
-    fixture::{host, mapping},
+    fixture::{host, mapping, object},
     status::condition,
 };
 
@@ -104,6 +104,58 @@ pub(crate) async fn a_missing_permission_is_named(space: &mut Space) -> Result<(
         result = restart => result.and(Err(anyhow::anyhow!("the replica is ready"))),
         result = named => result,
     }
+}
+
+/// A definition of a kind of Emissary-ingress; `more` goes into its version.
+fn definition(kind: &str, more: &str) -> String {
+    let singular = kind.to_lowercase();
+    let plural = format!("{singular}s");
+    let schema = "openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}";
+    format!(
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: {plural}.getambassador.io}}\n\
+         spec: {{group: getambassador.io, scope: Namespaced, names: {{kind: {kind}, plural: {plural}, singular: {singular}}}, \
+         versions: [{{name: v3alpha1, served: true, storage: true, schema: {{{schema}}}{more}}}]}}\n---\n"
+    )
+}
+
+pub(crate) async fn a_kind_that_is_not_supported_is_reported(space: &mut Space) -> Result<()> {
+    let definitions = [
+        definition("LogService", ", subresources: {status: {}}"),
+        definition("DevPortal", ""),
+    ];
+    space
+        .plane
+        .kubectl(&["apply", "-f", "-"], &definitions.concat())?;
+    let objects = [
+        object("LogService", "logs", "service: logs"),
+        object("DevPortal", "portal", ""),
+    ];
+    until("the definitions", || async {
+        space.apply(&objects.concat())
+    })
+    .await?;
+    // a replica looks when it starts, when a definition comes, and then every few minutes
+    space.own_gateway()?.replica.process.kill();
+    space.restart_replica().await?;
+    let text = "UnsupportedKind kind LogService is not supported";
+    condition(space, "logservice/logs", "Accepted", "False", text).await?;
+    // it has no status
+    let portal = space.field("devportal/portal", "{.status}")?;
+    ensure!(portal.is_empty(), "{portal}");
+    until("the kinds in the log", || async {
+        let log = fs::read_to_string(&space.gateway.replica.process.log)?;
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("kind not supported"));
+        let lines: Vec<&str> = lines.collect();
+        for kind in ["LogService", "DevPortal"] {
+            // the one before may have seen it, too
+            let number = lines.iter().filter(|line| line.contains(kind)).count();
+            ensure!((1..=2).contains(&number), "{lines:?}");
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Takes a resource out of a role.

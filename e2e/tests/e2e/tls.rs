@@ -121,7 +121,12 @@ pub(crate) async fn a_name_without_certificate_is_closed_until_it_has_one(
         space.apply(&good)?;
         let answer = answered(&tls_query(host, "/", &authority), 200).await?;
         ensure!(*shown(&answer) == json!([host]), "{answer}");
+        // what is deleted is not remembered
+        space.delete("secret/late")?;
+        closed(&trusting_anyone(HTTPS, host)).await?;
     }
+    space.apply(&good)?;
+    answered(&tls_query(host, "/", &authority), 200).await?;
     space.delete("secret/late")?;
     closed(&trusting_anyone(HTTPS, host))
         .await

@@ -8,6 +8,7 @@
 pub mod change;
 pub mod defaults;
 pub mod glob;
+pub mod last_usable;
 pub mod object;
 pub mod report;
 pub mod selector;

@@ -32,8 +32,8 @@ mod upstream;
 pub use fragment::{
     AddedHeaders, Certificate, ClusterSettings, EndpointSlice, Forwarding, Fragment, Host,
     HostMatch, HostTerms, HostTls, InsecureAction, Listener, Mapping, Name, Namespaces,
-    Origination, Resolver, ResolverKind, Role, Secret, SecurityModel, Service, Shared, TcpMapping,
-    TlsContext, TlsSettings, Upstream, header_changes,
+    Origination, Part, Resolver, ResolverKind, Role, Secret, SecurityModel, Service, Shared,
+    TcpMapping, TlsContext, TlsSettings, Unusable, Upstream, header_changes, served,
 };
 
 use problem::{
@@ -95,9 +95,20 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
     }
 }
 
-/// Whether an invalid object adds something all the same: a Mapping keeps the requests that it matches from others.
+/// Whether an object is for the instance with this `ambassador_id`.
+#[must_use]
+pub fn is_for(object: &Value, ambassador_id: &str) -> bool {
+    parse::Metadata::of(object).is_for(ambassador_id)
+}
+
+/// Whether an invalid object adds something all the same: a Mapping keeps the requests that it matches from others, and
+/// an invalid Secret is not a missing one.
 fn is_kept(fragment: &Fragment) -> bool {
-    matches!(fragment, Fragment::Mapping(mapping) if mapping.role == Role::Invalid)
+    match fragment {
+        Fragment::Mapping(mapping) => mapping.role == Role::Invalid,
+        Fragment::Secret(_) => true,
+        _ => false,
+    }
 }
 
 /// The kind of an object from a file.

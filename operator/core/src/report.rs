@@ -46,6 +46,8 @@ reasons! {
     NOT_AN_OBJECT = "NotAnObject";
     /// The kind does not configure the gateway.
     UNKNOWN_KIND = "UnknownKind";
+    /// This version of Nuncio does not support the kind.
+    UNSUPPORTED_KIND = "UnsupportedKind";
     /// The version of the kind is not served.
     UNKNOWN_VERSION = "UnknownVersion";
     /// The same object is in another document.
@@ -73,6 +75,10 @@ reasons! {
     SECRET_CONFLICT = "SecretConflict";
     /// The TLSContext lists other hosts.
     NOT_IN_HOSTS = "NotInHosts";
+    /// The certificate that is served has expired.
+    CERTIFICATE_EXPIRED = "CertificateExpired";
+    /// The certificate that is served expires soon.
+    CERTIFICATE_EXPIRES_SOON = "CertificateExpiresSoon";
     /// There is no certificate for the host.
     NO_CERTIFICATE = "NoCertificate";
 

@@ -14,7 +14,7 @@
 //!
 //! The result is an [`Ir`] with the set of [`Unit`]s that may differ, and the reports that do.
 
-use std::{collections::BTreeSet, mem};
+use std::{collections::BTreeSet, mem, sync::Arc};
 
 use nuncio_ir::{Ir, Unit};
 
@@ -37,7 +37,14 @@ use self::{
     tcp_mapping::TcpMappings,
     tls_context::TlsContexts,
 };
-pub use self::{report::ReportChanges, secret::WantedSecrets};
+pub use self::{
+    loss::Loss,
+    report::ReportChanges,
+    secret::{
+        WantedSecrets,
+        expiry::{ServedCertificate, Validity},
+    },
+};
 use crate::{
     change::{Change, Origin, Reconciled},
     defaults::Defaults,
@@ -75,6 +82,7 @@ mod cluster;
 mod endpoint_slice;
 mod route_table;
 
+mod loss;
 mod owner;
 mod report;
 
@@ -111,6 +119,8 @@ pub struct Outcome {
     pub units: BTreeSet<Unit>,
     /// Reports that are new or differ.
     pub reports: ReportChanges,
+    /// Names of Secrets of which [`Store::served_certificate`] may differ.
+    pub certificates: BTreeSet<Arc<str>>,
 }
 
 impl Store {
@@ -187,12 +197,14 @@ impl Store {
         Outcome {
             units: mem::take(&mut self.dirty.units),
             reports,
+            certificates: mem::take(&mut self.dirty.certificates),
         }
     }
 
     /// Takes back an outcome that was not used: the next one includes it.
     pub fn keep(&mut self, outcome: Outcome) {
         self.dirty.units.extend(outcome.units);
+        self.dirty.certificates.extend(outcome.certificates);
         let objects = outcome.reports.into_iter().map(|(object, _)| object);
         self.dirty.applied.extend(objects);
     }

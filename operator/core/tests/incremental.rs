@@ -1,5 +1,6 @@
 //! The licence for being incremental: after any sequence of changes, published in any portions, the resources and the
-//! reports are those of one build from the final objects, byte for byte, in whatever order these arrive.
+//! reports are those of one build from the final objects, byte for byte, in whatever order these arrive. Beside the objects
+//! there are the time and what is remembered of Secrets that have become unusable.
 #![expect(
     clippy::unwrap_used,
     reason = "a test, though clippy does not see that of functions beside it"
@@ -12,6 +13,7 @@ use std::{
 
 use nuncio_core::{
     change::{Change, Origin, Reconciled, Source},
+    last_usable::LastUsable,
     object::{Kind, ObjectRef},
     reconcile::reconcile,
     report::Report,
@@ -27,6 +29,7 @@ use proptest::{
     sample::select,
     test_runner::Config,
 };
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
 
 type Resources = BTreeMap<(ResourceType, Arc<str>), Resource>;
@@ -44,13 +47,19 @@ const HOSTNAMES: [&str; 8] = [
     "no host",
 ];
 
-/// Certificates with their keys, made once.
+/// Certificates with their keys, made once. They expire at the end of these years.
 static CERTIFICATES: LazyLock<[(String, String); 2]> = LazyLock::new(|| {
-    [(); 2].map(|()| {
-        let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
-        (made.cert.pem(), made.signing_key.serialize_pem())
+    [2026, 2027].map(|year| {
+        let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2026, 1, 1);
+        params.not_after = date_time_ymd(year, 12, 31);
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
     })
 });
+
+/// Days around these, in seconds since the epoch: 2026-12-01, 2026-12-25, 2027-06-01, 2028-06-01.
+const TIMES: [i64; 4] = [1_796_083_200, 1_798_156_800, 1_811_808_000, 1_843_430_400];
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -60,6 +69,9 @@ enum Step {
     Relist(Kind),
     /// All objects that this owner yields.
     Own(usize, Vec<(Kind, Value)>),
+    Time(i64),
+    /// What would be lost without this kind.
+    Ask(Kind),
     Publish,
 }
 
@@ -368,13 +380,21 @@ fn endpoint_slice() -> impl Strategy<Value = Step> {
 }
 
 fn secret() -> impl Strategy<Value = Step> {
-    let body = (0..2_usize, 0..2_usize, any::<bool>()).prop_map(|(certificate, key, whole)| {
+    let more = select(vec![
+        json!({}),
+        json!({"tls.key": null}),
+        json!({"root-cert.pem": CERTIFICATES[0].0}),
+        json!({"root-cert.pem": "garbage"}),
+        json!({"tls.crt": "garbage"}),
+        json!({"tls.crt": null, "ca.crt": CERTIFICATES[1].0}),
+        json!({"tls.crt": null, "ca.crt": "garbage"}),
+    ]);
+    let body = (0..2_usize, 0..2_usize, more).prop_map(|(certificate, key, more)| {
         let mut data =
             json!({"tls.crt": CERTIFICATES[certificate].0, "tls.key": CERTIFICATES[key].1});
-        if !whole {
-            data.as_object_mut().unwrap().remove("tls.key");
-            data["root-cert.pem"] = json!(CERTIFICATES[key].0);
-        }
+        let data = data.as_object_mut().unwrap();
+        data.extend(more.as_object().unwrap().clone());
+        data.retain(|_, value| !value.is_null());
         json!({"type": "kubernetes.io/tls", "stringData": data})
     });
     object(Kind::Secret, body, 2)
@@ -418,6 +438,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => secret(),
         3 => delete,
         1 => select(&Kind::WATCHED[..]).prop_map(Step::Relist),
+        1 => select(&TIMES[..]).prop_map(Step::Time),
+        1 => select(&Kind::WATCHED[..]).prop_map(Step::Ask),
         4 => Just(Step::Publish),
     ]
 }
@@ -425,6 +447,8 @@ fn step() -> impl Strategy<Value = Step> {
 /// A Store, with what has been published of it.
 struct Gateway {
     store: Store,
+    memory: LastUsable,
+    time: Option<i64>,
     settings: Settings,
     resources: Resources,
     reports: Reports,
@@ -434,6 +458,8 @@ impl Gateway {
     fn new(settings: &Settings) -> Self {
         Self {
             store: Store::new(settings.clone()),
+            memory: LastUsable::default(),
+            time: None,
             settings: settings.clone(),
             resources: BTreeMap::new(),
             reports: BTreeMap::new(),
@@ -443,14 +469,23 @@ impl Gateway {
     fn apply(&mut self, origin: &Origin, kind: Kind, value: &Value) {
         let reconciled = Box::new(reconcile(kind, value.clone(), &self.settings));
         assert!(origin.owner.is_none(), "owned objects come together");
-        self.store.apply(Change::Apply(origin.source, reconciled));
+        self.change(Change::Apply(origin.source, reconciled));
+    }
+
+    /// A change, with what is remembered of Secrets.
+    fn change(&mut self, change: Change) {
+        self.store.apply(self.memory.complete(change));
+    }
+
+    fn set_time(&mut self, time: i64) {
+        self.time = Some(time);
+        self.store.set_time(time);
     }
 
     /// Applies what an owner yields.
     fn own(&mut self, origin: &Origin, all: Vec<Reconciled>) {
         let owner = origin.owner.clone().unwrap();
-        self.store
-            .apply(Change::ReplaceOwned(origin.source, owner, all));
+        self.change(Change::ReplaceOwned(origin.source, owner, all));
     }
 
     fn publish(&mut self) {
@@ -510,14 +545,13 @@ fn take(step: Step, gateway: &mut Gateway, objects: &mut Objects) {
         }
         Step::Delete(source, kind, namespace, name) => {
             let object = ObjectRef::new(kind, namespace, &name);
-            gateway.store.apply(Change::Delete(source, object));
+            gateway.change(Change::Delete(source, object));
             let name = format!("{namespace:?}/{name:?}");
             objects.remove(&(Origin::of(source), kind, name));
         }
         Step::Relist(kind) => {
             let all = of_origin(objects, &Origin::of(Source::Api), Some(kind), &settings);
-            let change = Change::Replace(Source::Api, kind, all);
-            gateway.store.apply(change);
+            gateway.change(Change::Replace(Source::Api, kind, all));
         }
         Step::Own(number, all) => {
             let origin = owner(number);
@@ -527,6 +561,10 @@ fn take(step: Step, gateway: &mut Gateway, objects: &mut Objects) {
             }
             let all = of_origin(objects, &origin, None, &settings);
             gateway.own(&origin, all);
+        }
+        Step::Time(time) => gateway.set_time(time),
+        Step::Ask(kind) => {
+            let _ = gateway.store.loss(Source::Api, kind, &BTreeSet::new());
         }
         Step::Publish => gateway.publish(),
     }
@@ -545,11 +583,15 @@ fn run(steps: Vec<Step>, settings: &Settings, reverse: bool) {
     };
     if settings.reads_secrets_on_demand {
         // every Secret that something refers to is read, sooner or later
-        gateway.store.apply(secrets());
+        gateway.change(secrets());
     }
     gateway.publish();
 
     let mut scratch = Gateway::new(settings);
+    scratch.memory = gateway.memory.clone();
+    if let Some(time) = gateway.time {
+        scratch.set_time(time);
+    }
     let mut all: Vec<_> = objects.iter().collect();
     if reverse {
         all.reverse();
@@ -564,7 +606,7 @@ fn run(steps: Vec<Step>, settings: &Settings, reverse: bool) {
         scratch.own(&origin, of_origin(&objects, &origin, None, settings));
     }
     if settings.reads_secrets_on_demand {
-        scratch.store.apply(secrets());
+        scratch.change(secrets());
     }
     scratch.publish();
     assert_eq!(gateway.reports, scratch.reports);

@@ -108,7 +108,7 @@ fn accepted(report: &Report) -> Verdict {
 
 fn resolved_refs(kind: Kind, report: &Report) -> Verdict {
     let worst = report.problem(ConditionType::ResolvedRefs);
-    let broken = worst.filter(|problem| problem.severity != Severity::Notice);
+    let broken = unresolved(report);
     let message = match (worst, kind) {
         (Some(_), _) => described(report, ConditionType::ResolvedRefs),
         (None, Kind::Listener) => "a Listener has no references".to_owned(),
@@ -182,7 +182,8 @@ fn host(status: &mut Map<String, Value>, facts: Facts<'_>, is_programmed: bool, 
     let error = match (facts.rejected, facts.report.problems.first()) {
         (Some(message), _) => Some(rejection(message)),
         (None, Some(problem)) if problem.severity == Severity::Error => Some(sentence(problem)),
-        (None, _) => None,
+        // what a Host refers to is needed for its TLS
+        (None, _) => unresolved(facts.report).map(sentence),
     };
     let state = match (&error, is_programmed) {
         (Some(_), _) => HostState::Error,
@@ -205,6 +206,12 @@ fn host(status: &mut Map<String, Value>, facts: Facts<'_>, is_programmed: bool, 
         TlsCertificateSource::None
     };
     status.insert("tlsCertificateSource".to_owned(), json!(source));
+}
+
+/// The most severe problem with what an object refers to.
+fn unresolved(report: &Report) -> Option<&Problem> {
+    let worst = report.problem(ConditionType::ResolvedRefs);
+    worst.filter(|problem| problem.severity != Severity::Notice)
 }
 
 fn has(report: &Report, condition: ConditionType, severity: Severity) -> bool {

@@ -30,7 +30,7 @@ use nuncio_core::{
     change::{Change, Reconciled, Source},
     object::{Kind, ObjectRef},
     reconcile::reconcile,
-    store::WantedSecrets,
+    store::{Loss, WantedSecrets},
 };
 
 /// Secrets that are fetched in parallel.
@@ -66,7 +66,7 @@ pub async fn watch(context: Context, mut wanted: watch::Receiver<WantedSecrets>)
         tokio::select! {
             event = events.next() => match event {
                 Ok(event) => {
-                    secrets.event(event);
+                    secrets.event(event).await;
                     if std::mem::take(&mut secrets.is_held) {
                         events.restart();
                         events.pause(CONFIRM);
@@ -135,7 +135,7 @@ impl Secrets {
         }
     }
 
-    fn event(&mut self, event: Event<PartialObjectMeta<Secret>>) {
+    async fn event(&mut self, event: Event<PartialObjectMeta<Secret>>) {
         if !matches!(event, Event::Init) {
             self.recover();
         }
@@ -147,12 +147,20 @@ impl Secrets {
             }
             Event::InitDone => {
                 let listing = std::mem::take(&mut self.listing);
-                let names = listing
-                    .keys()
-                    .map(|object| (&*object.namespace, &*object.name));
-                if let Verdict::Hold(missing) = self.known.list(names) {
+                let names = || {
+                    let objects = listing.keys();
+                    objects.map(|object| (&*object.namespace, &*object.name))
+                };
+                let loss = if self.known.is_doubtful(names()) {
+                    let objects = listing.keys().cloned().collect();
+                    self.context.loss(Kind::Secret, objects).await
+                } else {
+                    Loss::default()
+                };
+                if let Verdict::Hold(missing) = self.known.list(names(), loss.is_most()) {
                     let (known, listed) = (self.known.len(), listing.len());
-                    warn!(kind = %Kind::Secret, known, listed, missing, "list lacks most known objects; keeping them until a second list confirms it");
+                    let Loss { clusters, lost } = loss;
+                    warn!(kind = %Kind::Secret, known, listed, missing, clusters, lost, "list lacks most known objects or clusters; keeping them until a second list confirms it");
                     self.is_held = true;
                     return;
                 }

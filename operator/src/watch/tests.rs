@@ -19,6 +19,7 @@ struct World {
     progress: Progress,
     metrics: Metrics,
     definitions: watch::Sender<Definitions>,
+    questions: mpsc::Receiver<Question>,
     _apiserver: Apiserver,
 }
 
@@ -27,11 +28,13 @@ impl World {
     async fn new(handle: impl Fn(&str, &mut Answer) + Send + Sync + 'static) -> (Self, Context) {
         let apiserver = Apiserver::start(handle).await;
         let (sender, changes) = mpsc::channel(8);
+        let (asking, questions) = mpsc::channel(1);
         let (definitions, installed) = watch::channel(Definitions::default());
         let context = Context {
             client: apiserver.client(Limits::default()),
             settings: Settings::default(),
             changes: sender,
+            questions: asking,
             book: Book::default(),
             progress: Progress::default(),
             metrics: Metrics::default(),
@@ -42,6 +45,7 @@ impl World {
             progress: context.progress.clone(),
             metrics: context.metrics.clone(),
             definitions,
+            questions,
             _apiserver: apiserver,
         };
         (world, context)
@@ -183,6 +187,35 @@ async fn a_list_without_most_objects_counts_when_another_one_confirms_it() {
     assert_eq!(listed(&world.change().await), 3);
     assert_eq!(listed(&world.change().await), 3, "not the wrong one");
     assert_eq!(listed(&world.change().await), 1);
+}
+
+/// A list that lacks few objects and most clusters.
+#[tokio::test]
+async fn a_list_without_most_clusters_counts_when_another_one_confirms_it() {
+    let lists = AtomicUsize::new(0);
+    let mut world = World::start(Kind::Mapping, move |path, answer| {
+        if is_watch(path) {
+            answer.complete(410, GONE);
+            return;
+        }
+        match lists.fetch_add(1, Ordering::SeqCst) {
+            0 => answer.complete(200, &list(&["a", "b", "c"])),
+            _ => answer.complete(200, &list(&["a", "b"])),
+        }
+    })
+    .await;
+    assert_eq!(listed(&world.change().await), 3);
+    let start = std::time::Instant::now();
+    let question = world.questions.recv().await.unwrap();
+    assert_eq!(question.kind, Kind::Mapping);
+    assert_eq!(question.listed.len(), 2);
+    let loss = Loss {
+        clusters: 5,
+        lost: 3,
+    };
+    question.answer.send(loss).unwrap();
+    assert_eq!(listed(&world.change().await), 2);
+    assert!(start.elapsed() >= CONFIRM, "it was not confirmed");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ pub use self::{
     listener::{Listener, Namespaces, SecurityModel},
     mapping::{AddedHeaders, Forwarding, HostMatch, Mapping, Role, Shared, header_changes},
     resolver::ResolverKind,
-    secret::{Certificate, Secret},
+    secret::{Certificate, Part, Secret, Unusable, served},
     service::Service,
     tcp_mapping::TcpMapping,
     tls_context::{TlsContext, TlsSettings},

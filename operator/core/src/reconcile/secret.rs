@@ -33,19 +33,24 @@ pub(super) fn reconcile(value: Value) -> Found {
         // the parser's message would quote the value
         Err(problem) => {
             let fact = "data must be a map of names to base64";
-            return (None, vec![not_served(Kind::Secret, problem.path, fact)]);
+            let content = Secret {
+                certificate: Err(fact.to_owned().into()),
+                trusted: Err(fact.to_owned().into()),
+                revoked: Err(fact.to_owned().into()),
+            };
+            let problems = vec![not_served(Kind::Secret, problem.path, fact)];
+            return (Some(Fragment::Secret(content.into())), problems);
         }
     };
     let content = Secret {
-        certificate: certificate(&secret),
-        trusted: trusted(&secret),
-        revoked: revoked(&secret),
-        root: root(&secret),
+        certificate: certificate(&secret).map_err(Into::into),
+        trusted: trusted(&secret).map_err(Into::into),
+        revoked: revoked(&secret).map_err(Into::into),
     };
     // which part is needed is decided where the Secret is used; only a Secret without any is reported here
     let problems = match (&content.certificate, &content.trusted, &content.revoked) {
-        (Err(reason), Err(_), Err(_)) => {
-            let message = reason.clone();
+        (Err(unusable), Err(_), Err(_)) => {
+            let message = unusable.reason.clone();
             vec![Problem::ignored(Reason::INVALID_SECRET, "data", message)]
         }
         _ => Vec::new(),
@@ -61,10 +66,13 @@ fn trusted(secret: &Object) -> Result<Arc<str>, String> {
     Ok(certificates(&chain, Use::Trust)?.text.into())
 }
 
-/// CA certificates beside a certificate.
-fn root(secret: &Object) -> Option<Arc<str>> {
-    let root = entry(secret, &["root-cert.pem"])?.ok()?;
-    Some(certificates(&root, Use::Trust).ok()?.text.into())
+/// CA certificates beside a certificate. Without those that were meant, more clients would be accepted, so that the
+/// certificate is unusable if they are invalid.
+fn root(secret: &Object) -> Result<Option<Arc<str>>, String> {
+    let Some(root) = entry(secret, &["root-cert.pem"]) else {
+        return Ok(None);
+    };
+    Ok(Some(certificates(&root?, Use::Trust)?.text.into()))
 }
 
 /// Certificate revocation lists.
@@ -137,7 +145,9 @@ fn certificate(secret: &Object) -> Result<Certificate, String> {
     Ok(Certificate {
         chain: chain.text.into(),
         key: text.into(),
+        not_before: chain.not_before,
         not_after: chain.not_after,
+        root: root(secret)?,
     })
 }
 
@@ -156,7 +166,9 @@ struct Certificates {
     text: String,
     /// Subject public key info of the first.
     public: Vec<u8>,
-    /// When the first expires.
+    /// When the first begins to be valid.
+    not_before: i64,
+    /// When it expires.
     not_after: i64,
 }
 
@@ -180,6 +192,7 @@ fn certificates(entry: &Entry, used: Use) -> Result<Certificates, String> {
         let certificates = found.get_or_insert_with(|| Certificates {
             text: String::new(),
             public: parsed.public_key().raw.to_vec(),
+            not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),
         });
         certificates.text.push_str(&block.text);
@@ -265,7 +278,10 @@ gKkX6eKpbpi9Ba2cC3dif3/33RxFYVQ35b/Tjyksm/DLv84iFGlVcbBs
 
     fn certificate(certificate: &str, key: &str) -> Result<Certificate, String> {
         let secret = secret(&json!({"tls.crt": certificate, "tls.key": key}));
-        secret.certificate.clone()
+        secret
+            .certificate
+            .clone()
+            .map_err(|unusable| unusable.reason)
     }
 
     #[test]
@@ -297,8 +313,8 @@ gKkX6eKpbpi9Ba2cC3dif3/33RxFYVQ35b/Tjyksm/DLv84iFGlVcbBs
     fn messages_name_the_entry_that_was_read() {
         let errors = |entries| {
             let secret = secret(&entries);
-            let trusted = secret.trusted.clone().err().unwrap_or_default();
-            (trusted, secret.revoked.clone().err().unwrap_or_default())
+            let (trusted, revoked) = (secret.trusted.clone(), secret.revoked.clone());
+            (trusted.unwrap_err().reason, revoked.unwrap_err().reason)
         };
         assert_eq!(
             errors(json!({})),

@@ -38,6 +38,8 @@ pub(super) struct Dirty {
     pub(super) tables: BTreeSet<TableKey>,
     pub(super) endpoints: BTreeSet<EndpointsKey>,
     pub(super) units: BTreeSet<Unit>,
+    /// Secrets whose certificate may be another one, or served for another reason.
+    pub(super) certificates: BTreeSet<Arc<str>>,
     pub(super) reports: BTreeSet<ObjectRef>,
     /// Objects that were applied: their report goes out even if it is the same as before.
     pub(super) applied: BTreeSet<ObjectRef>,

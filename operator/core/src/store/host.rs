@@ -6,7 +6,6 @@ use std::{
     sync::Arc,
 };
 
-use jiff::Timestamp;
 use nuncio_ir::{Route, SecretContent, ServerTls, TableKey};
 
 use super::{
@@ -14,8 +13,8 @@ use super::{
     by_name::ByName,
     dirty::Difference,
     group::{GroupKey, RouteOrder},
-    secret::waiting::Waiting,
-    tls_context::NO_AUTHORITY,
+    secret::{expiry::day, waiting::Waiting},
+    tls_context::{ContextState, NO_AUTHORITY},
 };
 use crate::{
     glob,
@@ -24,6 +23,9 @@ use crate::{
     report::{Problem, Reason, Report},
     selector::{LabelSet, Labels},
 };
+
+/// Where a Host names its certificate.
+const CERTIFICATE: &str = "spec.tlsSecret";
 
 /// Hosts with what they are linked to.
 #[derive(Debug, Default)]
@@ -360,10 +362,10 @@ impl Store {
         if tls.terms == HostTerms::Invalid {
             return Err(None); // reported by the reconciler
         }
-        let certificate = self.certificate("spec.tlsSecret", &tls.secret)?;
+        let certificate = self.certificate(CERTIFICATE, &tls.secret, problems)?;
         let (name, is_asked_for) = match &tls.terms {
             HostTerms::Own(settings) => {
-                return Ok(self.own_terms(object, tls, settings, certificate)?);
+                return Ok(self.own_terms(object, tls, settings, certificate, problems)?);
             }
             HostTerms::Context(name) => (name, true),
             HostTerms::Implicit(name) => (name, false),
@@ -380,7 +382,8 @@ impl Store {
         };
         let Some(state) = state else {
             if !is_asked_for {
-                return Ok(self.own_terms(object, tls, &TlsSettings::default(), certificate)?);
+                let settings = TlsSettings::default();
+                return Ok(self.own_terms(object, tls, &settings, certificate, problems)?);
             }
             let message = format!("TLSContext {:?} does not exist", name.name);
             return Err(Some(Problem::unresolved(
@@ -406,27 +409,18 @@ impl Store {
                 message,
             )));
         }
-        let hosts = &state.context.hosts;
-        if !hosts.is_empty()
-            && !hosts
-                .iter()
-                .any(|listed| *listed == host.hostname || listed == &object.name)
-        {
-            let message = format!(
-                "TLSContext {:?} has hosts {}, not {:?}; it is used anyway",
-                name.name,
-                hosts.join(", "),
-                host.hostname
-            );
-            problems.push(Problem::ignored(
-                Reason::NOT_IN_HOSTS,
-                "spec.tlsContext",
-                message,
-            ));
-        }
+        problems.extend(not_listed(state, object, host));
         let mut found = state.server(Some(certificate)).map_err(invalid)?;
+        problems.extend(state.kept().map(|kept| {
+            let message = format!("TLSContext {:?}: {}", name.name, kept.message);
+            Problem::unresolved(Reason::INVALID_TLS_CONTEXT, "spec.tlsContext", message)
+        }));
         // authorities that come with the certificate are for a context that names none
         let root = self.root(&tls.secret).filter(|_| found.trusted.is_none());
+        let root = root.map(|root| SecretContent::Validation {
+            trusted: root.clone(),
+            revoked: None,
+        });
         let own = self.set_validation(object, root);
         found.trusted = found.trusted.or(own);
         if found.require_client_certificate && found.trusted.is_none() {
@@ -435,27 +429,16 @@ impl Store {
         Ok(found)
     }
 
-    /// The authorities that come with a certificate.
-    fn root(&self, secret: &Name) -> Option<SecretContent> {
-        let root = self.secrets.get(secret)?.root.clone()?;
-        Some(SecretContent::Validation {
-            trusted: root,
-            revoked: None,
-        })
-    }
-
     fn own_terms(
         &mut self,
         object: &ObjectRef,
         tls: &HostTls,
         settings: &TlsSettings,
         certificate: Arc<str>,
+        kept: &mut Vec<Problem>,
     ) -> Result<ServerTls, Problem> {
-        let root = self
-            .secrets
-            .get(&tls.secret)
-            .and_then(|secret| secret.root.clone());
-        let trusted = self.link_validation(object, "spec.tls.", settings, root.as_ref())?;
+        let root = self.root(&tls.secret).cloned();
+        let trusted = self.link_validation(object, "spec.tls.", settings, root.as_ref(), kept)?;
         if settings.require_client_certificate && trusted.is_none() {
             return Err(Problem::unresolved(
                 Reason::PARTIALLY_INVALID,
@@ -480,6 +463,10 @@ impl Store {
         report
             .problems
             .extend(self.listeners.problems(object).cloned());
+        let tls = state.tls.as_ref().and_then(|tls| tls.as_ref().ok());
+        let certificate = tls.and_then(|tls| self.served_certificate(&tls.secret));
+        let expiry = tls.and_then(|tls| self.expiry_problem(CERTIFICATE, &tls.secret));
+        report.problems.extend(expiry);
         report.in_service = self.hosts.is_served(object);
         if !report.in_service {
             report.problems.push(Problem::ignored(
@@ -499,24 +486,36 @@ impl Store {
             .collect();
         places.dedup();
         report.summary = format!("on {}", places.join(", "));
-        if let Some(date) = self.certificate_expiry(object) {
+        if let Some(certificate) = certificate
+            && let Some(day) = day(certificate.not_after)
+        {
             let summary = &mut report.summary;
-            summary.push_str(&format!(", certificate expires {date}"));
+            summary.push_str(&format!(", certificate expires {day}"));
         }
-    }
-
-    /// The day on which a Host's certificate expires.
-    fn certificate_expiry(&self, host: &ObjectRef) -> Option<String> {
-        let tls = self.hosts.get(host)?.tls.as_ref()?.as_ref().ok()?;
-        let not_after = self.certificate_not_after(&tls.secret)?;
-        let time = Timestamp::from_second(not_after).ok()?;
-        Some(time.strftime("%Y-%m-%d").to_string())
     }
 
     /// Whether the default Host is served, or an object with its name.
     pub(super) fn has_default_host(&self) -> bool {
         self.hosts.states.contains_key(&self.default_host_ref())
     }
+}
+
+/// That a TLSContext lists other hosts than this one.
+fn not_listed(state: &ContextState, object: &ObjectRef, host: &Host) -> Option<Problem> {
+    let hosts = &state.context.hosts;
+    let is_listed = |listed: &Arc<str>| *listed == host.hostname || listed == &object.name;
+    if hosts.is_empty() || hosts.iter().any(is_listed) {
+        return None;
+    }
+    let name = host.tls.as_ref().and_then(context_name)?;
+    let message = format!(
+        "TLSContext {:?} has hosts {}, not {:?}; it is used anyway",
+        name.name,
+        hosts.join(", "),
+        host.hostname
+    );
+    let path = "spec.tlsContext";
+    Some(Problem::ignored(Reason::NOT_IN_HOSTS, path, message))
 }
 
 /// The Secrets that a Host refers to.

@@ -121,6 +121,17 @@ impl Objects {
         served(self.by_ref.get(object)?)
     }
 
+    /// The object as this origin has it.
+    pub(super) fn reconciled(&self, origin: &Origin, object: &ObjectRef) -> Option<Reconciled> {
+        let found = self.by_ref.get(object)?.get(origin)?;
+        Some(Reconciled {
+            object: object.clone(),
+            generation: found.generation,
+            fragment: found.fragment.clone(),
+            problems: found.problems.clone(),
+        })
+    }
+
     /// Whether any source has the object, valid or not.
     pub(super) fn has(&self, object: &ObjectRef) -> bool {
         self.by_ref.contains_key(object)

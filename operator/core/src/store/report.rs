@@ -66,7 +66,7 @@ impl Store {
             Kind::Mapping => self.report_mapping(object, &mut report),
             Kind::TcpMapping => self.report_tcp_mapping(object, &mut report),
             Kind::TlsContext => self.report_tls_context(object, &mut report),
-            _ => report.in_service = found.fragment.is_some(),
+            _ => report.in_service = found.fragment.is_some() && !report.is_error(),
         }
         report.problems.sort();
         report.problems.dedup();

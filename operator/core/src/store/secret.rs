@@ -11,9 +11,10 @@ use nuncio_ir::{self as ir, Unit};
 use super::{Store, users::Users};
 use crate::{
     object::{Kind, ObjectRef},
-    reconcile::{Name, Secret},
+    reconcile::{Name, Secret, served},
 };
 
+pub(super) mod expiry;
 pub(super) mod validation;
 pub(super) mod waiting;
 
@@ -26,7 +27,9 @@ pub(super) struct Secrets {
     by_name: BTreeMap<Name, Arc<Secret>>,
     pub(super) users: Users<Name>,
     /// Secrets that something refers to, and that are known not to exist.
-    missing: BTreeSet<Name>,
+    pub(super) missing: BTreeSet<Name>,
+    /// The time, in seconds since the epoch; `None` where it does not matter.
+    now: Option<i64>,
 }
 
 impl Secrets {
@@ -65,10 +68,8 @@ impl Store {
             if !is_used {
                 self.secrets.missing.remove(&name);
             }
-            let certificate = self
-                .secrets
-                .get(&name)
-                .and_then(|secret| secret.certificate.as_ref().ok());
+            let secret = self.secrets.get(&name);
+            let certificate = secret.and_then(|secret| served(&secret.certificate));
             let content =
                 certificate
                     .filter(|_| is_used)
@@ -76,7 +77,9 @@ impl Store {
                         chain: certificate.chain.clone(),
                         private_key: certificate.key.clone(),
                     });
-            self.replace_secret(name.to_string().into(), content);
+            let resource: Arc<str> = name.to_string().into();
+            self.dirty.certificates.insert(resource.clone());
+            self.replace_secret(resource, content);
         }
     }
 
@@ -118,3 +121,6 @@ impl Store {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

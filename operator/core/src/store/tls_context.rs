@@ -18,6 +18,9 @@ use crate::{
 /// Why a TLSContext that its reconciler rejected cannot be used.
 const INVALID: &str = "it is invalid (see its conditions)";
 
+/// Where a TLSContext names its certificate.
+const CERTIFICATE: &str = "spec.secret";
+
 /// Why no client can be authenticated.
 pub(super) const NO_AUTHORITY: &str = "cert_required needs ca_secret";
 
@@ -44,6 +47,8 @@ pub(super) struct ContextState {
 struct Linked {
     certificate: Option<Arc<str>>,
     validation: Option<Arc<str>>,
+    /// Secrets that have become unusable and are served as they were before.
+    kept: Vec<Problem>,
 }
 
 impl ContextState {
@@ -101,6 +106,12 @@ impl ContextState {
             return Err(NO_AUTHORITY.to_owned());
         }
         Ok(tls)
+    }
+
+    /// What its Secrets other than its certificate come to, if they have become unusable and are served as they were before.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &Problem> {
+        let kept = self.linked.iter().flat_map(|linked| &linked.kept);
+        kept.filter(|problem| problem.path != CERTIFICATE)
     }
 
     /// Whether a Secret of the gateway model is one of its own.
@@ -246,15 +257,16 @@ impl Store {
         context: &TlsContext,
     ) -> Result<Linked, Vec<Problem>> {
         let name = context.certificate.as_ref();
-        let certificate = name.map(|name| self.certificate("spec.secret", name));
-        let root = name
-            .and_then(|name| self.secrets.get(name))
-            .and_then(|secret| secret.root.clone());
-        let validation = self.link_validation(object, "spec.", &context.settings, root.as_ref());
+        let mut kept = Vec::new();
+        let certificate = name.map(|name| self.certificate(CERTIFICATE, name, &mut kept));
+        let root = name.and_then(|name| self.root(name)).cloned();
+        let settings = &context.settings;
+        let validation = self.link_validation(object, "spec.", settings, root.as_ref(), &mut kept);
         match (certificate.transpose(), validation) {
             (Ok(certificate), Ok(validation)) => Ok(Linked {
                 certificate,
                 validation,
+                kept,
             }),
             (one, other) => Err(one.err().into_iter().chain(other.err()).collect()),
         }
@@ -264,8 +276,15 @@ impl Store {
         let Some(state) = self.tls_contexts.contexts.get(object) else {
             return;
         };
-        let problems = state.linked.as_ref().err().into_iter().flatten();
-        report.problems.extend(problems.cloned());
+        let problems = match &state.linked {
+            Ok(linked) => &linked.kept,
+            Err(problems) => problems,
+        };
+        report.problems.extend(problems.iter().cloned());
+        let certificate = state.linked.as_ref().ok();
+        let certificate = certificate.and_then(|linked| linked.certificate.as_deref());
+        let expiry = certificate.and_then(|resource| self.expiry_problem(CERTIFICATE, resource));
+        report.problems.extend(expiry);
         report.in_service = state.linked.is_ok();
     }
 }

@@ -231,6 +231,38 @@ fn a_hosts_error_keeps_its_time_while_it_stays_the_same() {
 }
 
 #[test]
+fn a_host_with_an_unusable_secret_is_in_error_even_if_it_is_served() {
+    let report = |severity| {
+        with(problem(
+            severity,
+            ConditionType::ResolvedRefs,
+            "is invalid; using the last valid certificate",
+        ))
+    };
+    let host = status_of(
+        Kind::Host,
+        &report(Severity::Warning),
+        &[5],
+        &Observed::default(),
+    );
+    assert!(condition(&host, 1).starts_with("False/"), "{host}");
+    assert!(condition(&host, 2).starts_with("True/"), "{host}");
+    assert_eq!(host["state"], "Error");
+    let text = "spec.field: is invalid; using the last valid certificate";
+    assert_eq!(host["errorReason"], text);
+    let notice = report(Severity::Notice);
+    let host = status_of(Kind::Host, &notice, &[5], &Observed::default());
+    assert_eq!(host["state"], "Ready");
+    let warning = with(problem(
+        Severity::Warning,
+        ConditionType::Accepted,
+        "expired",
+    ));
+    let host = status_of(Kind::Host, &warning, &[5], &Observed::default());
+    assert_eq!(host["state"], "Ready");
+}
+
+#[test]
 fn a_host_has_the_source_of_its_certificate() {
     let observed = Observed {
         has_tls_secret: true,

@@ -2,17 +2,41 @@
 
 use std::{fmt, sync::Arc};
 
-/// The parts of a Secret, each with the reason if it is missing or invalid.
+/// The parts of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secret {
     /// Certificate and key, checked: both parse and belong together.
-    pub certificate: Result<Certificate, String>,
+    pub certificate: Part<Certificate>,
     /// PEM of CA certificates, checked: all parse.
-    pub trusted: Result<Arc<str>, String>,
+    pub trusted: Part<Arc<str>>,
     /// PEM of certificate revocation lists, checked: all parse.
-    pub revoked: Result<Arc<str>, String>,
-    /// PEM of the CA certificates beside a certificate (`root-cert.pem`, as Istio writes it), checked: all parse.
-    pub root: Option<Arc<str>>,
+    pub revoked: Part<Arc<str>>,
+}
+
+/// A part of a Secret.
+pub type Part<T> = Result<T, Unusable<T>>;
+
+/// A part that is missing or invalid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable<T> {
+    /// Why.
+    pub reason: String,
+    /// The part as it was when it was usable last. Never set by the reconciler, see [`crate::last_usable`].
+    pub last: Option<T>,
+}
+
+impl<T> From<String> for Unusable<T> {
+    fn from(reason: String) -> Self {
+        Self { reason, last: None }
+    }
+}
+
+/// What is served of a part: the part itself, or else as it was when it was usable last.
+pub fn served<T>(part: &Part<T>) -> Option<&T> {
+    match part {
+        Ok(usable) => Some(usable),
+        Err(unusable) => unusable.last.as_ref(),
+    }
 }
 
 /// A certificate chain with its private key. Never printed.
@@ -22,8 +46,13 @@ pub struct Certificate {
     pub chain: Arc<str>,
     /// PEM
     pub key: Arc<str>,
-    /// When the server's own certificate expires, in seconds since the epoch.
+    /// When the server's own certificate begins to be valid, in seconds since the epoch.
+    pub not_before: i64,
+    /// When it expires.
     pub not_after: i64,
+    /// PEM of the CA certificates beside it (`root-cert.pem`, as Istio writes it), checked: all parse. Part of the
+    /// certificate, so that both are always of the same version of the Secret.
+    pub root: Option<Arc<str>>,
 }
 
 impl fmt::Debug for Certificate {

@@ -264,9 +264,20 @@ fn tls(
         Origination::Context(name) => name,
     };
     match &references.tls_context {
-        Some(Ok(tls)) => Ok(Some(tls.clone())),
+        Some(Ok(tls)) => {
+            if tls.trusted.is_none() {
+                problems.push(not_verified(&format!(
+                    "set ca_secret in TLSContext {:?}",
+                    name.name
+                )));
+            }
+            Ok(Some(tls.clone()))
+        }
         // as version v2 could have it
-        None if &*name.name == "true" => Ok(Some(ClientTls::default())),
+        None if &*name.name == "true" => {
+            problems.push(not_verified("set tls to a TLSContext with ca_secret"));
+            Ok(Some(ClientTls::default()))
+        }
         None => {
             problems.push(Problem::unresolved(
                 Reason::TLS_CONTEXT_NOT_FOUND,
@@ -290,6 +301,14 @@ fn tls(
             Err(())
         }
     }
+}
+
+fn not_verified(advice: &str) -> Problem {
+    Problem::notice(
+        Reason::UNVERIFIED_UPSTREAM,
+        "spec.tls",
+        format!("the certificate of the service is not verified; {advice}"),
+    )
 }
 
 /// `TARGET:PORT`, then what differs from the ordinary: readable, and different for different settings.

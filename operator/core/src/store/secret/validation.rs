@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use nuncio_ir::SecretContent;
 
-use crate::store::Store;
+use super::expiry::day;
 use crate::{
     object::ObjectRef,
-    reconcile::{Name, TlsSettings},
+    reconcile::{Certificate, Name, Part, TlsSettings, served},
     report::{Problem, Reason},
+    store::Store,
 };
 
 impl Store {
     /// Replaces the Secret with which an object validates certificates of peers, and returns its name if there is one.
-    /// `path` is where the object names its authorities, `root` the `ca.crt` of its certificate's Secret.
+    /// `path` is where the object names its authorities, `root` the authorities beside its certificate. `kept` gets what
+    /// has become unusable and is served as it was before.
     ///
     /// # Errors
     /// A Secret is missing or unusable; the validation Secret is removed then.
@@ -24,8 +26,9 @@ impl Store {
         path: &str,
         settings: &TlsSettings,
         root: Option<&Arc<str>>,
+        kept: &mut Vec<Problem>,
     ) -> Result<Option<Arc<str>>, Problem> {
-        let found = self.validation(path, settings);
+        let found = self.validation(path, settings, kept);
         let content = match &found {
             Ok(Some(content)) => Some(content.clone()),
             Ok(None) => root.map(|root| SecretContent::Validation {
@@ -59,6 +62,7 @@ impl Store {
         &self,
         path: &str,
         settings: &TlsSettings,
+        kept: &mut Vec<Problem>,
     ) -> Result<Option<SecretContent>, Problem> {
         let Some(name) = &settings.trusted else {
             return Ok(None);
@@ -68,8 +72,8 @@ impl Store {
             .secrets
             .get(name)
             .ok_or_else(|| not_found(&field, name))?;
-        let trusted = secret.trusted.as_ref();
-        let trusted = trusted.map_err(|reason| unusable(&field, name, reason))?;
+        let instead = |_: &_| "the last valid CA certificates".to_owned();
+        let trusted = usable(&field, name, &secret.trusted, instead, kept)?;
         let revoked = match &settings.revoked {
             None => None,
             Some(name) => {
@@ -78,8 +82,8 @@ impl Store {
                     .secrets
                     .get(name)
                     .ok_or_else(|| not_found(&field, name))?;
-                let revoked = secret.revoked.as_ref();
-                Some(revoked.map_err(|reason| unusable(&field, name, reason))?)
+                let instead = |_: &_| "the last valid certificate revocation list".to_owned();
+                Some(usable(&field, name, &secret.revoked, instead, kept)?)
             }
         };
         Ok(Some(SecretContent::Validation {
@@ -88,21 +92,8 @@ impl Store {
         }))
     }
 
-    /// When the certificate in a Secret of the gateway model expires, in seconds since the epoch; `None`: there is no such
-    /// certificate.
-    #[must_use]
-    pub fn certificate_not_after(&self, resource: &str) -> Option<i64> {
-        let (namespace, name) = resource.split_once('/')?;
-        let name = Name {
-            namespace: namespace.into(),
-            name: name.into(),
-        };
-        self.ir.secrets.get(resource)?;
-        let certificate = self.secrets.get(&name)?.certificate.as_ref().ok()?;
-        Some(certificate.not_after)
-    }
-
-    /// The Secret of the gateway model with this certificate.
+    /// The Secret of the gateway model with this certificate. `kept` gets a problem if it has become unusable and is served
+    /// as it was before.
     ///
     /// # Errors
     /// It does not exist or cannot be used.
@@ -110,13 +101,49 @@ impl Store {
         &self,
         field: &str,
         name: &Name,
+        kept: &mut Vec<Problem>,
     ) -> Result<Arc<str>, Problem> {
-        match self.secrets.get(name).map(|secret| &secret.certificate) {
-            None => Err(not_found(field, name)),
-            Some(Err(reason)) => Err(unusable(field, name, reason)),
-            Some(Ok(_)) => Ok(name.to_string().into()),
-        }
+        let secret = self.secrets.get(name);
+        let secret = secret.ok_or_else(|| not_found(field, name))?;
+        let instead = |last: &Certificate| match day(last.not_after) {
+            Some(day) => format!("the last valid certificate, which expires on {day}"),
+            None => "the last valid certificate".to_owned(),
+        };
+        usable(field, name, &secret.certificate, instead, kept)?;
+        Ok(name.to_string().into())
     }
+
+    /// The authorities beside a certificate.
+    pub(in crate::store) fn root(&self, secret: &Name) -> Option<&Arc<str>> {
+        let certificate = &self.secrets.get(secret)?.certificate;
+        served(certificate)?.root.as_ref()
+    }
+}
+
+/// A part of a Secret, or else as it was when it was usable last, with a problem in `kept` that has what `instead` returns.
+///
+/// # Errors
+/// It never was usable.
+fn usable<'a, T>(
+    field: &str,
+    name: &Name,
+    part: &'a Part<T>,
+    instead: impl Fn(&T) -> String,
+    kept: &mut Vec<Problem>,
+) -> Result<&'a T, Problem> {
+    let found = match part {
+        Ok(usable) => return Ok(usable),
+        Err(found) => found,
+    };
+    let problem = unusable(field, name, &found.reason);
+    let Some(last) = &found.last else {
+        return Err(problem);
+    };
+    kept.push(Problem {
+        message: format!("{}; using {}", problem.message, instead(last)),
+        ..problem
+    });
+    Ok(last)
 }
 
 fn not_found(path: &str, name: &Name) -> Problem {

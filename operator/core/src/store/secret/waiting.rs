@@ -28,6 +28,11 @@ impl<T> Default for Waiting<T> {
 }
 
 impl<T> Waiting<T> {
+    /// Whether nothing waits.
+    pub(in crate::store) fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
     /// Whether this object waits.
     pub(in crate::store) fn contains(&self, object: &ObjectRef) -> bool {
         self.objects.contains_key(object)

@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Result, ensure};
+use kube::{Client, Config, config::Kubeconfig};
 
 use crate::{
     client::get,
@@ -13,15 +14,20 @@ use crate::{
 
 /// Namespace of the operator.
 pub const NAMESPACE: &str = "nuncio-system";
+/// Where etcd listens.
+pub const ETCD: &str = "127.0.0.1:2379";
+/// Where the apiserver listens.
+pub const APISERVER: &str = "127.0.0.1:6443";
 const TOKEN: &str = "admin-token";
 
 /// A running control plane. Stopped when dropped.
 #[derive(Debug)]
 pub struct ControlPlane {
     folder: tempfile::TempDir,
-    _etcd: Process,
-    apiserver: Option<Process>,
-    _controllers: Process,
+    etcd: Process,
+    etcd_address: String,
+    apiserver: Process,
+    controllers: Option<Process>,
 }
 
 impl ControlPlane {
@@ -30,6 +36,14 @@ impl ControlPlane {
     /// # Errors
     /// A tool is missing or does not become ready.
     pub async fn start() -> Result<Self> {
+        Self::start_with_etcd_at(ETCD).await
+    }
+
+    /// The same, with an apiserver that reaches etcd at this address, such as that of a relay to [`ETCD`].
+    ///
+    /// # Errors
+    /// A tool is missing or does not become ready.
+    pub async fn start_with_etcd_at(etcd_address: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let key = rcgen::KeyPair::generate()?;
         fs::write(folder.path().join("sa.key"), key.serialize_pem())?;
@@ -39,41 +53,30 @@ impl ControlPlane {
             format!("{TOKEN},admin,admin,system:masters\n"),
         )?;
         fs::write(folder.path().join("kubeconfig"), kubeconfig(TOKEN))?;
-        let etcd = Process::start(
-            "etcd",
-            &tool("etcd")?,
-            [
-                "--data-dir",
-                &folder.path().join("etcd").display().to_string(),
-                "--listen-client-urls=http://127.0.0.1:2379",
-                "--advertise-client-urls=http://127.0.0.1:2379",
-                "--listen-peer-urls=http://127.0.0.1:2380",
-                "--initial-advertise-peer-urls=http://127.0.0.1:2380",
-                "--initial-cluster=default=http://127.0.0.1:2380",
-                "--unsafe-no-fsync",
-            ],
-            &[],
-        )?;
-        let apiserver = start_apiserver(&folder)?;
+        let etcd = start_etcd(&folder)?;
+        let apiserver = start_apiserver(&folder, etcd_address)?;
+        let mut plane = Self {
+            folder,
+            etcd,
+            apiserver,
+            etcd_address: etcd_address.to_owned(),
+            controllers: None,
+        };
+        plane.ready().await?;
+        // one that waits for long ends
         let controllers = Process::start(
             "kube-controller-manager",
             &tool("kube-controller-manager")?,
             [
-                format!("--kubeconfig={}", folder.path().join("kubeconfig").display()),
-                format!("--service-account-private-key-file={}", folder.path().join("sa.key").display()),
+                format!("--kubeconfig={}", plane.folder.path().join("kubeconfig").display()),
+                format!("--service-account-private-key-file={}", plane.folder.path().join("sa.key").display()),
                 "--use-service-account-credentials=true".to_owned(),
                 "--leader-elect=false".to_owned(),
                 "--controllers=*,-endpointslice-controller,-endpoints-controller,-endpointslice-mirroring-controller".to_owned(),
             ],
             &[],
         )?;
-        let plane = Self {
-            folder,
-            _etcd: etcd,
-            apiserver: Some(apiserver),
-            _controllers: controllers,
-        };
-        plane.ready().await?;
+        plane.controllers = Some(controllers);
         let crds = root().join("config/crd").display().to_string();
         until("CustomResourceDefinitions", || async {
             plane
@@ -111,18 +114,42 @@ impl ControlPlane {
         self.folder.path().join("operator-kubeconfig")
     }
 
-    /// Kills the apiserver.
-    pub fn kill_apiserver(&mut self) {
-        self.apiserver = None;
+    /// The process of the apiserver.
+    pub fn apiserver(&mut self) -> &mut Process {
+        &mut self.apiserver
     }
 
-    /// Starts the apiserver again.
+    /// The process of etcd.
+    pub fn etcd(&mut self) -> &mut Process {
+        &mut self.etcd
+    }
+
+    /// Starts the apiserver again, after it was killed.
     ///
     /// # Errors
     /// It does not become ready.
     pub async fn restart_apiserver(&mut self) -> Result<()> {
-        self.apiserver = Some(start_apiserver(&self.folder)?);
+        self.apiserver = start_apiserver(&self.folder, &self.etcd_address)?;
         self.ready().await
+    }
+
+    /// Starts etcd again, after it was killed, with what it has stored.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn restart_etcd(&mut self) -> Result<()> {
+        self.etcd = start_etcd(&self.folder)?;
+        Ok(())
+    }
+
+    /// A client for an administrator.
+    ///
+    /// # Errors
+    /// The kubeconfig is invalid.
+    pub async fn client(&self) -> Result<Client> {
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+        Ok(Client::try_from(config)?)
     }
 
     async fn ready(&self) -> Result<()> {
@@ -137,18 +164,36 @@ impl ControlPlane {
 
 fn kubeconfig(token: &str) -> String {
     format!(
-        "apiVersion: v1\nkind: Config\nclusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:6443', insecure-skip-tls-verify: true}}}}]\n\
+        "apiVersion: v1\nkind: Config\nclusters: [{{name: c, cluster: {{server: 'https://{APISERVER}', insecure-skip-tls-verify: true}}}}]\n\
          users: [{{name: u, user: {{token: {token}}}}}]\ncontexts: [{{name: x, context: {{cluster: c, user: u}}}}]\ncurrent-context: x\n"
     )
 }
 
-fn start_apiserver(folder: &tempfile::TempDir) -> Result<Process> {
+fn start_etcd(folder: &tempfile::TempDir) -> Result<Process> {
+    Process::start(
+        "etcd",
+        &tool("etcd")?,
+        [
+            "--data-dir",
+            &folder.path().join("etcd").display().to_string(),
+            &format!("--listen-client-urls=http://{ETCD}"),
+            &format!("--advertise-client-urls=http://{ETCD}"),
+            "--listen-peer-urls=http://127.0.0.1:2380",
+            "--initial-advertise-peer-urls=http://127.0.0.1:2380",
+            "--initial-cluster=default=http://127.0.0.1:2380",
+            "--unsafe-no-fsync",
+        ],
+        &[],
+    )
+}
+
+fn start_apiserver(folder: &tempfile::TempDir, etcd_address: &str) -> Result<Process> {
     let path = |name: &str| folder.path().join(name).display().to_string();
     Process::start(
         "kube-apiserver",
         &tool("kube-apiserver")?,
         [
-            "--etcd-servers=http://127.0.0.1:2379".to_owned(),
+            format!("--etcd-servers=http://{etcd_address}"),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             format!("--service-account-key-file={}", path("sa.pub")),
             format!("--service-account-signing-key-file={}", path("sa.key")),

@@ -1,6 +1,6 @@
 //! Replicas of Nuncio, and Envoys.
 
-use std::{collections::BTreeMap, fs, process::Command, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
@@ -52,8 +52,28 @@ impl Replica {
         address: &str,
         flags: &[&str],
     ) -> Result<Self> {
+        let kubeconfig = plane.operator_kubeconfig();
+        let mut replica = Self::launch_at(&kubeconfig, instance, number, address, flags)?;
+        replica.ready().await?;
+        Ok(replica)
+    }
+
+    /// Starts one that finds the apiserver with this kubeconfig, and does not wait until it is ready.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn launch(kubeconfig: &Path, instance: &Instance, number: u16) -> Result<Self> {
+        Self::launch_at(kubeconfig, instance, number, &instance.xds(number), &[])
+    }
+
+    fn launch_at(
+        kubeconfig: &Path,
+        instance: &Instance,
+        number: u16,
+        address: &str,
+        flags: &[&str],
+    ) -> Result<Self> {
         let name = instance.name("nuncio", number);
-        let kubeconfig = plane.operator_kubeconfig().display().to_string();
         let health = instance.health(number);
         let mut arguments = vec![
             "operator",
@@ -68,7 +88,7 @@ impl Replica {
             &nuncio()?,
             arguments,
             &[
-                ("KUBECONFIG", &kubeconfig),
+                ("KUBECONFIG", &kubeconfig.display().to_string()),
                 ("AMBASSADOR_ID", &instance.id),
                 ("AMBASSADOR_NAMESPACE", NAMESPACE),
                 (
@@ -76,19 +96,22 @@ impl Replica {
                     &instance.address.to_string(),
                 ),
                 ("POD_NAME", &name),
-                (
-                    "RUST_LOG",
-                    "info,nuncio::publish=debug,kube_client::client::tls=error",
-                ),
+                ("RUST_LOG", "info,nuncio::publish=debug"),
             ],
         )?;
-        let mut replica = Self {
+        Ok(Self {
             name,
             health,
             process,
-        };
-        replica.ready().await?;
-        Ok(replica)
+        })
+    }
+
+    /// Its `check_ready` page, if that has status 200.
+    ///
+    /// # Errors
+    /// It is not ready; the error says why.
+    pub async fn readiness(&self) -> Result<String> {
+        page(&self.health, "/ambassador/v0/check_ready").await
     }
 
     /// Name of the replica, by which it holds the Lease.
@@ -119,12 +142,7 @@ impl Replica {
     }
 
     async fn check_ready(&self) -> Result<()> {
-        until("check_ready", || async {
-            page(&self.health, "/ambassador/v0/check_ready")
-                .await
-                .map(drop)
-        })
-        .await
+        until("check_ready", || async { self.readiness().await.map(drop) }).await
     }
 
     /// The sum of a metric over its labels.

@@ -4,6 +4,7 @@ pub mod backend;
 pub mod bench;
 pub mod client;
 pub mod control_plane;
+pub mod fault_proxy;
 pub mod fuzz;
 pub mod gateway;
 pub mod instance;

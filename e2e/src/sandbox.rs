@@ -45,17 +45,30 @@ pub fn enter() -> Result<()> {
     Err(error).context("cannot run unshare (package util-linux)")
 }
 
+/// Makes this address the only name server of the sandbox.
+///
+/// # Errors
+/// The file that names it cannot be replaced.
+pub fn resolve_with(name_server: &str) -> Result<()> {
+    let path = env::temp_dir().join("resolv.conf");
+    fs::write(&path, format!("nameserver {name_server}\n"))?;
+    mount(
+        &["--bind", &path.to_string_lossy()],
+        Path::new("/etc/resolv.conf"),
+    )
+}
+
 /// The one test that this program was started for by [`run_test`], in a sandbox of its own.
 #[must_use]
 pub fn test() -> Option<String> {
     env::var(TEST).ok()
 }
 
-/// Runs this program again, in a sandbox within this one, for one test only.
+/// Runs this program again, in a sandbox within this one, for one test only. Returns what it prints as its result.
 ///
 /// # Errors
 /// The test fails; the error is what the program prints.
-pub fn run_test(name: &str) -> Result<()> {
+pub fn run_test(name: &str) -> Result<String> {
     let output = unshare()
         .arg(env::current_exe()?)
         .env(TEST, name)
@@ -68,7 +81,7 @@ pub fn run_test(name: &str) -> Result<()> {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn unshare() -> Command {

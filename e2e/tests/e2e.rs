@@ -26,12 +26,16 @@ mod client_certificate;
 mod failover;
 #[path = "e2e/failure.rs"]
 mod failure;
+#[path = "e2e/faults.rs"]
+mod faults;
 #[path = "e2e/fixture.rs"]
 mod fixture;
 #[path = "e2e/fuzz.rs"]
 mod fuzz;
 #[path = "e2e/http3.rs"]
 mod http3;
+#[path = "e2e/idle_clients.rs"]
+mod idle_clients;
 #[path = "e2e/insecure.rs"]
 mod insecure;
 #[path = "e2e/installations.rs"]
@@ -40,6 +44,8 @@ mod installations;
 mod listener;
 #[path = "e2e/many_hosts.rs"]
 mod many_hosts;
+#[path = "e2e/name_server.rs"]
+mod name_server;
 #[path = "e2e/names.rs"]
 mod names;
 #[path = "e2e/own_endpoints.rs"]
@@ -96,9 +102,16 @@ const WITHOUT_CLUSTER: &[Test] = tests![WithoutCluster:
     serve::an_address_other_than_loopback_needs_tls,
     own_endpoints::no_service_reaches_the_control_plane_or_the_admin_interface,
     shutdown::open_requests_end_before_serve_does,
+    name_server::a_name_without_an_answer_holds_up_nothing,
+    idle_clients::they_do_not_keep_a_configuration_from_envoys,
     bad_files::a_bad_file_is_reported_and_affects_no_other,
     bad_files::a_file_served_in_part_is_reported,
     fuzz::every_object_is_served_or_reported,
+    // start a cluster with ways to disturb it
+    faults::killed_stopped_and_partitioned_parts_cost_no_request,
+    faults::wrong_answers_while_running_cost_no_request,
+    faults::wrong_answers_at_start_cost_no_request,
+    faults::leaders_and_deletions_do_what_they_must_and_no_more,
 ];
 
 /// In a namespace of the shared cluster, served by the shared gateway.

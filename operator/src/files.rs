@@ -11,10 +11,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
-    fs,
-    io::{self, Read as _},
-    mem,
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    fs, io, mem,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -24,7 +22,6 @@ use notify::{
     Event, EventKind, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
 };
-use rustix::fs::OFlags;
 use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
@@ -33,6 +30,7 @@ use tracing::{info, warn};
 use walkdir::WalkDir;
 
 use self::document::documents;
+use crate::text_file::{self, Unreadable};
 use nuncio_core::{
     change::{Change, Reconciled, Source},
     object::{Kind, ObjectRef},
@@ -42,8 +40,8 @@ use nuncio_core::{
 
 mod document;
 
-/// Largest file that is read.
-const MAX_FILE_BYTES: u64 = 16 << 20;
+/// Largest file that is read, in MiB.
+const MAX_FILE_MIB: u64 = 16;
 /// The directory is scanned at least this often, for file systems without change events.
 const RESCAN: Duration = Duration::from_secs(5);
 /// Events that follow each other within this time are handled together …
@@ -259,7 +257,7 @@ impl<'a> Files<'a> {
             .display()
             .to_string();
         let mut failed = false;
-        let objects = match text(&path) {
+        let objects = match text_file::read(&path, MAX_FILE_MIB) {
             Ok(text) => documents(&name, &text, self.settings),
             Err(Unreadable::Content(message)) => {
                 vec![not_an_object(&name, Reason::UNREADABLE, &message)]
@@ -357,44 +355,6 @@ impl<'a> Files<'a> {
         self.sent = objects;
         changes
     }
-}
-
-/// Why there is no text of a file.
-enum Unreadable {
-    /// It is not a text file.
-    Content(String),
-    /// The file system reported an error.
-    Failed(io::Error),
-}
-
-/// The text of a file.
-fn text(path: &Path) -> Result<String, Unreadable> {
-    let mut bytes = Vec::new();
-    let mut read = || {
-        // opening a FIFO would wait for its writer
-        let file = fs::File::options()
-            .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-            .open(path)?;
-        let is_regular = file.metadata()?.is_file();
-        if is_regular {
-            file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        }
-        Ok(is_regular)
-    };
-    if !read().map_err(Unreadable::Failed)? {
-        return Err(Unreadable::Content(
-            "not a regular file; ignored".to_owned(),
-        ));
-    }
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Unreadable::Content(format!(
-            "file is larger than {} MiB; ignored",
-            MAX_FILE_BYTES >> 20
-        )));
-    }
-    String::from_utf8(bytes)
-        .map_err(|error| Unreadable::Content(format!("file is not UTF-8: {error}")))
 }
 
 /// A report about something in a file that is not a known object.

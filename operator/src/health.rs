@@ -51,6 +51,11 @@ impl Progress {
         self.lock().waiting.remove(&kind);
     }
 
+    /// Whether `kind` is incomplete.
+    pub(crate) fn is_waiting(&self, kind: Kind) -> bool {
+        self.lock().waiting.contains_key(&kind)
+    }
+
     /// Adds a warning, or replaces the one about the same subject.
     pub fn warn(&self, subject: &str, warning: impl Into<String>) {
         self.lock()

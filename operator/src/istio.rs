@@ -6,13 +6,16 @@
 //! last ones that did. If they still do not after a while, whoever uses the Secret reports it.
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde_json::json;
-use tokio::{fs, sync::mpsc, time::sleep};
+use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
+
+use crate::text_file::{self, Unreadable};
 
 use nuncio_core::{
     change::{Change, Reconciled, Source},
@@ -23,6 +26,8 @@ use nuncio_core::{
 
 /// Name of the Secret.
 const NAME: &str = "istio-certs";
+/// Largest file that is read, in MiB. The agent's files have a few kilobytes.
+const MAX_FILE_MIB: u64 = 1;
 /// How often the files are read.
 const PERIOD: Duration = Duration::from_secs(1);
 /// How often a pair that does not match is read before it is taken for finished.
@@ -40,8 +45,13 @@ pub async fn follow(directory: PathBuf, settings: Settings, changes: mpsc::Sende
     let object = ObjectRef::new(Kind::Secret, &settings.ambassador_namespace, NAME);
     let mut current: Option<Pair> = None;
     let mut ignored: Option<(Pair, u32)> = None;
+    let mut unread: Option<String> = None;
     loop {
-        let change = match read(&directory).await {
+        let found = read(directory.clone()).await;
+        if !matches!(found, Found::Half(_)) {
+            unread = None;
+        }
+        let change = match found {
             Found::Pair(pair) if current.as_ref() != Some(&pair) => {
                 let found = secret(&pair, &settings);
                 let problem = problem(&found);
@@ -71,7 +81,14 @@ pub async fn follow(directory: PathBuf, settings: Settings, changes: mpsc::Sende
                 warn!(%object, directory = %directory.display(), "Istio certificate removed");
                 Some(Change::Delete(Source::Istio, object.clone()))
             }
-            Found::Pair(_) | Found::Half | Found::Nothing => None,
+            Found::Half(problem) => {
+                if unread.as_ref() != Some(&problem) {
+                    warn!(%object, directory = %directory.display(), problem, "Istio certificate cannot be read; keeping the last one");
+                }
+                unread = Some(problem);
+                None
+            }
+            Found::Pair(_) | Found::Nothing => None,
         };
         if let Some(change) = change
             && changes.send(vec![change]).await.is_err()
@@ -107,19 +124,29 @@ fn problem(found: &Reconciled) -> Option<String> {
 enum Found {
     /// Both files.
     Pair(Pair),
-    /// A file cannot be read.
-    Half,
+    /// A file cannot be read, for this reason.
+    Half(String),
     /// A file is missing.
     Nothing,
 }
 
-async fn read(directory: &Path) -> Found {
-    let file = async |name: &str| fs::read_to_string(directory.join(name)).await;
-    let is_missing = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-    match (file("cert-chain.pem").await, file("key.pem").await) {
+async fn read(directory: PathBuf) -> Found {
+    let read = spawn_blocking(move || read_blocking(&directory));
+    let failed = |error: tokio::task::JoinError| Found::Half(error.to_string());
+    read.await.unwrap_or_else(failed)
+}
+
+fn read_blocking(directory: &Path) -> Found {
+    let file = |name: &str| {
+        text_file::read(&directory.join(name), MAX_FILE_MIB).map_err(|error| match error {
+            Unreadable::Failed(error) if error.kind() == ErrorKind::NotFound => Found::Nothing,
+            error => Found::Half(format!("{name}: {error}")),
+        })
+    };
+    match (file("cert-chain.pem"), file("key.pem")) {
         (Ok(chain), Ok(key)) => Found::Pair(Pair { chain, key }),
-        (Err(error), _) | (_, Err(error)) if is_missing(&error) => Found::Nothing,
-        _ => Found::Half,
+        (Err(Found::Nothing), _) | (_, Err(Found::Nothing)) => Found::Nothing,
+        (Err(half), _) | (_, Err(half)) => half,
     }
 }
 
@@ -182,6 +209,46 @@ mod tests {
             matches!(third.as_slice(), [Change::Delete(Source::Istio, _)]),
             "{third:?}"
         );
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_file_without_an_end_keeps_the_last_pair_and_blocks_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let (sender, mut receiver) = mpsc::channel(4);
+        let task = tokio::spawn(follow(
+            directory.path().to_owned(),
+            Settings::default(),
+            sender,
+        ));
+        let (chain, key) = pair("a.example");
+        write(path("cert-chain.pem"), &chain).unwrap();
+        write(path("key.pem"), &key).unwrap();
+        let _ = applied(&mut receiver).await;
+        let fifo = |path: &Path| {
+            let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
+        };
+        let endless = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+        let large = |path: &Path| write(path, "#".repeat(2 << 20)).unwrap();
+        for replace in [&fifo as &dyn Fn(&Path), &endless, &large] {
+            remove_file(path("key.pem")).unwrap();
+            replace(&path("key.pem"));
+            let found = timeout(PERIOD, read(directory.path().to_owned())).await;
+            assert!(matches!(found, Ok(Found::Half(_))));
+        }
+        let (chain, key) = pair("b.example");
+        write(path("cert-chain.pem"), chain).unwrap();
+        remove_file(path("key.pem")).unwrap();
+        write(path("key.pem"), key).unwrap();
+        let patience = Duration::from_secs(10);
+        let mut next = timeout(patience, receiver.recv()).await.unwrap().unwrap();
+        // the file may have been read while it was replaced
+        if matches!(next.as_slice(), [Change::Delete(..)]) {
+            next = timeout(patience, receiver.recv()).await.unwrap().unwrap();
+        }
+        assert!(matches!(next.as_slice(), [Change::Apply(..)]), "{next:?}");
         task.abort();
     }
 }

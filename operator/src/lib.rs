@@ -11,6 +11,7 @@ pub mod api;
 pub mod client;
 pub mod files;
 pub mod istio;
+mod text_file;
 pub mod watch;
 
 pub mod publish;

@@ -94,11 +94,16 @@ impl Book {
         for object in gone {
             self.forget(&object);
         }
-        // others have their turn between these
-        for some in all.chunks(OBSERVED) {
+        let mut all = all.into_iter();
+        loop {
+            // others have their turn between these
+            let some: Vec<_> = all.by_ref().take(OBSERVED).collect();
+            if some.is_empty() {
+                return;
+            }
             self.change(|queue| {
                 for (object, observed) in some {
-                    queue.observe(object, observed.clone());
+                    queue.observe(&object, observed);
                 }
             });
         }

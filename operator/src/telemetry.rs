@@ -24,8 +24,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where kube-runtime logs.
-const WATCHER: &str = "kube_runtime::watcher";
+/// What kube logs with every attempt: requests that are forbidden, and answers that do not parse, as a whole. `watch` logs
+/// changes.
+const ATTEMPTS: [&str; 2] = ["kube_runtime::watcher", "kube_client::client"];
 
 /// Starts logging. `RUST_LOG` has the syntax of `tracing_subscriber::EnvFilter`; the default is `info`.
 ///
@@ -36,9 +37,9 @@ pub fn init(format: LogFormat) -> anyhow::Result<()> {
         .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
         .from_env()
         .map_err(|error| anyhow::anyhow!("invalid environment variable RUST_LOG: {error}"))?;
-    if !std::env::var("RUST_LOG").is_ok_and(|own| own.contains(WATCHER)) {
-        // it logs every attempt that is forbidden; `watch` logs changes
-        filter = filter.add_directive(format!("{WATCHER}=error").parse()?);
+    let own = std::env::var("RUST_LOG").unwrap_or_default();
+    for target in ATTEMPTS.iter().filter(|target| !own.contains(**target)) {
+        filter = filter.add_directive(format!("{target}=error").parse()?);
     }
     let is_colored = io::stderr().is_terminal() && format == LogFormat::Text;
     let builder = fmt().with_env_filter(filter).with_writer(move || Lines {

@@ -11,7 +11,7 @@
 //! What is known stays, whatever fails later. Only a kind that was never listed can count as empty, because that answer
 //! is the first of its kind: an optional kind that the cluster does not have (its list is 404, and discovery does not name
 //! it), and a kind that the gateway can do without and must not read (403). Both answers must be repeated for a while
-//! ([`outage::SETTLED_AFTER`]). The process is not ready before each other kind was listed.
+//! ([`outage::SETTLED_AFTER`]), from an apiserver that answers other requests otherwise. The process is not ready before each other kind was listed.
 
 use std::{collections::BTreeSet, mem, time::Duration};
 
@@ -350,10 +350,10 @@ impl Watch {
     async fn error(&mut self, error: &watcher::Error) -> Option<Change> {
         let kind = self.kind;
         self.context.metrics.count_watch_error(kind);
-        let cause = if self.is_absent(error).await {
-            Cause::Absent
-        } else {
-            Cause::of(error)
+        let cause = match Cause::of(error) {
+            _ if self.is_absent(error).await => Cause::Absent,
+            Cause::Forbidden(_) if self.is_all_forbidden() => Cause::Other,
+            cause => cause,
         };
         let reaction = self.outage.fail(cause, std::time::Instant::now());
         if !self.is_complete {
@@ -388,7 +388,14 @@ impl Watch {
         Some(Change::Replace(Source::Api, kind, Vec::new()))
     }
 
-    /// Whether the apiserver does not have the kind: a list is answered with 404, and discovery does not name it.
+    /// Whether the apiserver may forbid everything, as one does whose roles are not loaded: the permission for a kind that
+    /// can be done without is missing only where a kind that every gateway reads is permitted.
+    fn is_all_forbidden(&self) -> bool {
+        !needs_permission(self.kind) && self.context.progress.is_waiting(Kind::Service)
+    }
+
+    /// Whether the apiserver does not have the kind: a list is answered with 404, and discovery, which must work, does not
+    /// name it. A load balancer without a backend answers everything with 404.
     async fn is_absent(&self, error: &watcher::Error) -> bool {
         let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else {
             return false;
@@ -397,16 +404,19 @@ impl Watch {
             return false;
         }
         let resource = api_resource(self.kind);
-        let found = self
-            .context
-            .client
-            .list_api_group_resources(&resource.api_version);
-        match found.await {
-            Ok(list) => !list
-                .resources
-                .iter()
-                .any(|found| found.name == resource.plural),
-            Err(kube::Error::Api(status)) => status.code == 404,
+        let (client, version) = (&self.context.client, &resource.api_version);
+        match client.list_api_group_resources(version).await {
+            Ok(list) => {
+                let mut resources = list.resources.iter();
+                !resources.any(|found| found.name == resource.plural)
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                let groups = client.list_api_groups().await;
+                groups.is_ok_and(|list| {
+                    let mut versions = list.groups.iter().flat_map(|group| &group.versions);
+                    !versions.any(|found| found.group_version == *version)
+                })
+            }
             Err(_) => false,
         }
     }

@@ -1,7 +1,7 @@
 //! What is measured: an apiserver, the operator, an Envoy with two workers, and two backends.
 
 use anyhow::Result;
-use kube::{Client, Config, config::Kubeconfig};
+use kube::Client;
 
 use crate::{
     backend::Backend,
@@ -56,8 +56,6 @@ impl Rig {
     pub(super) async fn start(manifests: &str) -> Result<Self> {
         let instance = Instance::default();
         let plane = ControlPlane::start().await?;
-        let kubeconfig = Kubeconfig::read_from(plane.kubeconfig())?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
         let backends = [
             Backend::start("10.96.1.1:80", "one").await?,
             Backend::start("10.96.1.2:80", "two").await?,
@@ -67,7 +65,7 @@ impl Rig {
         let envoy = Envoy::start("bench-envoy", &instance.xds(0), &instance.admin(0), "delta")?;
         envoy.ready().await?;
         Ok(Self {
-            client: Client::try_from(config)?,
+            client: plane.client().await?,
             replica,
             envoy,
             _backends: backends,

@@ -13,6 +13,8 @@ use nuncio_e2e::{
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
     sandbox::enter()?;
+    // first, so that a run that dies can be repeated
+    println!("seed {}", options.seed);
     let start = Instant::now();
     let summary = tokio::runtime::Runtime::new()?.block_on(async {
         tokio::select! {

@@ -154,14 +154,22 @@ impl Load {
         }
     }
 
+    /// Stops it, and returns why each lost request was lost.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub async fn stop(self) -> Result<(Sent, Vec<String>)> {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.sent();
+        Ok((sent, self.task.await?))
+    }
+
     /// Stops it.
     ///
     /// # Errors
     /// Requests were lost, or too few were sent.
     pub async fn finish(self) -> Result<Sent> {
-        self.stop.store(true, Ordering::Relaxed);
-        let sent = self.sent();
-        let lost = self.task.await?;
+        let (sent, lost) = self.stop().await?;
         ensure!(
             lost.is_empty(),
             "{} of {} requests were lost: {}",

@@ -20,14 +20,16 @@ pub(super) struct Object {
     pub(super) value: Value,
 }
 
-/// How many objects of each kind are written at random.
-const NUMBERS: [(Kind, usize); 5] = [
-    (Kind::Listener, 2),
-    (Kind::Host, 4),
-    (Kind::TlsContext, 4),
-    (Kind::Mapping, 34),
-    (Kind::TcpMapping, 6),
-];
+/// How many objects of a kind are written at random: of each that can be invalid, which are those with a status.
+fn number(kind: Kind) -> usize {
+    match kind {
+        Kind::Mapping => 34,
+        Kind::TcpMapping => 6,
+        Kind::Listener => 2,
+        _ if kind.has_status() => 4,
+        _ => 0,
+    }
+}
 
 /// What is the same in all batches.
 pub(super) struct World {
@@ -48,8 +50,8 @@ impl World {
     pub(super) fn batch(&self, seed: u64) -> Vec<Object> {
         let mut random = Random::new(seed);
         let mut objects = self.surroundings.clone();
-        for (kind, number) in NUMBERS {
-            for index in 0..number {
+        for kind in Kind::ALL {
+            for index in 0..number(kind) {
                 objects.push(self.object(kind, index, &mut random));
             }
         }

@@ -18,8 +18,8 @@ pub struct Options {
     /// Time after which no batch starts
     #[arg(long, value_name = "N", default_value_t = 600)]
     pub seconds: u64,
-    /// Seed of the first batch; each later batch has the next number. `--seed N --batches 1` repeats batch N
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Seed of the first batch; each later batch has the next number. `--seed N --batches 1` repeats batch N [default: random]
+    #[arg(long, value_name = "N", default_value_t = random(), hide_default_value = true)]
     pub seed: u64,
     /// Maximum number of batches
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
@@ -27,6 +27,11 @@ pub struct Options {
     /// Number of different defects after which the run stops
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub findings: usize,
+}
+
+/// A seed that is short enough to write down.
+fn random() -> u64 {
+    fastrand::u64(..1_000_000_000)
 }
 
 impl Options {

@@ -5,7 +5,7 @@ use std::{fs, time::Instant};
 use anyhow::{Result, ensure};
 use nuncio_e2e::{
     backend::Backend,
-    control_plane::page,
+    control_plane::{APISERVER, page},
     relay::Relay,
     wait::{PATIENCE, until},
     workspace::root,
@@ -17,8 +17,6 @@ use crate::{
     fixture::{host, mapping, object},
     status::condition,
 };
-
-const APISERVER: &str = "127.0.0.1:6443";
 
 pub(crate) async fn half_open_connections_delay_a_change_by_less_than_half_a_minute(
     space: &mut Space,

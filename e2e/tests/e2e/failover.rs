@@ -77,7 +77,7 @@ pub(crate) async fn a_restarted_envoy_gets_everything(space: &mut Space) -> Resu
 pub(crate) async fn a_restarted_apiserver_is_picked_up(space: &mut Space) -> Result<()> {
     let _backend = steady(space, "10.96.7.4").await?;
     let load = Load::start(&space.http(), "steady.example", "/steady/");
-    space.own_plane()?.kill_apiserver();
+    space.own_plane()?.apiserver().kill();
     until("an error of the watch", || async {
         let errors = space
             .gateway

@@ -106,7 +106,7 @@ pub(crate) fn run_all(arguments: &Arguments, tests: &[Test]) -> Result<ExitCode>
         let (test, runtime) = (*test, runtime.handle().clone());
         Trial::test(test.full_name(), move || {
             let result = if test.is_alone() {
-                sandbox::run_test(&test.full_name())
+                sandbox::run_test(&test.full_name()).map(|result| eprint!("{result}"))
             } else {
                 runtime.block_on(test.run_within_limit())
             };

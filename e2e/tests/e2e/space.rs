@@ -183,7 +183,7 @@ fn create(plane: &ControlPlane, namespace: &str) -> Result<()> {
 }
 
 /// Manifests whose objects of our kinds are for this instance.
-fn with_id(manifests: &str, id: &str) -> Result<String> {
+pub(crate) fn with_id(manifests: &str, id: &str) -> Result<String> {
     let mut objects: Vec<Value> = serde_saphyr::from_multiple(manifests)?;
     for object in &mut objects {
         let version = object["apiVersion"].as_str().unwrap_or_default();

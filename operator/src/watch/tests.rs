@@ -130,6 +130,7 @@ async fn a_kind_that_is_not_installed_is_empty_until_it_is_installed() {
     let installed = is_installed.clone();
     let mut world = World::start(Kind::Mapping, move |path, answer| {
         match (installed.load(Ordering::SeqCst), is_watch(path)) {
+            (false, _) if path == "/apis" => answer.complete(200, r#"{"groups":[]}"#),
             (false, _) => answer.complete(404, NOT_FOUND),
             (true, false) => answer.complete(200, &list(&["a"])),
             (true, true) => answer.begin(""),
@@ -166,6 +167,30 @@ async fn a_list_that_is_not_found_though_discovery_names_the_kind_empties_nothin
     let change = timeout(outage::SETTLED_AFTER * 3, world.changes.recv()).await;
     assert!(change.is_err(), "{change:?}");
     world.says("waiting for Mapping").await;
+}
+
+/// A load balancer without a backend.
+#[tokio::test]
+async fn an_apiserver_that_finds_nothing_empties_nothing() {
+    for body in [NOT_FOUND, "default backend - 404"] {
+        let handle = move |_: &str, answer: &mut Answer| answer.complete(404, body);
+        let mut world = World::start(Kind::Mapping, handle).await;
+        let change = timeout(outage::SETTLED_AFTER * 3, world.changes.recv()).await;
+        assert!(change.is_err(), "{change:?}");
+        world.says("waiting for Mapping").await;
+    }
+}
+
+/// An apiserver whose roles are not loaded.
+#[tokio::test]
+async fn a_kind_is_not_empty_while_everything_is_forbidden() {
+    let (mut world, context) = World::new(|_, answer| answer.complete(403, FORBIDDEN)).await;
+    world.progress.waiting(Kind::Service, "forbidden");
+    tokio::spawn(super::watch(Kind::EndpointSlice, context));
+    let change = timeout(outage::SETTLED_AFTER * 3, world.changes.recv()).await;
+    assert!(change.is_err(), "{change:?}");
+    world.progress.complete(Kind::Service);
+    assert_eq!(listed(&world.change().await), 0);
 }
 
 /// The apiserver comes back with a part of its objects.

@@ -112,84 +112,77 @@ pub(crate) async fn backends_get_the_host_as_it_was_sent(space: &Space) -> Resul
     Ok(())
 }
 
+/// The server name of a connection, the host name of a request on it, and the backend or status that it gets.
+const COVERED: [(&str, &str, std::result::Result<&str, u16>); 17] = [
+    ("any.coal.example", "any.coal.example", Ok("wild")),
+    ("any.coal.example", "other.coal.example:8443", Ok("wild")),
+    ("any.coal.example", "own.coal.example", Ok("own")),
+    ("any.coal.example", "OWN.coal.example.:8443", Ok("own")),
+    ("any.coal.example", "plain.coal.example", Ok("plain")),
+    ("any.coal.example", "certified.coal.example", Err(421)),
+    ("any.coal.example", "certified.coal.example:8443", Err(421)),
+    ("any.coal.example", "certified.coal.example.", Err(421)),
+    ("any.coal.example", "closed.coal.example", Err(421)),
+    ("any.coal.example", "elsewhere.example", Err(421)),
+    ("any.coal.example", "nobody.example", Err(404)),
+    ("own.coal.example", "own.coal.example:8443", Ok("own")),
+    ("own.coal.example", "any.coal.example", Err(421)),
+    ("own.coal.example", "elsewhere.example", Err(421)),
+    ("elsewhere.example", "elsewhere.example", Ok("elsewhere")),
+    ("elsewhere.example", "own.coal.example", Err(421)),
+    ("elsewhere.example", "nobody.example:8443", Err(404)),
+];
+
+/// Hosts with TLS: their names, and their settings beside ALPN.
+const TLS_HOSTS: [(&str, &str, &str); 5] = [
+    ("wild", "*.coal.example", ""),
+    ("own", "own.coal.example", ", min_tls_version: v1.2"),
+    (
+        "certified",
+        "certified.coal.example",
+        ", ca_secret: names-ca, cert_required: true",
+    ),
+    ("closed", "closed.coal.example", ", ca_secret: absent"),
+    ("elsewhere", "elsewhere.example", ""),
+];
+
+/// A Host's routes, which only it takes.
+fn routes(name: &str, address: &str) -> String {
+    let spec = format!("hostname: '*', prefix: /, service: {address}");
+    labelled(
+        "Mapping",
+        &format!("names-{name}"),
+        &format!("names: {name}"),
+        &spec,
+    )
+}
+
 pub(crate) async fn a_connection_serves_the_names_that_its_chain_covers(
     space: &Space,
 ) -> Result<()> {
     let mut backends = Vec::new();
     let authority = Authority::new()?;
     let mut manifests = vec![authority.secret(&space.namespace, "names-ca")];
-    let alpn = "alpn_protocols: 'h2,http/1.1'";
-    for (number, (name, hostname, more)) in [
-        ("wild", "*.coal.example", ""),
-        ("own", "own.coal.example", ", min_tls_version: v1.2"),
-        (
-            "certified",
-            "certified.coal.example",
-            ", ca_secret: names-ca, cert_required: true",
-        ),
-        ("closed", "closed.coal.example", ", ca_secret: absent"),
-        ("elsewhere", "elsewhere.example", ""),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for (number, (name, hostname, more)) in TLS_HOSTS.into_iter().enumerate() {
         let address = format!("10.96.45.{}", 10 + number);
         backends.push(Backend::start(&format!("{address}:80"), name).await?);
         let secret = format!("names-{name}");
-        manifests.push(
-            authority
-                .issue(&[hostname])?
-                .secret(&space.namespace, &secret),
+        let certificate = authority.issue(&[hostname])?;
+        manifests.push(certificate.secret(&space.namespace, &secret));
+        let more = format!(
+            ", tls: {{alpn_protocols: 'h2,http/1.1'{more}}}, mappingSelector: {{matchLabels: {{names: {name}}}}}"
         );
-        manifests.push(tls_host(
-            &secret,
-            hostname,
-            &format!(
-                ", tls: {{{alpn}{more}}}, mappingSelector: {{matchLabels: {{names: {name}}}}}"
-            ),
-        ));
-        let spec = format!("hostname: '*', prefix: /, service: {address}");
-        manifests.push(labelled(
-            "Mapping",
-            &secret,
-            &format!("names: {name}"),
-            &spec,
-        ));
+        manifests.push(tls_host(&secret, hostname, &more));
+        manifests.push(routes(name, &address));
     }
     // cleartext only: below the wildcard it has no terms of its own
     backends.push(Backend::start("10.96.45.20:80", "plain").await?);
-    manifests.push(host(
-        "names-plain",
-        "plain.coal.example",
-        ", mappingSelector: {matchLabels: {names: plain}}",
-    ));
-    manifests.push(labelled(
-        "Mapping",
-        "names-plain",
-        "names: plain",
-        "hostname: '*', prefix: /, service: 10.96.45.20",
-    ));
+    let selector = ", mappingSelector: {matchLabels: {names: plain}}";
+    manifests.push(host("names-plain", "plain.coal.example", selector));
+    manifests.push(routes("plain", "10.96.45.20"));
     space.apply(&manifests.concat())?;
-    // the server name of the connection, the host name of the request, and what it gets
-    let cases = [
-        ("any.coal.example", "any.coal.example", Ok("wild")),
-        ("any.coal.example", "other.coal.example:8443", Ok("wild")),
-        ("any.coal.example", "own.coal.example", Ok("own")),
-        ("any.coal.example", "OWN.coal.example.:8443", Ok("own")),
-        ("any.coal.example", "plain.coal.example", Ok("plain")),
-        ("any.coal.example", "certified.coal.example", Err(421)),
-        ("any.coal.example", "certified.coal.example:8443", Err(421)),
-        ("any.coal.example", "certified.coal.example.", Err(421)),
-        ("any.coal.example", "closed.coal.example", Err(421)),
-        ("any.coal.example", "elsewhere.example", Err(421)),
-        ("own.coal.example", "own.coal.example:8443", Ok("own")),
-        ("own.coal.example", "any.coal.example", Err(421)),
-        ("own.coal.example", "elsewhere.example", Err(421)),
-        ("elsewhere.example", "elsewhere.example", Ok("elsewhere")),
-        ("elsewhere.example", "own.coal.example", Err(421)),
-    ];
     until("each name to be answered as its Host", || async {
-        for (server_name, name, expected) in cases {
+        for (server_name, name, expected) in COVERED {
             let config = || tls_config(&authority.der(), None);
             let address = space.https();
             let mut first = Connection::open_tls(&address, server_name, config()?.into()).await?;

@@ -406,7 +406,7 @@ impl Link {
                         "has the same hostname {domain:?}; this Host comes first by name and is served"
                     );
                     self.report(
-                        &first,
+                        first,
                         neighbour::notice("spec.hostname", host.object, &fact),
                     );
                 }

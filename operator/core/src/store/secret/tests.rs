@@ -53,7 +53,7 @@ struct World {
 
 impl World {
     /// With a Listener, and a Host that has these TLS settings and the certificate of Secret `one`.
-    fn new(tls: Value) -> Self {
+    fn new(tls: &Value) -> Self {
         let mut world = Self {
             store: Store::new(Settings::default()),
             memory: LastUsable::default(),
@@ -144,7 +144,7 @@ impl World {
 
 #[test]
 fn the_last_usable_certificate_is_served_until_it_is_repaired_or_deleted() {
-    let mut world = World::new(json!({}));
+    let mut world = World::new(&json!({}));
     let (first, second) = (pair(2027), pair(2028));
     world.certificate((&first.0, &second.1));
     assert_eq!(world.shown(), None, "there never was one");
@@ -180,7 +180,7 @@ fn authorities_that_become_unusable_let_nobody_else_in() {
         (false, json!({"tls": tls})),
         (true, json!({"tlsContext": {"name": "context"}})),
     ] {
-        let mut world = World::new(tls);
+        let mut world = World::new(&tls);
         let spec = json!({"ca_secret": "ca", "crl_secret": "crl", "cert_required": true});
         world.apply(Kind::TlsContext, "context", json!({"spec": spec}));
         world.certificate((&own.0, &own.1));
@@ -218,7 +218,7 @@ fn authorities_that_become_unusable_let_nobody_else_in() {
 /// A certificate is not served with the authorities of another version of its Secret, nor without any.
 #[test]
 fn authorities_beside_a_certificate_are_kept_with_it() {
-    let mut world = World::new(json!({"tls": {"cert_required": true}}));
+    let mut world = World::new(&json!({"tls": {"cert_required": true}}));
     let (own, next, authority) = (pair(2027), pair(2027), pair(2027));
     let data = json!({"tls.crt": own.0, "tls.key": own.1, "root-cert.pem": authority.0});
     world.secret("one", &data);
@@ -238,7 +238,7 @@ fn authorities_beside_a_certificate_are_kept_with_it() {
 
 #[test]
 fn a_tls_context_keeps_its_certificate_too() {
-    let mut world = World::new(json!({}));
+    let mut world = World::new(&json!({}));
     let own = pair(2027);
     let spec = json!({"secret": "one"});
     world.apply(Kind::TlsContext, "context", json!({"spec": spec}));
@@ -257,7 +257,7 @@ fn a_tls_context_keeps_its_certificate_too() {
 
 #[test]
 fn an_expired_certificate_is_a_warning_and_so_is_one_that_expires_soon() {
-    let mut world = World::new(json!({}));
+    let mut world = World::new(&json!({}));
     let own = pair(2026);
     world.certificate((&own.0, &own.1));
     assert!(world.accepted().is_empty(), "the time is unknown");

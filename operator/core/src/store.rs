@@ -94,6 +94,8 @@ pub struct Store {
     defaults: Defaults,
     ir: Ir,
     dirty: Dirty,
+    /// An outcome that was not used.
+    kept: Outcome,
     objects: Objects,
     namespaces: Namespaces,
     services: Services,
@@ -135,6 +137,7 @@ impl Store {
                 default_host: true,
                 ..Dirty::default()
             },
+            kept: Outcome::default(),
             objects: Objects::default(),
             namespaces: Namespaces::default(),
             services: Services::default(),
@@ -193,20 +196,16 @@ impl Store {
         self.link_route_tables();
         self.link_endpoints();
         self.link_shadowed();
-        let reports = self.link_reports();
-        Outcome {
-            units: mem::take(&mut self.dirty.units),
-            reports,
-            certificates: mem::take(&mut self.dirty.certificates),
-        }
+        let mut outcome = mem::take(&mut self.kept);
+        outcome.units.append(&mut self.dirty.units);
+        outcome.certificates.append(&mut self.dirty.certificates);
+        outcome.reports.extend(self.link_reports());
+        outcome
     }
 
     /// Takes back an outcome that was not used: the next one includes it.
     pub fn keep(&mut self, outcome: Outcome) {
-        self.dirty.units.extend(outcome.units);
-        self.dirty.certificates.extend(outcome.certificates);
-        let objects = outcome.reports.into_iter().map(|(object, _)| object);
-        self.dirty.applied.extend(objects);
+        self.kept = outcome;
     }
 
     /// The gateway as of the last [`Store::link`].

@@ -190,6 +190,10 @@ mod tests {
         mapping(&mut store, "d", "d.example", "");
         left(&mut store, Kind::Mapping, &[]);
         assert!(!store.link().units.is_empty(), "what was pending still is");
+        let gone = ObjectRef::new(Kind::Mapping, "default", "d");
+        store.apply(Change::Delete(Source::Api, gone.clone()));
+        left(&mut store, Kind::Mapping, &[]);
+        assert!(store.link().reports.contains(&(gone, None)), "so is this");
     }
 
     /// A Secret that is known to be missing has not become one that must be read first.

@@ -290,7 +290,7 @@ impl Link {
         });
         let mut chains: Vec<ir::FilterChain> = closed.map(|name| closed_chain(name)).collect();
         let others = Names::new(bound, by_name.keys().any(|name| name.starts_with('*')));
-        let elsewhere: BTreeSet<&Arc<str>> = bound.iter().map(|host| &host.host.hostname).collect();
+        let names: BTreeSet<&Arc<str>> = bound.iter().map(|host| &host.host.server_name).collect();
         for (server_name, hosts) in by_name {
             if let Some(taken) = taken(tcp, Some(server_name)) {
                 for (host, _) in hosts {
@@ -326,9 +326,13 @@ impl Link {
                     self.report_server_name(server_name, host.object, first.object);
                 }
             }
-            self.add_others(&mut entry, &others.below(server_name), tls, listener);
+            let below = others.below(server_name);
+            self.add_others(&mut entry, &below, tls, listener);
             if &**server_name != "*" {
-                add_misdirected(&mut entry, &elsewhere);
+                let is_covered = |name: &Arc<str>| {
+                    name == server_name || below.iter().any(|host| host.host.server_name == *name)
+                };
+                add_misdirected(&mut entry, &names, is_covered);
             }
             chains.push(ir::FilterChain {
                 name: format!("tls-{server_name}"),
@@ -505,17 +509,18 @@ fn reversed(name: &str) -> Vec<u8> {
 /// Adds the names of a Listener's Hosts that the connections of a chain do not serve, so that clients open another connection;
 /// a name that no Host has gets 404. Each table would need all names of the Listener, which is quadratic, so with many Hosts
 /// unknown names are not told apart.
-fn add_misdirected(table: &mut Table, hostnames: &BTreeSet<&Arc<str>>) {
-    if hostnames.len() > MAX_NAMES_ELSEWHERE {
+fn add_misdirected(
+    table: &mut Table,
+    names: &BTreeSet<&Arc<str>>,
+    is_covered: impl Fn(&Arc<str>) -> bool,
+) {
+    // every name is one of Host *
+    if names.len() > MAX_NAMES_ELSEWHERE || names.contains(&Arc::from("*")) {
         table.misdirected.insert("*".into());
         return;
     }
-    let served = &table.virtual_hosts;
-    let elsewhere = hostnames
-        .iter()
-        .filter(|name| !served.contains_key(**name))
-        .map(|name| Arc::clone(name));
-    table.misdirected.extend(elsewhere);
+    let elsewhere = names.iter().filter(|name| !is_covered(name));
+    table.misdirected.extend(elsewhere.copied().cloned());
 }
 
 /// The chain of a name whose TLS cannot be terminated: neither another Host's certificate nor cleartext is served for it.

@@ -639,3 +639,33 @@ pub async fn serve_in(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Arguments, Command};
+
+    fn servers(line: &str) -> Servers {
+        let line = format!("nuncio operator {line}");
+        match Arguments::parse_from(line.split(' ')).command {
+            Command::Operator { servers, .. } => servers,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_shared_certificate_needs_a_name_beyond_loopback() {
+        let tls = "--xds-tls-cert c --xds-tls-key k --xds-tls-client-ca a";
+        let beyond = format!("--xds-address 0.0.0.0:8003 {tls}");
+        let error = xds_tls(&servers(&beyond)).unwrap_err().to_string();
+        assert!(error.contains("set --xds-client-name"), "{error}");
+        let (_, peers) = xds_tls(&servers(&format!("{beyond} --xds-client-name b"))).unwrap();
+        assert!(matches!(peers, Peers::Named(names) if names == ["b".to_owned()].into()));
+        let (_, peers) = xds_tls(&servers(&format!("--xds-address 127.0.0.1:8003 {tls}"))).unwrap();
+        assert!(matches!(peers, Peers::AnyCertificate), "{peers:?}");
+        let (tls, peers) = xds_tls(&servers("--xds-address unix:/xds")).unwrap();
+        assert!(tls.is_none() && matches!(peers, Peers::Any), "{peers:?}");
+    }
+}

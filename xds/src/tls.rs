@@ -12,7 +12,7 @@ use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{VerifierBuilderError, WebPkiClientVerifier},
+    server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -240,6 +240,9 @@ impl Certificates {
             .with_single_cert(chain, key)
             .map_err(TlsError::Certificate)?;
         config.alpn_protocols = vec![protocol.to_vec()];
+        // a resumed session would skip the verification of a certificate that has expired since
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
     }
 

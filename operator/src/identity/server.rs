@@ -5,7 +5,7 @@
 //! to. What it costs is bounded for each address and each pod, and so is the number of reviews at a time: whoever floods it
 //! cannot stop configuration, and delays only those who start.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -17,6 +17,7 @@ use axum::{
 };
 use jiff::SignedDuration;
 use kube::Client;
+use nuncio_xds::throttle::Throttle;
 use rcgen::{ExtendedKeyUsagePurpose, SanType, SubjectPublicKeyInfo};
 use serde::Deserialize;
 use serde_json::json;
@@ -38,8 +39,6 @@ use super::{
     token::{self, AUDIENCE},
 };
 use crate::{http_server::Limits, metrics::Metrics};
-use nuncio_xds::throttle::Throttle;
-use std::collections::BTreeSet;
 
 /// How long certificates of Envoys are valid.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(24);
@@ -189,18 +188,18 @@ impl Server {
             return Err(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, message));
         };
         let reviewed = token::review(self.client.clone(), token).await;
+        let is_forbidden = matches!(&reviewed, Err(token::Error::Request(kube::Error::Api(status))) if status.code == 403);
+        self.metrics.missing_permission(
+            "tokenreviews.authentication.k8s.io",
+            "certificates of Envoys",
+            is_forbidden,
+        );
         reviewed.map_err(|error| {
             let status = match &error {
                 token::Error::Request(source) => {
                     if let Some(others) = self.limits.log.permit() {
-                        // a request of kube shows neither headers nor bodies in its errors
                         warn!(error = %source, others, "failed to review a token");
                     }
-                    self.metrics.missing_permission(
-                        "tokenreviews.authentication.k8s.io",
-                        "certificates of Envoys",
-                        matches!(source, kube::Error::Api(status) if status.code == 403),
-                    );
                     StatusCode::SERVICE_UNAVAILABLE
                 }
                 token::Error::Rejected(_) => StatusCode::UNAUTHORIZED,

@@ -1,5 +1,5 @@
-//! One connection: HTTP/2 until it reaches its age or the server stops. It ends in two steps, so that Envoy does not open
-//! its next stream on it: GOAWAY, then the end of its streams.
+//! One connection: HTTP/2 until it reaches its age, the certificate of its client expires, or the server stops. It ends in
+//! two steps, so that Envoy does not open its next stream on it: GOAWAY, then the end of its streams.
 
 use std::{
     convert::Infallible,
@@ -12,7 +12,7 @@ use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 use tonic::body::Body;
 use tracing::debug;
@@ -32,6 +32,7 @@ pub(super) async fn serve(
     let start = Instant::now();
     let age = shared.settings.max_connection_age;
     let spread = shared.settings.shutdown_spread;
+    let expires = peer.expires(start);
     let (end, ended) = watch::channel(false);
     let info = io.connection().info(peer, ended);
     let service = service_fn(move |request: http::Request<Incoming>| {
@@ -56,12 +57,19 @@ pub(super) async fn serve(
                 None => std::future::pending().await,
             }
         };
+        let expired = async {
+            match expires {
+                Some(expires) => sleep_until(expires.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         let stopping = async {
             let _ = closing.wait_for(|closing| *closing).await; // an error also means stop
             sleep(spread.mul_f64(random(Instant::now()))).await;
         };
         tokio::select! {
             () = aged => debug!("xDS connection reached its age"),
+            () = expired => debug!("client certificate of an xDS connection expired"),
             () = stopping => {}
         }
     };

@@ -151,8 +151,6 @@ struct AdsStream<R> {
     suspects: watch::Receiver<Suspects>,
     /// Number of rejected resources by type, as in the metrics.
     rejected: [usize; ResourceType::ALL.len()],
-    /// When the peer's certificate expires.
-    expires: Option<Instant>,
     /// Until when there must be a request; `None` after the first one.
     starts: Option<Instant>,
     /// Ends at the next of these times and deadlines, which seldom changes.
@@ -174,7 +172,6 @@ impl<R: Discovery> AdsStream<R> {
         let now = Instant::now();
         Self {
             snapshots: None,
-            expires: connection.peer.expires(now),
             peer: connection.peer,
             closing: connection.closing,
             connection: Connection::new(R::PROTOCOL, shared.settings.removal_grace),
@@ -197,6 +194,10 @@ impl<R: Discovery> AdsStream<R> {
     /// The next response; `None` at the end of the stream.
     async fn next(&mut self) -> Result<Option<Response>, Status> {
         loop {
+            if *self.closing.borrow() {
+                debug!(node = %self.node, "xDS stream closed with its connection");
+                return Ok(None);
+            }
             // handles all requests that have arrived before responding: Envoy subscribes in bursts
             for _ in 0..REQUESTS_PER_TURN {
                 let Some(request) = self.requests.next().now_or_never() else {
@@ -364,14 +365,10 @@ impl<R: Discovery> AdsStream<R> {
     }
 
     async fn wait(&mut self) -> Event<R> {
-        let deadline = [
-            self.connection.deadline(self.polled),
-            self.expires,
-            self.starts,
-        ]
-        .into_iter()
-        .flatten()
-        .min();
+        let deadline = [self.connection.deadline(self.polled), self.starts]
+            .into_iter()
+            .flatten()
+            .min();
         if let Some(deadline) = deadline
             && self.alarm.deadline() != deadline.into()
         {
@@ -396,8 +393,6 @@ impl<R: Discovery> AdsStream<R> {
                 let is_over = |end: Option<Instant>| end.is_some_and(|end| end <= now);
                 if is_over(self.starts) {
                     Event::Close("no request")
-                } else if is_over(self.expires) {
-                    Event::Close("client certificate expired")
                 } else {
                     Event::Deadline
                 }

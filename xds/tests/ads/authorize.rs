@@ -179,9 +179,16 @@ async fn a_stream_ends_when_its_certificate_expires() -> Result<()> {
     let server = start(certificates).await?;
     let start = Instant::now();
     let short = ca.issue("spiffe://client", Duration::from_secs(3))?;
-    let mut client = Delta::open(channel(server.address, &ca, short).await?, KIND).await?;
+    let channel = channel(server.address, &ca, short).await?;
+    let mut client = Delta::open(channel.clone(), KIND).await?;
     client.accept().await?;
     assert!(client.next().await?.is_none());
+    // neither another stream of that connection nor another connection
+    let again = match Delta::open(channel, KIND).await {
+        Ok(mut client) => matches!(client.next().await, Ok(None) | Err(_)),
+        Err(_) => true,
+    };
+    assert!(again, "a stream with an expired certificate");
     assert!(
         start.elapsed() > Duration::from_millis(1500),
         "{:?}",

@@ -50,7 +50,7 @@ pub(crate) enum Error {
     #[error("request for {what} {NAME} failed: {source}")]
     Request {
         what: &'static str,
-        source: kube::Error,
+        source: Box<kube::Error>,
     },
     #[error("other replicas changed Secret {NAME} at the same time; trying again")]
     Conflicts,
@@ -152,7 +152,7 @@ impl Keeper {
     async fn read(&self, now: Timestamp) -> Result<Authorities, Error> {
         let failed = |source| Error::Request {
             what: "Secret",
-            source,
+            source: Box::new(source),
         };
         for _ in 0..ATTEMPTS {
             let secret = self.secrets.get_opt(NAME).await.map_err(failed)?;
@@ -249,7 +249,7 @@ impl Keeper {
     async fn publish(&self, bundle: &str) -> Result<(), Error> {
         let failed = |source| Error::Request {
             what: "ConfigMap",
-            source,
+            source: Box::new(source),
         };
         let found = self.config_maps.get_opt(NAME).await.map_err(failed)?;
         let data = Some(BTreeMap::from([(BUNDLE.to_owned(), bundle.to_owned())]));
@@ -287,7 +287,7 @@ impl Keeper {
             return;
         };
         if let Error::Request { what, source } = &error {
-            let is_forbidden = matches!(source, kube::Error::Api(status) if status.code == 403);
+            let is_forbidden = matches!(&**source, kube::Error::Api(status) if status.code == 403);
             let resource = if *what == "Secret" {
                 "secrets"
             } else {

@@ -42,7 +42,7 @@ fn replica(apiserver: &Apiserver, clock: &TestClock) -> Replica {
 impl Replica {
     async fn update(&mut self) -> Result<(), String> {
         let result = self.keeper.update().await;
-        let text = result.as_ref().map(|()| ()).map_err(ToString::to_string);
+        let text = result.as_ref().copied().map_err(ToString::to_string);
         self.keeper.report(result);
         text
     }

@@ -33,12 +33,12 @@ fn server(clock: &TestClock) -> Server {
 }
 
 fn csr() -> String {
-    request(CertificateParams::default(), &KeyPair::generate().unwrap())
+    request(&CertificateParams::default(), &KeyPair::generate().unwrap())
         .pem()
         .unwrap()
 }
 
-fn request(params: CertificateParams, key: &KeyPair) -> CertificateSigningRequest {
+fn request(params: &CertificateParams, key: &KeyPair) -> CertificateSigningRequest {
     params.serialize_request(key).unwrap()
 }
 
@@ -75,7 +75,7 @@ async fn a_pod_gets_a_certificate_with_its_own_name_for_a_day() {
         .push(SanType::URI(other.try_into().unwrap()));
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ServerAuth);
-    let csr = request(params, &key).pem().unwrap();
+    let csr = request(&params, &key).pem().unwrap();
     let answer = ask(&server, Some("nuncio-envoy/envoy-1"), &csr)
         .await
         .unwrap();
@@ -141,7 +141,7 @@ async fn requests_without_a_proper_token_get_nothing() {
 async fn bodies_that_are_no_request_are_rejected_before_the_token_is_reviewed() {
     let server = server(&TestClock::new());
     // of another key
-    let request = request(CertificateParams::default(), &KeyPair::generate().unwrap());
+    let request = request(&CertificateParams::default(), &KeyPair::generate().unwrap());
     let mut der = request.der().to_vec();
     let last = der.len() - 1;
     der[last] ^= 1;

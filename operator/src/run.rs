@@ -194,7 +194,7 @@ pub async fn start(
     tasks: &mut Tasks,
     servers: &Servers,
     settings: &Settings,
-    (tls, peers): (Option<Tls>, Peers),
+    security: (Option<Tls>, Peers),
 ) -> anyhow::Result<ControlPlane> {
     let mut registry = Registry::with_prefix("nuncio");
     let metrics = Metrics::new(&mut registry);
@@ -237,18 +237,7 @@ pub async fn start(
         );
     }
     let snapshots = cache.clone();
-    let xds_settings = ads::Settings {
-        tls,
-        authorize: Arc::new(Policy {
-            fleet: settings.ambassador_id.clone(),
-            peers,
-        }),
-        max_connection_age: Some(Duration::from_secs(servers.xds_max_connection_age))
-            .filter(|age| !age.is_zero()),
-        max_connections: max_connections(),
-        shutdown_spread: shutdown_spread(&xds_address),
-        ..ads::Settings::default()
-    };
+    let xds_settings = xds_settings(servers, settings, security, &xds_address);
     let server = ads::Server::new(cache, fleet.clone(), xds_settings, ads_metrics);
     let stop = tasks.stop.clone();
     tasks.start("xDS server", async move {
@@ -277,6 +266,27 @@ pub async fn start(
         fleet,
         xds_address,
     })
+}
+
+/// Settings of the ADS server on this address.
+fn xds_settings(
+    servers: &Servers,
+    settings: &Settings,
+    (tls, peers): (Option<Tls>, Peers),
+    address: &Address,
+) -> ads::Settings {
+    let age = Duration::from_secs(servers.xds_max_connection_age);
+    ads::Settings {
+        tls,
+        authorize: Arc::new(Policy {
+            fleet: settings.ambassador_id.clone(),
+            peers,
+        }),
+        max_connection_age: Some(age).filter(|age| !age.is_zero()),
+        max_connections: max_connections(),
+        shutdown_spread: shutdown_spread(address),
+        ..ads::Settings::default()
+    }
 }
 
 fn cannot_listen(address: &Address, flag: &str) -> String {

@@ -29,7 +29,7 @@ impl Replica {
     /// # Errors
     /// It does not become ready.
     pub async fn start(plane: &ControlPlane, instance: &Instance, number: u16) -> Result<Self> {
-        Self::start_at(plane, instance, number, &instance.xds(number), &[]).await
+        Self::start_with(plane, instance, number, &instance.xds(number), &[]).await
     }
 
     /// Starts one that serves Envoys on the address of a pod.
@@ -42,10 +42,14 @@ impl Replica {
         number: u16,
         address: &str,
     ) -> Result<Self> {
-        Self::start_at(plane, instance, number, address, &["--xds-insecure"]).await
+        Self::start_with(plane, instance, number, address, &["--xds-insecure"]).await
     }
 
-    async fn start_at(
+    /// Starts one that serves Envoys on this address, with these flags.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub async fn start_with(
         plane: &ControlPlane,
         instance: &Instance,
         number: u16,

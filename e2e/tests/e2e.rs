@@ -34,6 +34,8 @@ mod fixture;
 mod fuzz;
 #[path = "e2e/http3.rs"]
 mod http3;
+#[path = "e2e/identity.rs"]
+mod identity;
 #[path = "e2e/idle_clients.rs"]
 mod idle_clients;
 #[path = "e2e/insecure.rs"]
@@ -175,6 +177,7 @@ const OWN_GATEWAY: &[Test] = tests![OwnGateway:
     replicas::an_envoy_whose_replica_dies_goes_to_the_other,
     replicas::the_other_replica_takes_over_status,
     installations::the_one_that_sorts_first_writes_status,
+    replicas::envoys_spread_over_replicas_that_are_added,
 ];
 
 /// In a sandbox of its own, with a cluster of its own.
@@ -184,6 +187,9 @@ const OWN_CLUSTER: &[Test] = tests![OwnCluster:
     apiserver::a_missing_permission_is_named,
     apiserver::a_kind_that_is_installed_later_is_served,
     apiserver::a_kind_that_is_not_supported_is_reported,
+    identity::only_pods_of_envoys_get_a_certificate_and_a_stream,
+    identity::a_new_authority_drops_no_stream_and_holds_for_all_replicas,
+    identity::clients_in_the_way_delay_no_change,
 ];
 
 fn main() -> Result<ExitCode> {

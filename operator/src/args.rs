@@ -14,7 +14,10 @@ use nuncio_xds::{
     socket::Address,
 };
 
-use crate::{render_command::Format, telemetry::LogFormat};
+use crate::{identity::ServiceAccount, render_command::Format, telemetry::LogFormat};
+
+/// Port of the certificate server.
+const CERTIFICATE_PORT: u16 = 8004;
 
 /// Kubernetes-native API gateway: a control plane for Envoy that serves Emissary-ingress resources
 #[derive(Debug, Parser)]
@@ -66,7 +69,9 @@ Environment:
 
 Examples:
   nuncio operator --context staging
-  nuncio operator --xds-address 0.0.0.0:8003 --xds-tls-cert tls.crt --xds-tls-key tls.key --xds-tls-client-ca ca.crt"
+  nuncio operator --xds-address 0.0.0.0:8003 --envoy-service-account gateway/envoy
+  nuncio operator --xds-address 0.0.0.0:8003 --xds-tls-cert tls.crt --xds-tls-key tls.key --xds-tls-client-ca ca.crt \\
+    --xds-client-name spiffe://cluster.local/ns/gateway/sa/envoy"
     )]
     Operator {
         /// Context of the kubeconfig [default: its current context]
@@ -75,6 +80,9 @@ Examples:
         /// Addresses and certificates.
         #[command(flatten)]
         servers: Servers,
+        /// Which pods may be Envoys.
+        #[command(flatten)]
+        identity: IdentityArguments,
     },
     /// Configure Envoys from the manifests in a directory and follow edits
     #[command(
@@ -151,8 +159,9 @@ Example:
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Servers")]
 pub struct Servers {
-    /// Address of the xDS server for Envoys, or unix:PATH; beyond loopback it needs --xds-tls-cert or --xds-insecure [default:
-    /// 127.0.0.1:8003; with --envoy a private Unix socket]
+    /// Address of the xDS server for Envoys, or unix:PATH. Beyond loopback `nuncio operator` signs certificates for Envoys
+    /// itself, unless --xds-tls-cert or --xds-insecure is set; `nuncio serve` needs one of them [default: 127.0.0.1:8003; with
+    /// --envoy a private Unix socket]
     #[arg(long, value_name = "IP:PORT")]
     pub xds_address: Option<Address>,
     /// Address of the server for health checks and metrics
@@ -167,9 +176,50 @@ pub struct Servers {
     /// Certificate authorities that verify the client certificates of Envoys (PEM file)
     #[arg(long, value_name = "FILE", requires = "xds_tls_cert")]
     pub xds_tls_client_ca: Option<PathBuf>,
+    /// URI or DNS name that a client certificate must have, if --xds-tls-client-ca is set; repeatable. Required beyond loopback
+    #[arg(long, value_name = "NAME", requires = "xds_tls_client_ca")]
+    pub xds_client_name: Vec<String>,
     /// Serve xDS beyond loopback without TLS; every client that connects gets all private keys
     #[arg(long)]
     pub xds_insecure: bool,
+    /// Seconds, ± 20 %, after which a connection of an Envoy is closed, so that Envoys spread over replicas; they reconnect
+    /// and get only what has changed. 0: no limit
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    pub xds_max_connection_age: u64,
+}
+
+/// Which pods may be Envoys.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Identity of Envoys")]
+pub struct IdentityArguments {
+    /// Address of the server that signs certificates for Envoys, for pods that show their ServiceAccount token; also signs if
+    /// --xds-address is on loopback [default: port 8004 of --xds-address]
+    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["xds_tls_cert", "xds_insecure"])]
+    pub certificate_address: Option<SocketAddr>,
+    /// ServiceAccount whose pods may be Envoys; repeatable [default: nuncio-envoy in AMBASSADOR_NAMESPACE]
+    #[arg(
+        long = "envoy-service-account",
+        value_name = "NAMESPACE/NAME",
+        conflicts_with_all = ["xds_tls_cert", "xds_insecure"]
+    )]
+    pub envoy_service_accounts: Vec<ServiceAccount>,
+}
+
+impl IdentityArguments {
+    /// Address of the certificate server; `None`: there is none, because other certificates or none are used.
+    #[must_use]
+    pub fn address(&self, servers: &Servers) -> Option<SocketAddr> {
+        if servers.xds_tls_cert.is_some() || servers.xds_insecure {
+            return None;
+        }
+        let beyond_loopback = match servers.xds_address() {
+            Address::Tcp(address) if !address.ip().is_loopback() => {
+                Some(SocketAddr::new(address.ip(), CERTIFICATE_PORT))
+            }
+            Address::Tcp(_) | Address::Unix(_) => None,
+        };
+        self.certificate_address.or(beyond_loopback)
+    }
 }
 
 impl Servers {
@@ -328,6 +378,32 @@ mod tests {
             "a",
         ];
         assert_eq!(ports(&tls), [8877].into());
+    }
+
+    #[test]
+    fn certificates_are_signed_beyond_loopback_unless_others_are_used() {
+        let address = |line: &[&str]| {
+            let line = ["nuncio", "operator"].iter().chain(line);
+            let Command::Operator {
+                servers, identity, ..
+            } = Arguments::parse_from(line).command
+            else {
+                panic!("another command")
+            };
+            identity
+                .address(&servers)
+                .map(|address| address.to_string())
+        };
+        assert_eq!(address(&[]), None);
+        assert_eq!(address(&["--xds-address", "unix:/xds"]), None);
+        let beyond = ["--xds-address", "0.0.0.0:1"];
+        assert_eq!(address(&beyond).as_deref(), Some("0.0.0.0:8004"));
+        let other = ["--certificate-address", "127.0.0.1:7"];
+        assert_eq!(address(&other).as_deref(), Some("127.0.0.1:7"));
+        assert_eq!(
+            address(&[beyond.as_slice(), &["--xds-insecure"]].concat()),
+            None
+        );
     }
 
     #[test]

@@ -79,7 +79,9 @@ pub async fn run(
         xds_tls_cert: None,
         xds_tls_key: None,
         xds_tls_client_ca: None,
+        xds_client_name: Vec::new(),
         xds_insecure: false,
+        xds_max_connection_age: 0,
     };
     let envoy = EnvoyArguments {
         envoy: Some(envoy),

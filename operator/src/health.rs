@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -36,6 +37,8 @@ pub struct Progress(Arc<Mutex<Content>>);
 #[derive(Debug, Default)]
 struct Content {
     waiting: BTreeMap<Kind, String>,
+    /// What else must be there, by what it is.
+    held: BTreeMap<&'static str, String>,
     /// By what they are about.
     warnings: BTreeMap<String, String>,
 }
@@ -56,6 +59,20 @@ impl Progress {
         self.lock().waiting.contains_key(&kind)
     }
 
+    /// Keeps the process from being ready for this reason, until [`Progress::release`].
+    pub fn hold(&self, subject: &'static str, reason: impl Into<String>) {
+        self.lock().held.insert(subject, reason.into());
+    }
+
+    /// Does not keep the process from being ready any more.
+    pub fn release(&self, subject: &'static str) {
+        self.lock().held.remove(subject);
+    }
+
+    fn is_held(&self) -> bool {
+        !self.lock().held.is_empty()
+    }
+
     /// Adds a warning, or replaces the one about the same subject.
     pub fn warn(&self, subject: &str, warning: impl Into<String>) {
         self.lock()
@@ -74,13 +91,17 @@ impl Progress {
 
     /// What is missing, one line for each kind.
     pub(crate) fn describe(&self) -> String {
-        let waiting = &self.lock().waiting;
-        if waiting.is_empty() {
+        let content = self.lock();
+        if content.waiting.is_empty() && content.held.is_empty() {
             return "building the first snapshot\n".to_owned();
         }
+        let line =
+            |subject: &dyn Display, reason: &str| format!("waiting for {subject}: {reason}\n");
+        let waiting = content.waiting.iter();
+        let held = content.held.iter();
         waiting
-            .iter()
-            .map(|(kind, reason)| format!("waiting for {kind}: {reason}\n"))
+            .map(|(kind, reason)| line(kind, reason))
+            .chain(held.map(|(subject, reason)| line(subject, reason)))
             .collect()
     }
 
@@ -125,7 +146,7 @@ async fn check_ready(State(health): State<Health>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
     let warnings = health.progress.warnings();
-    if *health.ready.borrow() {
+    if *health.ready.borrow() && !health.progress.is_held() {
         let unbound = health.unbound.borrow();
         let lines = unbound.iter().map(|line| printable(line.trim_end()) + "\n");
         return lines
@@ -215,6 +236,20 @@ mod tests {
             "{answer}"
         );
         assert!(!answer.contains("Host"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn what_is_held_keeps_a_built_snapshot_from_being_ready() {
+        let (address, ready, progress) = start().await;
+        ready.send(true).unwrap();
+        progress.hold("certificate authority", "reading Secret a/b");
+        let answer = get(address, "/ambassador/v0/check_ready").await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        let line = "waiting for certificate authority: reading Secret a/b\n";
+        assert!(answer.ends_with(line), "{answer}");
+        progress.release("certificate authority");
+        let answer = get(address, "/ambassador/v0/check_ready").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     #[tokio::test]

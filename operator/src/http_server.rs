@@ -1,15 +1,24 @@
-//! An HTTP/1 server for probes and scrapers that clients cannot block: connections are few and short, a request head must
-//! arrive in time, and a new connection takes the place of the oldest.
+//! An HTTP/1 server that clients cannot block: connections are few and short, a handshake and a request head must arrive in
+//! time, and a new connection takes the place of the oldest of the address that has most.
 
-use std::{collections::VecDeque, future::Future, pin::pin, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::Future,
+    net::IpAddr,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use nuncio_xds::tls::Acceptor;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
@@ -21,7 +30,7 @@ use tracing::{debug, warn};
 pub struct Limits {
     /// Most connections at a time. Clients are a few probes and scrapers, and file descriptors are needed elsewhere.
     pub connections: usize,
-    /// How long the head of a request may take, from its connection or from the request before it.
+    /// How long a handshake may take, and the head of a request, from its connection or from the request before it.
     pub head: Duration,
     /// How long a connection may last, for clients that send or read slowly.
     pub age: Duration,
@@ -42,9 +51,30 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// First and longest pause after a connection could not be accepted, such as without file descriptors.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
-/// Serves until `shutdown` completes.
+/// Serves until `shutdown` completes. Requests have the [`IpAddr`] of the client as an extension.
 pub async fn serve(
     listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
+    run(listener, None, router, limits, shutdown).await;
+}
+
+/// The same with TLS.
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: Arc<Acceptor>,
+    router: Router,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
+    run(listener, Some(tls), router, limits, shutdown).await;
+}
+
+async fn run(
+    listener: TcpListener,
+    tls: Option<Arc<Acceptor>>,
     router: Router,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
@@ -61,9 +91,10 @@ pub async fn serve(
             () = &mut shutdown => break,
             Some(_) = connections.tasks.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     pause = PAUSES.0;
-                    connections.add(stream, router.clone());
+                    let router = router.clone().layer(Extension(peer.ip()));
+                    connections.add(peer.ip(), stream, tls.clone(), router);
                 }
                 Err(error) => {
                     if pause == PAUSES.0 {
@@ -86,28 +117,62 @@ struct Connections {
     limits: Limits,
     tasks: JoinSet<()>,
     /// Oldest first.
-    open: VecDeque<AbortHandle>,
+    open: VecDeque<(IpAddr, AbortHandle)>,
 }
 
 impl Connections {
-    fn add(&mut self, stream: TcpStream, router: Router) {
-        self.open.retain(|connection| !connection.is_finished());
+    fn add(
+        &mut self,
+        client: IpAddr,
+        stream: TcpStream,
+        tls: Option<Arc<Acceptor>>,
+        router: Router,
+    ) {
+        self.open
+            .retain(|(_, connection)| !connection.is_finished());
         if self.open.len() >= self.limits.connections {
             self.close_oldest();
         }
-        let task = self.tasks.spawn(connection(stream, router, self.limits));
-        self.open.push_back(task);
+        let task = self
+            .tasks
+            .spawn(connection(stream, tls, router, self.limits));
+        self.open.push_back((client, task));
     }
 
-    /// The oldest connection is the least likely one to have a request, because requests take milliseconds.
+    /// Closes the oldest connection of the address that has most: one client cannot close those of others, and its oldest
+    /// is the least likely one to have a request, because requests take milliseconds.
     fn close_oldest(&mut self) {
-        if let Some(connection) = self.open.pop_front() {
+        let mut counts = BTreeMap::<IpAddr, usize>::new();
+        for (client, _) in &self.open {
+            *counts.entry(*client).or_default() += 1;
+        }
+        let most = counts.values().max().copied();
+        let position = self
+            .open
+            .iter()
+            .position(|(client, _)| counts.get(client).copied() == most);
+        if let Some((_, connection)) = position.and_then(|at| self.open.remove(at)) {
             connection.abort();
         }
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: Limits) {
+async fn connection(stream: TcpStream, tls: Option<Arc<Acceptor>>, router: Router, limits: Limits) {
+    let Some(tls) = tls else {
+        return http(stream, router, limits).await;
+    };
+    match timeout(limits.head, tls.accept(stream)).await {
+        Ok(Ok(stream)) => http(stream, router, limits).await,
+        Ok(Err(error)) => debug!(%error, "TLS handshake of an HTTP client failed"),
+        Err(_elapsed) => debug!("TLS handshake of an HTTP client timed out"),
+    }
+}
+
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    limits: Limits,
+) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
@@ -124,6 +189,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use axum::routing::get;
+    use nuncio_xds::tls::{Certificates, Pem, Tls};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -162,6 +228,55 @@ mod tests {
         let newest = idle.last_mut().unwrap();
         let open = timeout(Duration::from_millis(50), newest.read_u8()).await;
         assert!(open.is_err(), "{open:?}");
+    }
+
+    #[tokio::test]
+    async fn one_client_cannot_close_the_connections_of_others() {
+        let limits = Limits::default();
+        let address = start(limits).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        let mut idle = Vec::new();
+        for _ in 0..limits.connections * 2 {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            idle.push(socket.connect(address).await.unwrap());
+        }
+        let closed = timeout(Duration::from_secs(5), idle[0].read_u8()).await;
+        assert!(closed.unwrap().is_err());
+        let open = timeout(Duration::from_millis(50), first.read_u8()).await;
+        assert!(open.is_err(), "{open:?}");
+    }
+
+    #[tokio::test]
+    async fn a_handshake_that_stops_is_closed_after_a_while() {
+        let made = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).unwrap();
+        let pem = |text: String| Pem {
+            origin: "test".to_owned(),
+            text: text.into_bytes(),
+        };
+        let certificates = Certificates {
+            certificate: pem(made.cert.pem()),
+            key: pem(made.signing_key.serialize_pem()),
+            client_ca: None,
+        };
+        let (_sender, certificates) = tokio::sync::watch::channel(Some(certificates.into()));
+        let tls = Tls::Renewed(certificates);
+        let tls = Arc::new(Acceptor::new(tls, b"http/1.1").unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = Limits {
+            head: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        let end = std::future::pending();
+        tokio::spawn(serve_tls(listener, tls, Router::new(), limits, end));
+        for sent in [b"".as_slice(), b"\x16\x03\x01\x02", b"GET / HTTP/1.1\r\n"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(sent).await.unwrap();
+            let mut answer = Vec::new();
+            let closed = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+            assert!(closed.is_ok(), "{sent:?} keeps the connection");
+        }
     }
 
     #[tokio::test]

@@ -20,6 +20,8 @@ pub mod leader;
 pub mod status;
 pub mod unsupported;
 
+pub mod identity;
+
 pub mod health;
 pub mod http_server;
 pub mod metrics;

@@ -31,9 +31,11 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     match arguments.command {
-        Command::Operator { context, servers } => {
-            runtime.block_on(run::operator(context, servers, settings))?
-        }
+        Command::Operator {
+            context,
+            servers,
+            identity,
+        } => runtime.block_on(run::operator(context, servers, identity, settings))?,
         Command::Serve {
             directory,
             servers,

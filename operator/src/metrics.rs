@@ -63,6 +63,12 @@ pub struct Metrics {
     served: Arc<Mutex<BTreeMap<String, ServedCertificate>>>,
     /// 1 on the leader, the replica that writes status.
     pub leader: Gauge,
+    /// Requests for certificates, by result.
+    certificate_requests: Family<ResultLabel, Counter>,
+    /// 1 while the certificate authority cannot be read or written.
+    identity_problem: Gauge,
+    /// When the certificate authority that signs expires; no value without one.
+    authority_expiry: Family<Vec<(&'static str, &'static str)>, Gauge>,
 }
 
 /// `kind` of an object.
@@ -113,6 +119,9 @@ impl Metrics {
             earliest_expiry: Family::default(),
             served: Arc::default(),
             leader: Gauge::default(),
+            certificate_requests: Family::default(),
+            identity_problem: Gauge::default(),
+            authority_expiry: Family::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of Nuncio", build);
@@ -210,6 +219,22 @@ impl Metrics {
             "1 on the leader, the replica that writes status; 0 elsewhere",
             self.leader.clone(),
         );
+        registry.register(
+            "identity_requests",
+            "Requests for certificates of Envoys, by result",
+            self.certificate_requests.clone(),
+        );
+        registry.register(
+            "identity_problem",
+            "1 while the certificate authority of xDS cannot be read or written; see the log",
+            self.identity_problem.clone(),
+        );
+        registry.register_with_unit(
+            "identity_authority_not_after",
+            "Expiry time of the certificate authority that signs for xDS, in seconds since the Unix epoch",
+            Unit::Seconds,
+            self.authority_expiry.clone(),
+        );
     }
 }
 
@@ -291,6 +316,25 @@ impl Metrics {
             purpose,
         };
         self.missing_permissions.get(&label).is_some()
+    }
+
+    /// Counts a request for a certificate.
+    pub fn count_certificate_request(&self, result: &'static str) {
+        self.certificate_requests
+            .get_or_create(&ResultLabel { result })
+            .inc();
+    }
+
+    /// Sets whether the certificate authority of xDS cannot be read or written.
+    pub fn identity_problem(&self, is_unusable: bool) {
+        self.identity_problem.set(i64::from(is_unusable));
+    }
+
+    /// Sets when the certificate authority of xDS expires.
+    pub fn identity_authority(&self, not_after: i64) {
+        self.authority_expiry
+            .get_or_create(&Vec::new())
+            .set(not_after);
     }
 
     /// Counts a status write.
@@ -421,6 +465,8 @@ mod tests {
         metrics.count_objects(Kind::Mapping, 1);
         metrics.count_watch_error(Kind::Mapping);
         metrics.count_status_write("ok");
+        metrics.count_certificate_request("signed");
+        metrics.identity_authority(1);
         metrics.missing_permission("leases", "test", true);
         let certificate = served(1, Validity::Valid, false);
         metrics.count_certificates([("default/a", Some(certificate))].into_iter());

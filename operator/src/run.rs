@@ -3,8 +3,8 @@
 //! a second signal ends the waiting. On SIGHUP files are read again.
 
 use std::{
-    fs::Permissions, future::Future, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc,
-    time::Duration,
+    collections::BTreeSet, fs::Permissions, future::Future, os::unix::fs::PermissionsExt as _,
+    path::Path, sync::Arc, time::Duration,
 };
 
 use anyhow::Context as _;
@@ -15,6 +15,7 @@ use nuncio_xds::{
     cache::{self, SnapshotCache},
     fleet::Fleet,
     socket::{Address, Listener},
+    tls::{Files, Tls},
 };
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -28,10 +29,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
-    args::{EnvoyArguments, Servers},
+    args::{EnvoyArguments, IdentityArguments, Servers},
     client::{self, Limits},
     envoy, files,
     health::{self, Health, Progress},
+    identity::{self, Identity, Peers, Policy, ServiceAccount},
     istio,
     leader::{self, access::Access},
     metrics::Metrics,
@@ -192,8 +194,8 @@ pub async fn start(
     tasks: &mut Tasks,
     servers: &Servers,
     settings: &Settings,
+    security: (Option<Tls>, Peers),
 ) -> anyhow::Result<ControlPlane> {
-    let tls = xds_tls(servers)?;
     let mut registry = Registry::with_prefix("nuncio");
     let metrics = Metrics::new(&mut registry);
     let mut xds_registry = Registry::with_prefix("nuncio");
@@ -235,12 +237,7 @@ pub async fn start(
         );
     }
     let snapshots = cache.clone();
-    let xds_settings = ads::Settings {
-        tls,
-        max_connections: max_connections(),
-        shutdown_spread: shutdown_spread(&xds_address),
-        ..ads::Settings::default()
-    };
+    let xds_settings = xds_settings(servers, settings, security, &xds_address);
     let server = ads::Server::new(cache, fleet.clone(), xds_settings, ads_metrics);
     let stop = tasks.stop.clone();
     tasks.start("xDS server", async move {
@@ -271,6 +268,27 @@ pub async fn start(
     })
 }
 
+/// Settings of the ADS server on this address.
+fn xds_settings(
+    servers: &Servers,
+    settings: &Settings,
+    (tls, peers): (Option<Tls>, Peers),
+    address: &Address,
+) -> ads::Settings {
+    let age = Duration::from_secs(servers.xds_max_connection_age);
+    ads::Settings {
+        tls,
+        authorize: Arc::new(Policy {
+            fleet: settings.ambassador_id.clone(),
+            peers,
+        }),
+        max_connection_age: Some(age).filter(|age| !age.is_zero()),
+        max_connections: max_connections(),
+        shutdown_spread: shutdown_spread(address),
+        ..ads::Settings::default()
+    }
+}
+
 fn cannot_listen(address: &Address, flag: &str) -> String {
     format!("cannot listen on {address}; set another address with {flag}")
 }
@@ -292,30 +310,59 @@ fn max_connections() -> usize {
     half.min(ads::Settings::default().max_connections)
 }
 
-/// Certificates of the ADS server. Without them it serves loopback only, unless `--xds-insecure` is set.
-fn xds_tls(servers: &Servers) -> anyhow::Result<Option<ads::Tls>> {
-    if let (Some(certificate), Some(key), Some(ca)) = (
-        &servers.xds_tls_cert,
-        &servers.xds_tls_key,
-        &servers.xds_tls_client_ca,
-    ) {
-        return Ok(Some(ads::Tls {
-            certificate: certificate.clone(),
-            key: key.clone(),
-            client_ca: Some(ca.clone()),
-        }));
-    }
+/// Certificates of the ADS server, and whose it accepts. Without them it serves loopback only, unless `--xds-insecure` is set.
+fn xds_tls(servers: &Servers) -> anyhow::Result<(Option<Tls>, Peers)> {
     let address = servers.xds_address();
     let is_local = match &address {
         Address::Tcp(address) => address.ip().is_loopback(),
         Address::Unix(_) => true,
     };
+    if let (Some(certificate), Some(key), Some(ca)) = (
+        &servers.xds_tls_cert,
+        &servers.xds_tls_key,
+        &servers.xds_tls_client_ca,
+    ) {
+        let names = &servers.xds_client_name;
+        anyhow::ensure!(
+            is_local || !names.is_empty(),
+            "--xds-address {address} is reachable from other machines, and every client with a certificate of \
+             --xds-tls-client-ca gets all private keys: set --xds-client-name to the URI or DNS name in the certificate of Envoys"
+        );
+        let tls = Tls::Files(Files {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            client_ca: ca.clone(),
+        });
+        let peers = match names.as_slice() {
+            [] => Peers::AnyCertificate,
+            names => Peers::Named(names.iter().cloned().collect()),
+        };
+        return Ok((Some(tls), peers));
+    }
     anyhow::ensure!(
         is_local || servers.xds_insecure,
         "--xds-address {address} is reachable from other machines, and every client that connects gets all private keys: set \
          --xds-tls-cert, --xds-tls-key and --xds-tls-client-ca, or --xds-insecure on a trusted network"
     );
-    Ok(None)
+    Ok((None, Peers::Any))
+}
+
+/// The identity of Envoys, if this control plane signs their certificates.
+fn own_identity(
+    servers: &Servers,
+    arguments: &IdentityArguments,
+    settings: &Settings,
+) -> Option<Identity> {
+    let address = arguments.address(servers)?;
+    let namespace = &settings.ambassador_namespace;
+    let mut accounts: BTreeSet<_> = arguments.envoy_service_accounts.iter().cloned().collect();
+    if accounts.is_empty() {
+        accounts.insert(ServiceAccount {
+            namespace: namespace.clone(),
+            name: identity::ENVOY_SERVICE_ACCOUNT.to_owned(),
+        });
+    }
+    Some(Identity::new(namespace, address, accounts))
 }
 
 /// Runs the control plane of a cluster.
@@ -325,17 +372,35 @@ fn xds_tls(servers: &Servers) -> anyhow::Result<Option<ads::Tls>> {
 pub async fn operator(
     context: Option<String>,
     servers: Servers,
+    identity: IdentityArguments,
     settings: Settings,
 ) -> anyhow::Result<()> {
+    let own_identity = own_identity(&servers, &identity, &settings);
+    let mut own_ports = servers.open_ports();
+    if let Some(port) = servers.xds_address().port()
+        && own_identity.is_some()
+    {
+        own_ports.remove(&port);
+    }
     let settings = Settings {
         in_cluster: true,
         reads_secrets_on_demand: true,
-        own_ports: servers.open_ports(),
+        own_ports,
         ..settings
     };
     let client = connect(context).await?;
     let mut tasks = Tasks::new();
-    let plane = start(&mut tasks, &servers, &settings).await?;
+    let security = match &own_identity {
+        Some(identity) => (Some(identity.xds_tls()), identity.peers()),
+        None => xds_tls(&servers)?,
+    };
+    let plane = start(&mut tasks, &servers, &settings, security).await?;
+    if let Some(identity) = own_identity {
+        let (progress, metrics) = (plane.progress.clone(), plane.metrics.clone());
+        identity
+            .start(&mut tasks, client.clone(), progress, metrics)
+            .await?;
+    }
     let (installed, definitions) = watch::channel(Definitions::default());
     let watching = kube_watch::Context {
         client: client.clone(),
@@ -558,7 +623,7 @@ pub async fn serve_in(
         own_ports,
         ..settings
     };
-    let plane = start(tasks, &servers, &settings).await?;
+    let plane = start(tasks, &servers, &settings, xds_tls(&servers)?).await?;
     let directory = directory.to_owned();
     let changes = plane.changes;
     let (stop, reread) = (tasks.stop.clone(), tasks.reread.clone());
@@ -583,4 +648,34 @@ pub async fn serve_in(
         tasks.start("Envoy", envoy::run(settings, private, tasks.stop.clone()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Arguments, Command};
+
+    fn servers(line: &str) -> Servers {
+        let line = format!("nuncio operator {line}");
+        match Arguments::parse_from(line.split(' ')).command {
+            Command::Operator { servers, .. } => servers,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_shared_certificate_needs_a_name_beyond_loopback() {
+        let tls = "--xds-tls-cert c --xds-tls-key k --xds-tls-client-ca a";
+        let beyond = format!("--xds-address 0.0.0.0:8003 {tls}");
+        let error = xds_tls(&servers(&beyond)).unwrap_err().to_string();
+        assert!(error.contains("set --xds-client-name"), "{error}");
+        let (_, peers) = xds_tls(&servers(&format!("{beyond} --xds-client-name b"))).unwrap();
+        assert!(matches!(peers, Peers::Named(names) if names == ["b".to_owned()].into()));
+        let (_, peers) = xds_tls(&servers(&format!("--xds-address 127.0.0.1:8003 {tls}"))).unwrap();
+        assert!(matches!(peers, Peers::AnyCertificate), "{peers:?}");
+        let (tls, peers) = xds_tls(&servers("--xds-address unix:/xds")).unwrap();
+        assert!(tls.is_none() && matches!(peers, Peers::Any), "{peers:?}");
+    }
 }

@@ -3,64 +3,70 @@
 //! The protocol is implemented as state machines without I/O (`connection`, `subscription`); `stream` moves messages
 //! between them and the transport. Responses consist of bytes that are encoded once for all streams. Therefore the two
 //! methods are written by hand: generated ones would encode every message again.
+//!
+//! Who may have which configuration is decided once for each stream, from the peer's certificate and the `Node` of its
+//! first request (`authorize`), before the stream reads a snapshot. A stream does not outlive the certificate that its
+//! connection was opened with: Envoy renews the file, and opens a connection with the new one.
+//!
+//! Connections end after a while ([`Settings::max_connection_age`]): with GOAWAY, because an Envoy opens its next stream on
+//! another connection then, and so perhaps to another replica. It lists what it has, and gets differences only.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use futures::future::BoxFuture;
 use tokio::{
-    sync::{mpsc, watch},
-    time::{interval, sleep, timeout},
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
 };
-use tonic::{
-    body::Body,
-    server::{Grpc, NamedService},
+use tonic::{body::Body, server::Grpc};
+
+use crate::{
+    cache::SnapshotCache,
+    fleet::Fleet,
+    socket::Listener,
+    throttle::Throttle,
+    tls::{Acceptor, Tls, TlsError},
 };
 
-use crate::{cache::SnapshotCache, fleet::Fleet, socket::Listener};
-
+mod authorize;
 mod codec;
 mod connection;
 mod connections;
+mod http2;
 mod metrics;
 mod stream;
 mod subscription;
-mod tls;
 mod transport;
 
 #[cfg(test)]
 mod tests;
 
+pub use authorize::{Authorize, LocalOnly, Peer, PeerCertificate, Rejection, View};
 pub use metrics::Metrics;
-pub use tls::{Tls, TlsError};
 
-use self::{
-    connections::Connections,
-    tls::Reloader,
-    transport::{Io, Limits},
-};
+use self::connections::{ConnectInfo, Connections};
 
-const SERVICE: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+const DELTA: &str =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+const SOTW: &str =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
 /// Settings of the server.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// TLS; `None`: cleartext, for connections within one machine.
     pub tls: Option<Tls>,
+    /// Decides what each stream gets.
+    pub authorize: Arc<dyn Authorize>,
     /// How long clusters and endpoints are kept for active requests after the routes to them are removed.
     pub removal_grace: Duration,
-    /// Approximate age at which streams are closed, so that Envoys spread over replicas; `None`: no limit.
-    pub max_stream_age: Option<Duration>,
+    /// Age, ± 20 %, at which connections are closed, so that Envoys spread over replicas; `None`: no limit.
+    pub max_connection_age: Option<Duration>,
     /// Maximum size of a request in bytes. A reconnecting Envoy lists all resources that it has.
     pub max_request_bytes: usize,
     /// How long the server waits on shutdown for clients to close their connections.
     pub drain: Duration,
-    /// On shutdown streams end one by one in this time, so that Envoys do not all reconnect at once.
+    /// On shutdown connections close one by one in this time, so that Envoys do not all reconnect at once.
     pub shutdown_spread: Duration,
     /// Maximum number of connections. Beyond it those without a stream are closed, oldest first.
     pub max_connections: usize,
@@ -74,8 +80,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             tls: None,
+            authorize: Arc::new(LocalOnly),
             removal_grace: Duration::from_secs(10),
-            max_stream_age: Some(Duration::from_secs(45 * 60)),
+            max_connection_age: Some(Duration::from_secs(30 * 60)),
             max_request_bytes: 64 << 20,
             drain: Duration::from_millis(500),
             shutdown_spread: Duration::from_secs(3),
@@ -92,9 +99,6 @@ pub enum Error {
     /// The certificates are invalid.
     #[error("xDS server: invalid TLS configuration")]
     Tls(#[source] TlsError),
-    /// The transport failed.
-    #[error("xDS server: transport failed")]
-    Transport(#[source] tonic::transport::Error),
 }
 
 /// The server. Cheap to clone: clones share their state.
@@ -110,8 +114,8 @@ struct Shared {
     settings: Settings,
     metrics: Metrics,
     connections: Connections,
-    /// Whether streams must close.
-    closing: watch::Sender<bool>,
+    /// Limits log lines about rejected streams.
+    rejections: Throttle,
 }
 
 impl Server {
@@ -125,130 +129,73 @@ impl Server {
                 settings,
                 metrics,
                 connections: Connections::default(),
-                closing: watch::channel(false).0,
+                rejections: Throttle::new(10, Duration::from_secs(10)),
             }),
         }
     }
 
-    /// Serves until `shutdown`, then closes all streams: Envoys keep their configuration and reconnect to another replica.
-    /// Connections that are still open after [`Settings::drain`] are dropped.
+    /// Serves until `shutdown`, then closes all connections: Envoys keep their configuration and reconnect to another
+    /// replica. Connections that are still open after [`Settings::drain`] are dropped.
     ///
     /// # Errors
-    /// Invalid certificates, or a failed transport.
+    /// Invalid certificates.
     pub async fn serve(
         self,
         listener: impl Into<Listener>,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
-        let shared = self.shared.clone();
+        let shared = self.shared;
         let settings = &shared.settings;
-        let tls = settings.tls.clone().map(Reloader::new).transpose();
-        let tls = tls.map_err(Error::Tls)?.map(Arc::new);
-        let (sender, mut receiver) = mpsc::channel(16);
-        let limits = Limits {
-            max_connections: settings.max_connections,
-            idle: settings.idle_timeout,
-        };
-        let accepting = transport::accept(
-            listener.into(),
-            tls.clone(),
-            shared.connections.clone(),
-            limits,
-            sender.clone(),
-        );
-        let incoming = futures::stream::poll_fn(move |context| {
-            let io = receiver.poll_recv(context);
-            io.map(|io: Option<Io>| io.map(Ok::<_, std::io::Error>))
-        });
-        let mut closed = shared.closing.subscribe();
-        let (finish, finished) = tokio::sync::oneshot::channel::<()>();
-        let serving = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(Duration::from_secs(15)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(5)))
-            .http2_max_header_list_size(16 << 10)
-            .add_service(self)
-            .serve_with_incoming_shutdown(incoming, async {
-                let _ = finished.await; // an error also means shutdown
-            });
-        let stopping = async {
-            shutdown.await;
-            shared.closing.send_replace(true);
-            let empty = async {
-                while shared.connections.streams() > 0 {
-                    sleep(Duration::from_millis(20)).await;
-                }
-            };
-            let _ = timeout(settings.shutdown_spread, empty).await;
-            drop(finish);
-            sleep(settings.drain).await;
-        };
-        let background = async {
-            tokio::select! {
-                () = accepting => {}
-                _ = closed.wait_for(|closing| *closing) => {}
-                () = reload(tls, settings.tls_reload) => {}
+        let tls = settings.tls.clone().map(|tls| Acceptor::new(tls, b"h2"));
+        let tls = tls.transpose().map_err(Error::Tls)?.map(Arc::new);
+        let (closing, closed) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tokio::select! {
+            () = transport::accept(listener.into(), tls.clone(), &shared, &closed, &mut tasks) => {}
+            () = follow(tls, settings.tls_reload) => {}
+            () = shutdown => {}
+        }
+        closing.send_replace(true);
+        let empty = async {
+            while shared.connections.streams() > 0 {
+                sleep(Duration::from_millis(20)).await;
             }
-            std::future::pending::<()>().await;
         };
-        let result = tokio::select! {
-            served = serving => served.map_err(Error::Transport),
-            () = stopping => Ok(()),
-            () = background => Ok(()),
-        };
-        drop(sender); // until here the server expects further connections
-        result
+        let _ = timeout(settings.shutdown_spread, empty).await;
+        let all = async { while tasks.join_next().await.is_some() {} };
+        let _ = timeout(settings.drain, all).await;
+        Ok(())
     }
 }
 
-/// Reads certificates again and again.
-async fn reload(tls: Option<Arc<Reloader>>, every: Duration) {
-    let Some(tls) = tls else {
-        return std::future::pending().await;
-    };
-    let mut interval = interval(every);
-    loop {
-        interval.tick().await;
-        tls.reload();
+/// Follows the certificates.
+async fn follow(tls: Option<Arc<Acceptor>>, every: Duration) {
+    match tls {
+        Some(tls) => tls.follow(every).await,
+        None => std::future::pending().await,
     }
 }
 
-impl NamedService for Server {
-    const NAME: &'static str = SERVICE;
-}
-
-impl tower::Service<http::Request<Body>> for Server {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let shared = self.shared.clone();
-        let limit = Some(shared.settings.max_request_bytes);
-        Box::pin(async move {
-            let method = request
-                .uri()
-                .path()
-                .rsplit('/')
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            Ok(match method.as_str() {
-                "DeltaAggregatedResources" => {
-                    let mut grpc = Grpc::new(codec::Codec::default())
-                        .apply_max_message_size_config(limit, None);
-                    grpc.streaming(stream::Delta(shared), request).await
-                }
-                "StreamAggregatedResources" => {
-                    let mut grpc = Grpc::new(codec::Codec::default())
-                        .apply_max_message_size_config(limit, None);
-                    grpc.streaming(stream::Sotw(shared), request).await
-                }
-                _ => tonic::Status::unimplemented("unknown method").into_http(),
-            })
-        })
+/// Responds to a request of this connection.
+async fn respond(
+    shared: Arc<Shared>,
+    connection: ConnectInfo,
+    request: http::Request<Body>,
+) -> http::Response<Body> {
+    let limit = Some(shared.settings.max_request_bytes);
+    match request.uri().path() {
+        DELTA => {
+            let mut grpc =
+                Grpc::new(codec::Codec::default()).apply_max_message_size_config(limit, None);
+            let service = stream::Delta(shared, connection);
+            grpc.streaming(service, request).await
+        }
+        SOTW => {
+            let mut grpc =
+                Grpc::new(codec::Codec::default()).apply_max_message_size_config(limit, None);
+            let service = stream::Sotw(shared, connection);
+            grpc.streaming(service, request).await
+        }
+        _ => tonic::Status::unimplemented("unknown method").into_http(),
     }
 }

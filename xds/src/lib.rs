@@ -8,6 +8,8 @@ pub mod render;
 pub mod resource;
 pub mod snapshot;
 pub mod socket;
+pub mod throttle;
+pub mod tls;
 
 pub mod cache;
 pub mod fleet;

@@ -118,6 +118,65 @@ pub(crate) async fn an_envoy_whose_replica_dies_goes_to_the_other(space: &mut Sp
     load.finish().await.map(drop)
 }
 
+pub(crate) async fn envoys_spread_over_replicas_that_are_added(space: &mut Space) -> Result<()> {
+    let _backend = Backend::start("10.96.8.3:80", "both").await?;
+    let instance = space.gateway.instance.clone();
+    let start = async |number: usize| {
+        let address = format!("{}:8003", REPLICAS[number]);
+        let flags = ["--xds-insecure", "--xds-max-connection-age", "3"];
+        let number = 2 + u16::try_from(number)?;
+        Replica::start_with(&space.plane, &instance, number, &address, &flags).await
+    };
+    let target = format!("{CONTROL_PLANES}:8003");
+    let envoy = Envoy::start(
+        &instance.name("envoy", 1),
+        &target,
+        &instance.admin(1),
+        "delta",
+    )?;
+    let first = start(0).await?;
+    envoy.ready().await?;
+    space.apply(
+        &[
+            host("spread", "spread.example", ""),
+            mapping("spread", "spread.example", "/", "10.96.8.3", ""),
+        ]
+        .concat(),
+    )?;
+    space.answers("spread.example", "/", 200, "both").await?;
+    let load = Load::start(&space.http(), "spread.example", "/");
+    ensure!(first.metric("nuncio_xds_streams").await? > 0.5);
+    let second = start(1).await?;
+    let before = first.metric("nuncio_xds_response_resources_total").await?;
+    until("a stream of the second", || async {
+        ensure!(second.metric("nuncio_xds_streams").await? > 0.5);
+        Ok(())
+    })
+    .await?;
+    // the Envoy has everything already, whichever replica it is connected to
+    for (replica, expected) in [(&first, before), (&second, 0.0)] {
+        let sent = replica
+            .metric("nuncio_xds_response_resources_total")
+            .await?;
+        ensure!(
+            (sent - expected).abs() < 0.5,
+            "{} sent {sent}",
+            replica.name()
+        );
+    }
+    space.apply(&mapping(
+        "later",
+        "spread.example",
+        "/later/",
+        "10.96.8.3",
+        "",
+    ))?;
+    space
+        .answers("spread.example", "/later/", 200, "both")
+        .await?;
+    load.finish().await.map(drop)
+}
+
 /// Waits until a replica holds the Lease of its instance.
 async fn leads(space: &Space, what: &str, replica: &Replica) -> Result<()> {
     let lease = format!("lease/{}", lease_name(&space.gateway.instance.id));

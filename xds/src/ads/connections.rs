@@ -12,6 +12,9 @@ use std::{
 };
 
 use futures::task::AtomicWaker;
+use tokio::sync::watch;
+
+use super::authorize::Peer;
 
 /// All open connections. Cheap to clone: clones share their state.
 #[derive(Clone, Debug, Default)]
@@ -118,11 +121,13 @@ impl Connection {
         self.order.waker.register(waker);
     }
 
-    /// What requests of this connection get.
-    pub(super) fn info(&self) -> ConnectInfo {
+    /// What requests of this connection of a peer get. Its streams end when `closing` is true.
+    pub(super) fn info(&self, peer: Peer, closing: watch::Receiver<bool>) -> ConnectInfo {
         ConnectInfo {
             connections: self.connections.clone(),
             id: self.id,
+            peer: Arc::new(peer),
+            closing,
         }
     }
 }
@@ -140,6 +145,10 @@ impl Drop for Connection {
 pub(super) struct ConnectInfo {
     connections: Connections,
     id: u64,
+    /// Who is at the other end.
+    pub(super) peer: Arc<Peer>,
+    /// Becomes true when the connection ends.
+    pub(super) closing: watch::Receiver<bool>,
 }
 
 impl ConnectInfo {
@@ -162,7 +171,9 @@ pub(super) struct OpenStream(ConnectInfo);
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        let ConnectInfo { connections, id } = &self.0;
+        let ConnectInfo {
+            connections, id, ..
+        } = &self.0;
         let mut state = connections.lock();
         state.streams -= 1;
         let Some(open) = state.open.get_mut(id) else {
@@ -183,14 +194,17 @@ mod tests {
     #[test]
     fn idle_connections_make_room_for_new_ones() {
         let connections = Connections::default();
+        let info = |connection: &Connection| {
+            connection.info(Peer::Unauthenticated, watch::channel(false).1)
+        };
         let first = connections.open(2).unwrap();
-        let stream = first.info().stream();
+        let stream = info(&first).stream();
         let second = connections.open(2).unwrap();
         let third = connections.open(2).unwrap();
         assert!(!first.must_close());
         assert!(second.must_close(), "the oldest without a stream");
         assert!(!third.must_close());
-        let other = third.info().stream();
+        let other = info(&third).stream();
         drop(second);
         assert!(connections.open(2).is_none(), "all have streams");
         assert_eq!(connections.streams(), 2);

@@ -26,6 +26,7 @@ pub struct Metrics {
     rejected: Family<TypeLabel, Gauge>,
     ack_time: Family<TypeLabel, Histogram>,
     convergence: Histogram,
+    rejected_streams: Family<ReasonLabel, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,6 +37,11 @@ struct ProtocolLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TypeLabel {
     r#type: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,6 +64,7 @@ impl Metrics {
             rejected: Family::default(),
             ack_time: Family::new_with_constructor(times),
             convergence: times(),
+            rejected_streams: Family::default(),
         };
         registry.register("xds_streams", "Open streams", metrics.streams.clone());
         registry.register(
@@ -96,7 +103,18 @@ impl Metrics {
             "Time from a snapshot to its complete acknowledgement by an Envoy, in seconds",
             metrics.convergence.clone(),
         );
+        registry.register(
+            "xds_rejected_streams",
+            "Streams rejected because of who the peer is",
+            metrics.rejected_streams.clone(),
+        );
         metrics
+    }
+
+    pub(super) fn rejected_stream(&self, reason: &'static str) {
+        self.rejected_streams
+            .get_or_create(&ReasonLabel { reason })
+            .inc();
     }
 
     pub(super) fn stream(&self, protocol: Protocol, opened: bool) {

@@ -1,12 +1,7 @@
 //! Moves messages between the transport of a stream and its [`Connection`]. The transport pulls: a response is made, from
 //! the current snapshot, only when the transport is ready to send it.
 
-use std::{
-    collections::VecDeque,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Instant};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::BoxStream};
 use tokio::{
@@ -18,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Shared,
+    authorize::{Peer, Rejection, View},
     connection::{Connection, RequestKind, Response},
     connections::{ConnectInfo, OpenStream},
 };
@@ -37,10 +33,10 @@ const REQUESTS_PER_TURN: usize = 256;
 const UNACKED: usize = 1024;
 
 /// `DeltaAggregatedResources`
-pub(super) struct Delta(pub(super) Arc<Shared>);
+pub(super) struct Delta(pub(super) Arc<Shared>, pub(super) ConnectInfo);
 
 /// `StreamAggregatedResources`
-pub(super) struct Sotw(pub(super) Arc<Shared>);
+pub(super) struct Sotw(pub(super) Arc<Shared>, pub(super) ConnectInfo);
 
 type Responses = BoxStream<'static, Result<Response, Status>>;
 
@@ -50,7 +46,7 @@ impl StreamingService<DeltaDiscoveryRequest> for Delta {
     type Future = BoxFuture<'static, Result<tonic::Response<Responses>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
-        let responses = responses(self.0.clone(), request);
+        let responses = responses(self.0.clone(), self.1.clone(), request);
         Box::pin(async { Ok(tonic::Response::new(responses)) })
     }
 }
@@ -61,7 +57,7 @@ impl StreamingService<DiscoveryRequest> for Sotw {
     type Future = BoxFuture<'static, Result<tonic::Response<Responses>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<DiscoveryRequest>>) -> Self::Future {
-        let responses = responses(self.0.clone(), request);
+        let responses = responses(self.0.clone(), self.1.clone(), request);
         Box::pin(async { Ok(tonic::Response::new(responses)) })
     }
 }
@@ -116,8 +112,12 @@ impl Discovery for DiscoveryRequest {
     }
 }
 
-fn responses<R: Discovery>(shared: Arc<Shared>, request: Request<Streaming<R>>) -> Responses {
-    let stream = AdsStream::new(shared, request);
+fn responses<R: Discovery>(
+    shared: Arc<Shared>,
+    connection: ConnectInfo,
+    request: Request<Streaming<R>>,
+) -> Responses {
+    let stream = AdsStream::new(shared, connection, request.into_inner());
     futures::stream::unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
         match stream.next().await {
@@ -134,30 +134,28 @@ enum Event<R> {
     Request(Option<Result<R, Status>>),
     Snapshot,
     Deadline,
-    Shutdown,
     Close(&'static str),
 }
 
 struct AdsStream<R> {
     shared: Arc<Shared>,
     requests: Streaming<R>,
-    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    peer: Arc<Peer>,
+    /// What the peer gets; `None` until that is decided, which its first request allows.
+    snapshots: Option<watch::Receiver<Option<Arc<Snapshot>>>>,
+    /// Becomes true when the connection ends.
     closing: watch::Receiver<bool>,
-    /// Whether the server is shutting down.
-    is_closing: bool,
     connection: Connection,
     node: String,
     membership: Option<Membership>,
     suspects: watch::Receiver<Suspects>,
     /// Number of rejected resources by type, as in the metrics.
     rejected: [usize; ResourceType::ALL.len()],
-    /// When to close the stream.
-    closes: Option<Instant>,
     /// Until when there must be a request; `None` after the first one.
     starts: Option<Instant>,
     /// Ends at the next of these times and deadlines, which seldom changes.
     alarm: Pin<Box<Sleep>>,
-    _open: Option<OpenStream>,
+    _open: OpenStream,
     /// Time of the last poll of the state machine, which handled all deadlines until then.
     polled: Instant,
     connected: Instant,
@@ -168,25 +166,19 @@ struct AdsStream<R> {
 }
 
 impl<R: Discovery> AdsStream<R> {
-    fn new(shared: Arc<Shared>, request: Request<Streaming<R>>) -> Self {
-        let connection = request.extensions().get::<ConnectInfo>();
-        let open = connection.map(ConnectInfo::stream);
-        let requests = request.into_inner();
+    fn new(shared: Arc<Shared>, connection: ConnectInfo, requests: Streaming<R>) -> Self {
+        let open = connection.stream();
         shared.metrics.stream(R::PROTOCOL, true);
         let now = Instant::now();
         Self {
-            snapshots: shared.cache.subscribe(),
-            closing: shared.closing.subscribe(),
-            is_closing: false,
+            snapshots: None,
+            peer: connection.peer,
+            closing: connection.closing,
             connection: Connection::new(R::PROTOCOL, shared.settings.removal_grace),
             node: String::new(),
             membership: None,
             suspects: shared.fleet.suspects(),
             rejected: [0; ResourceType::ALL.len()],
-            closes: shared
-                .settings
-                .max_stream_age
-                .map(|age| now + jittered(age, now)),
             polled: now,
             connected: now,
             unacked: VecDeque::new(),
@@ -202,6 +194,10 @@ impl<R: Discovery> AdsStream<R> {
     /// The next response; `None` at the end of the stream.
     async fn next(&mut self) -> Result<Option<Response>, Status> {
         loop {
+            if *self.closing.borrow() {
+                debug!(node = %self.node, "xDS stream closed with its connection");
+                return Ok(None);
+            }
             // handles all requests that have arrived before responding: Envoy subscribes in bursts
             for _ in 0..REQUESTS_PER_TURN {
                 let Some(request) = self.requests.next().now_or_never() else {
@@ -221,12 +217,6 @@ impl<R: Discovery> AdsStream<R> {
                     }
                 }
                 Event::Snapshot | Event::Deadline => {}
-                Event::Shutdown => {
-                    let now = Instant::now();
-                    let spread = self.shared.settings.shutdown_spread;
-                    self.is_closing = true;
-                    self.closes = Some(now + spread.mul_f64(random(now)));
-                }
                 Event::Close(reason) => {
                     debug!(node = %self.node, reason, "xDS stream closed");
                     return Ok(None);
@@ -242,7 +232,11 @@ impl<R: Discovery> AdsStream<R> {
         };
         let mut request = request?;
         self.starts = None;
-        if let Some(node) = request.node()
+        let node = request.node();
+        if self.snapshots.is_none() {
+            self.authorize(&node.clone().unwrap_or_default())?;
+        }
+        if let Some(node) = node
             && self.membership.is_none()
         {
             self.join(&node)?;
@@ -258,6 +252,25 @@ impl<R: Discovery> AdsStream<R> {
         let (kind, request_kind) = request.apply(&mut self.connection);
         self.shared.metrics.request(kind, request_kind);
         Ok(true)
+    }
+
+    /// Decides what the peer gets.
+    fn authorize(&mut self, node: &Node) -> Result<(), Status> {
+        let shared = &self.shared;
+        match shared.settings.authorize.authorize(&self.peer, node) {
+            Ok(View::All) => {
+                self.snapshots = Some(shared.cache.subscribe());
+                Ok(())
+            }
+            Err(Rejection { reason, message }) => {
+                shared.metrics.rejected_stream(reason);
+                let message = escaped(&message);
+                if let Some(others) = shared.rejections.permit() {
+                    warn!(%message, reason, others, "xDS stream rejected");
+                }
+                Err(Status::permission_denied(message))
+            }
+        }
     }
 
     fn join(&mut self, node: &Node) -> Result<(), Status> {
@@ -277,7 +290,7 @@ impl<R: Discovery> AdsStream<R> {
 
     fn poll(&mut self) -> Option<Response> {
         // None: see cache::channel
-        let snapshot = self.snapshots.borrow_and_update().clone()?;
+        let snapshot = self.snapshots.as_mut()?.borrow_and_update().clone()?;
         let now = Instant::now();
         self.polled = now;
         if self.suspects.has_changed().unwrap_or(false) {
@@ -352,24 +365,26 @@ impl<R: Discovery> AdsStream<R> {
     }
 
     async fn wait(&mut self) -> Event<R> {
-        let deadline = [
-            self.connection.deadline(self.polled),
-            self.closes,
-            self.starts,
-        ]
-        .into_iter()
-        .flatten()
-        .min();
+        let deadline = [self.connection.deadline(self.polled), self.starts]
+            .into_iter()
+            .flatten()
+            .min();
         if let Some(deadline) = deadline
             && self.alarm.deadline() != deadline.into()
         {
             self.alarm.as_mut().reset(deadline.into());
         }
+        let changed = async {
+            match &mut self.snapshots {
+                Some(snapshots) => snapshots.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             request = self.requests.next() => Event::Request(request),
-            _ = self.closing.wait_for(|closing| *closing), if !self.is_closing => Event::Shutdown,
-            changed = self.snapshots.changed() => match changed {
+            _ = self.closing.wait_for(|closing| *closing) => Event::Close("connection ends"),
+            changed = changed => match changed {
                 Ok(()) => Event::Snapshot,
                 Err(_) => Event::Close("snapshot writer is gone"),
             },
@@ -378,8 +393,6 @@ impl<R: Discovery> AdsStream<R> {
                 let is_over = |end: Option<Instant>| end.is_some_and(|end| end <= now);
                 if is_over(self.starts) {
                     Event::Close("no request")
-                } else if is_over(self.closes) {
-                    Event::Close(if self.is_closing { "server is shutting down" } else { "maximum age reached" })
                 } else {
                     Event::Deadline
                 }
@@ -422,15 +435,4 @@ fn escaped(text: &str) -> String {
             escape.into_iter().flatten().chain(plain)
         })
         .collect()
-}
-
-/// A random duration between 75 % and 125 % of `time`, so that streams do not all close at once.
-fn jittered(time: Duration, now: Instant) -> Duration {
-    time.mul_f64(0.75 + random(now) / 2.0)
-}
-
-/// A random number from 0 to 1.
-fn random(now: Instant) -> f64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    (RandomState::new().hash_one(now) % 1024) as f64 / 1024.0
 }

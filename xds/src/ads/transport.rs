@@ -11,59 +11,50 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::mpsc,
+    sync::watch,
+    task::JoinSet,
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
-use super::{
-    connections::{ConnectInfo, Connection, Connections},
-    tls::Reloader,
+use super::{Shared, authorize::Peer, connections::Connection, http2};
+use crate::{
+    socket::{self, Listener},
+    tls::Acceptor,
 };
-use crate::socket::{self, Listener};
 
 /// First and longest pause after a connection could not be accepted, for example because there are no file descriptors.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
-/// Limits of connections.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) max_connections: usize,
-    /// How long a connection may have no stream, and how long a TLS handshake may take.
-    pub(super) idle: Duration,
-}
-
-/// Accepts connections until the receiver is gone.
+/// Accepts connections, and serves each in one of the `tasks`.
 pub(super) async fn accept(
     listener: Listener,
-    tls: Option<Arc<Reloader>>,
-    connections: Connections,
-    limits: Limits,
-    accepted: mpsc::Sender<Io>,
+    tls: Option<Arc<Acceptor>>,
+    shared: &Arc<Shared>,
+    closing: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
 ) {
+    let limit = shared.settings.max_connections;
     let mut pause = PAUSE.0;
     loop {
         let stream = tokio::select! {
             stream = listener.accept() => stream,
-            () = accepted.closed() => return,
+            Some(_) = tasks.join_next() => continue,
         };
         match stream {
             Ok(stream) => {
                 pause = PAUSE.0;
-                let Some(connection) = connections.open(limits.max_connections) else {
-                    debug!(
-                        limit = limits.max_connections,
-                        "too many xDS connections; closing a new one"
-                    );
+                let Some(connection) = shared.connections.open(limit) else {
+                    debug!(limit, "too many xDS connections; closing a new one");
                     continue;
                 };
-                let (tls, accepted) = (tls.clone(), accepted.clone());
-                tokio::spawn(async move {
-                    if let Some(stream) = handshake(stream, tls.as_deref(), limits.idle).await {
-                        let io = Io::new(stream, connection, limits.idle);
-                        let _ = accepted.send(io).await; // an error means that the server stops
+                let (tls, shared, closing) = (tls.clone(), shared.clone(), closing.clone());
+                tasks.spawn(async move {
+                    let idle = shared.settings.idle_timeout;
+                    if let Some((stream, peer)) = handshake(stream, tls.as_deref(), idle).await {
+                        let io = Io::new(stream, connection, idle);
+                        http2::serve(io, peer, shared, closing).await;
                     }
                 });
             }
@@ -71,7 +62,7 @@ pub(super) async fn accept(
                 if pause == PAUSE.0 {
                     warn!(%error, "failed to accept an xDS connection; retrying");
                 }
-                connections.close_idle();
+                shared.connections.close_idle();
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE.1);
             }
@@ -81,14 +72,18 @@ pub(super) async fn accept(
 
 async fn handshake(
     stream: socket::Stream,
-    tls: Option<&Reloader>,
+    tls: Option<&Acceptor>,
     limit: Duration,
-) -> Option<Stream> {
+) -> Option<(Stream, Peer)> {
     let Some(tls) = tls else {
-        return Some(Stream::Plain(stream));
+        return Some((Stream::Plain(stream), Peer::Unauthenticated));
     };
-    match timeout(limit, tls.acceptor().accept(stream)).await {
-        Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
+    match timeout(limit, tls.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let chain = stream.get_ref().1.peer_certificates();
+            let peer = Peer::from_chain(chain.unwrap_or_default());
+            Some((Stream::Tls(Box::new(stream)), peer))
+        }
         Ok(Err(error)) => {
             debug!(%error, "TLS handshake of an xDS client failed");
             None
@@ -125,6 +120,11 @@ impl Io {
         }
     }
 
+    /// The connection, for its requests.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Fails when the connection must close.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         self.connection.register(context.waker());
@@ -140,14 +140,6 @@ impl Io {
             self.timer.as_mut().reset(end.into());
         }
         Ok(())
-    }
-}
-
-impl Connected for Io {
-    type ConnectInfo = ConnectInfo;
-
-    fn connect_info(&self) -> ConnectInfo {
-        self.connection.info()
     }
 }
 

@@ -4,13 +4,19 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
+use hyper_util::rt::TokioIo;
 use nuncio_xds::{
-    Resource, ResourceType, ads,
+    Resource, ResourceType,
+    ads::{self, Authorize, Peer, Rejection, View},
     cache::Update,
     fleet::{FleetState, Protocol},
     pb::{
@@ -20,6 +26,7 @@ use nuncio_xds::{
         },
         google::rpc,
     },
+    tls::{Files, Tls},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::{
@@ -242,17 +249,31 @@ async fn client_that_does_not_read_is_dropped_on_shutdown() -> Result<()> {
 }
 
 #[tokio::test]
-async fn stream_closes_at_its_maximum_age() -> Result<()> {
-    let age = Duration::from_millis(100);
-    let server = Server::start(ads::Settings {
-        max_stream_age: Some(age),
+async fn connections_close_at_their_maximum_age() -> Result<()> {
+    let age = Duration::from_millis(200);
+    let mut server = Server::start(ads::Settings {
+        max_connection_age: Some(age),
         ..settings()
     })
     .await?;
-    let opened = Instant::now();
-    let mut client = Delta::open(client::channel(server.address).await?, KIND).await?;
-    assert!(client.next().await?.is_none());
-    assert!(opened.elapsed() >= age / 2);
+    server.apply(put("a", "1"));
+    let opened = Arc::new(AtomicUsize::new(0));
+    let (address, count) = (server.address, opened.clone());
+    let connector = tower::service_fn(move |_: http::Uri| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move { TcpStream::connect(address).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://nuncio");
+    let channel = endpoint.connect_with_connector(connector).await?;
+    let start = Instant::now();
+    let mut first = Delta::open(channel.clone(), KIND).await?;
+    first.accept().await?;
+    assert!(first.next().await?.is_none(), "ends without an error");
+    assert!(start.elapsed() >= age.mul_f64(0.8), "{:?}", start.elapsed());
+    // the client knows that the connection ends, and does not use it for its next stream
+    let mut second = Delta::open(channel, KIND).await?;
+    second.accept().await?;
+    assert_eq!(opened.load(Ordering::SeqCst), 2);
     server.stop().await
 }
 
@@ -269,17 +290,33 @@ fn authority() -> Result<CertifiedIssuer<'static, KeyPair>> {
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }
 
-fn tls_files(folder: &Path, certificate: &str, key: &str, ca: &str) -> Result<ads::Tls> {
+fn tls_files(folder: &Path, certificate: &str, key: &str, ca: &str) -> Result<Tls> {
     let write = |name: &str, pem: &str| -> Result<PathBuf> {
         let path = folder.join(name);
         fs::write(&path, pem)?;
         Ok(path)
     };
-    Ok(ads::Tls {
+    Ok(Tls::Files(Files {
         certificate: write("tls.crt", certificate)?,
         key: write("tls.key", key)?,
-        client_ca: Some(write("ca.crt", ca)?),
-    })
+        client_ca: write("ca.crt", ca)?,
+    }))
+}
+
+/// Everything for every client with a certificate.
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl Authorize for AnyCertificate {
+    fn authorize(&self, peer: &Peer, _: &Node) -> Result<View, Rejection> {
+        match peer {
+            Peer::Certificate(_) => Ok(View::All),
+            Peer::Unauthenticated => Err(Rejection {
+                reason: "identity",
+                message: "no certificate".to_owned(),
+            }),
+        }
+    }
 }
 
 /// A connection of a client with this CA and identity.
@@ -303,6 +340,7 @@ async fn certificates_are_reloaded_when_their_files_change() -> Result<()> {
     let tls = tls_files(folder.path(), &server_certificate, &key, &old.pem())?;
     let mut server = Server::start(ads::Settings {
         tls: Some(tls),
+        authorize: Arc::new(AnyCertificate),
         tls_reload: Duration::from_millis(10),
         ..settings()
     })
@@ -518,6 +556,7 @@ async fn clients_without_a_trusted_certificate_are_rejected() -> Result<()> {
     let tls = tls_files(folder.path(), &certificate_pem, &key, &ca.pem())?;
     let mut server = Server::start(ads::Settings {
         tls: Some(tls),
+        authorize: Arc::new(AnyCertificate),
         ..settings()
     })
     .await?;

@@ -2,6 +2,7 @@
 //!
 //! The path of Envoy is `$ENVOY`, or where `make tools` installs it. Without Envoy these tests fail.
 
+mod authorize;
 mod binding;
 mod client;
 mod config;

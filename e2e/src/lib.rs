@@ -1,7 +1,9 @@
 //! Test tools: a real Kubernetes control plane and a real Envoy in a sandbox, and the clients and backends to test them.
 
 pub mod backend;
+pub mod balancer;
 pub mod bench;
+pub mod certificate_server;
 pub mod client;
 pub mod control_plane;
 pub mod fault_proxy;

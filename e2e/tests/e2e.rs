@@ -22,6 +22,10 @@ mod bad_input;
 mod change;
 #[path = "e2e/client_certificate.rs"]
 mod client_certificate;
+#[path = "e2e/drain.rs"]
+mod drain;
+#[path = "e2e/envoy_pod.rs"]
+mod envoy_pod;
 #[path = "e2e/failover.rs"]
 mod failover;
 #[path = "e2e/failure.rs"]
@@ -38,6 +42,8 @@ mod http3;
 mod identity;
 #[path = "e2e/idle_clients.rs"]
 mod idle_clients;
+#[path = "e2e/image.rs"]
+mod image;
 #[path = "e2e/insecure.rs"]
 mod insecure;
 #[path = "e2e/installations.rs"]
@@ -106,6 +112,11 @@ const WITHOUT_CLUSTER: &[Test] = tests![WithoutCluster:
     shutdown::open_requests_end_before_serve_does,
     name_server::a_name_without_an_answer_holds_up_nothing,
     idle_clients::they_do_not_keep_a_configuration_from_envoys,
+    envoy_pod::certificates_rotate_without_closing_the_stream,
+    envoy_pod::sigterm_at_odd_moments_is_obeyed,
+    envoy_pod::an_envoy_that_hangs_or_crashes_is_noticed,
+    drain::a_pod_that_stops_loses_no_request,
+    image::the_images_serve_without_privileges_and_without_a_shell,
     bad_files::a_bad_file_is_reported_and_affects_no_other,
     bad_files::a_file_served_in_part_is_reported,
     fuzz::every_object_is_served_or_reported,

@@ -14,7 +14,12 @@ use nuncio_xds::{
     socket::Address,
 };
 
-use crate::{identity::ServiceAccount, render_command::Format, telemetry::LogFormat};
+use crate::{
+    envoy_command::arguments::{EnvoyPod, HELP as ENVOY_HELP},
+    identity::ServiceAccount,
+    render_command::Format,
+    telemetry::LogFormat,
+};
 
 /// Port of the certificate server.
 const CERTIFICATE_PORT: u16 = 8004;
@@ -121,6 +126,9 @@ Examples:
         #[arg(short, long, value_enum, default_value_t = Format::Yaml)]
         output: Format,
     },
+    /// Run an Envoy with a certificate of its own, as the process of an Envoy pod
+    #[command(after_help = ENVOY_HELP)]
+    Envoy(EnvoyPod),
     /// Print a bootstrap configuration for an Envoy that connects to the control plane
     #[command(after_help = "Example:
   nuncio bootstrap --xds nuncio.example:8003 > bootstrap.yaml
@@ -284,6 +292,9 @@ pub struct BootstrapArguments {
     /// Name of the group of Envoys that this one belongs to (node.cluster)
     #[arg(long, value_name = "NAME", default_value = "nuncio")]
     pub cluster: String,
+    /// ID of the instance whose objects Envoy serves (ambassador_id in the metadata of the node)
+    #[arg(long, value_name = "NAME", env = "AMBASSADOR_ID", hide_env = true)]
+    pub ambassador_id: Option<String>,
     /// Address of Envoy's admin interface, unix:PATH or IP:PORT; @ at the start of a path means an abstract socket. A service
     /// of a Mapping can reach a TCP port, and stop Envoy
     #[arg(

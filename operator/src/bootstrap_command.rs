@@ -1,7 +1,7 @@
 //! `nuncio bootstrap`: a bootstrap configuration for an Envoy that Nuncio does not start itself.
 
 use nuncio_xds::{
-    bootstrap::{Bootstrap, TlsFiles},
+    bootstrap::{Bootstrap, Tls, TlsFiles},
     fleet::Protocol,
 };
 
@@ -17,16 +17,17 @@ use crate::{
 /// A value that YAML cannot represent, which would be a bug.
 pub fn text(arguments: &BootstrapArguments) -> anyhow::Result<String> {
     let tls = match (&arguments.xds_ca, &arguments.xds_cert, &arguments.xds_key) {
-        (Some(ca), Some(certificate), Some(key)) => Some(TlsFiles {
+        (Some(ca), Some(certificate), Some(key)) => Some(Tls::Files(TlsFiles {
             ca: ca.clone(),
             certificate: certificate.clone(),
             key: key.clone(),
-        }),
+        })),
         _ => None,
     };
     let bootstrap = Bootstrap {
         node_id: arguments.node_id.clone().unwrap_or_else(unique_id),
         cluster: arguments.cluster.clone(),
+        ambassador_id: arguments.ambassador_id.clone(),
         xds: arguments.xds.clone(),
         admin: arguments.admin_address.clone(),
         ready: arguments.ready_address,

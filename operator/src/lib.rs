@@ -33,5 +33,6 @@ pub mod bootstrap_command;
 pub mod demo;
 pub mod echo;
 pub mod envoy;
+pub mod envoy_command;
 pub mod render_command;
 pub mod run;

@@ -9,7 +9,7 @@ use std::{
 use clap::Parser as _;
 use nuncio::{
     args::{Arguments, Command},
-    bootstrap_command, demo, envoy, render_command, run, telemetry,
+    bootstrap_command, demo, envoy, envoy_command, render_command, run, telemetry,
 };
 use nuncio_core::settings::Settings;
 
@@ -42,6 +42,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
             envoy,
         } => runtime.block_on(run::serve(&directory, servers, envoy, settings))?,
         Command::Demo { envoy, dir } => runtime.block_on(demo::run(envoy, dir, settings))?,
+        Command::Envoy(pod) => runtime.block_on(envoy_command::run(pod))?,
         Command::Render { directory, output } => {
             return render_command::run(&directory, output, &settings);
         }

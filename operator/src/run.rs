@@ -20,7 +20,7 @@ use nuncio_xds::{
 use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc, watch},
     task::JoinSet,
     time::timeout,
@@ -125,10 +125,20 @@ impl Tasks {
     ///
     /// # Errors
     /// That of the task.
-    pub async fn finish(mut self) -> anyhow::Result<()> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+    pub async fn finish(self) -> anyhow::Result<()> {
+        self.finish_on(Signals::new()?).await
+    }
+
+    /// As [`finish`](Self::finish), with signals that were handled earlier than this.
+    ///
+    /// # Errors
+    /// That of the task.
+    pub async fn finish_on(mut self, signals: Signals) -> anyhow::Result<()> {
+        let Signals {
+            mut interrupt,
+            mut terminate,
+            mut hangup,
+        } = signals;
         let result = loop {
             tokio::select! {
                 _ = interrupt.recv() => break Ok(()),
@@ -155,6 +165,28 @@ impl Tasks {
         }
         self.set.abort_all();
         result
+    }
+}
+
+/// The signals that a process handles, from when this value is made.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Handles the signals from now on.
+    ///
+    /// # Errors
+    /// The kernel does not allow it.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 }
 
@@ -635,12 +667,14 @@ pub async fn serve_in(
     });
     if let Some(program) = &envoy.envoy {
         let settings = envoy::Settings {
-            program: program.clone(),
+            program: envoy::Program {
+                path: program.clone(),
+                concurrency: envoy.envoy_concurrency,
+                drain_time: envoy.envoy_drain_time,
+            },
             xds: plane.xds_address,
             admin: envoy.envoy_admin_address.clone(),
             ready: envoy.envoy_ready_address,
-            concurrency: envoy.envoy_concurrency,
-            drain_time: envoy.envoy_drain_time,
             max_heap_bytes: envoy.envoy_max_heap_bytes,
             max_connections: envoy.envoy_max_connections,
         };

@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 
 use crate::{fleet::Protocol, socket::Address};
 
+mod tls;
+
+pub use self::tls::{SdsFiles, Tls, TlsFiles};
+
 /// Settings of a bootstrap.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
@@ -16,6 +20,8 @@ pub struct Bootstrap {
     pub node_id: String,
     /// `node.cluster`, the name of the fleet.
     pub cluster: String,
+    /// `ambassador_id` in the metadata of the node: which objects this Envoy serves; `None`: those of the control plane.
+    pub ambassador_id: Option<String>,
     /// Address of the control plane.
     pub xds: Target,
     /// Address of Envoy's admin interface. It has no authentication, so use a Unix socket, which cannot be an upstream.
@@ -25,7 +31,7 @@ pub struct Bootstrap {
     /// Variant of the xDS protocol.
     pub protocol: Protocol,
     /// Certificates for mutual TLS with the control plane; `None`: cleartext.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<Tls>,
     /// Heap limit in bytes; `None`: no limit.
     pub max_heap_bytes: Option<u64>,
     /// Maximum number of connections from clients, on all listeners together. Further ones are closed at once, except those
@@ -96,17 +102,6 @@ impl std::str::FromStr for Target {
     }
 }
 
-/// Paths of PEM files on Envoy's machine. Envoy reloads them when they change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// CA certificates that the control plane's certificate is verified with.
-    pub ca: PathBuf,
-    /// Envoy's certificate chain.
-    pub certificate: PathBuf,
-    /// Envoy's private key.
-    pub key: PathBuf,
-}
-
 const XDS_CLUSTER: &str = "xds_cluster";
 const ADMIN_CLUSTER: &str = "admin";
 
@@ -123,7 +118,7 @@ impl Bootstrap {
             listeners.push(ready_listener(&ready.into()));
         }
         json!({
-            "node": {"id": self.node_id, "cluster": self.cluster},
+            "node": self.node(),
             "admin": {"address": address(&self.admin), "ignore_global_conn_limit": true},
             "deferred_stat_options": {"enable_deferred_creation_stats": true},
             "cluster_manager": {"enable_deferred_cluster_creation": true},
@@ -154,17 +149,23 @@ impl Bootstrap {
         })
     }
 
+    fn node(&self) -> Value {
+        let mut node = json!({"id": self.node_id, "cluster": self.cluster});
+        if let Some(id) = &self.ambassador_id {
+            node["metadata"] = json!({"ambassador_id": id});
+        }
+        node
+    }
+
     fn xds_cluster(&self) -> Value {
-        let (kind, address) = match &self.xds {
-            Target::Tcp { host, port } => (
-                "STRICT_DNS",
-                json!({"socket_address": {"address": host, "port_value": port}}),
-            ),
-            Target::Unix(path) => ("STATIC", json!({"pipe": {"path": path}})),
+        let address = match &self.xds {
+            Target::Tcp { host, port } => {
+                json!({"socket_address": {"address": host, "port_value": port}})
+            }
+            Target::Unix(path) => json!({"pipe": {"path": path}}),
         };
         let mut cluster = json!({
             "name": XDS_CLUSTER,
-            "type": kind,
             "connect_timeout": "2s",
             "lb_policy": "LEAST_REQUEST",
             "load_assignment": {"cluster_name": XDS_CLUSTER, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]},
@@ -175,30 +176,26 @@ impl Bootstrap {
                 }}
             }}
         });
-        if let (Some(tls), Target::Tcp { host, .. }) = (&self.tls, &self.xds) {
-            let path = |path: &PathBuf| {
-                let folder = path.parent().unwrap_or(path);
-                json!({"filename": path, "watched_directory": {"path": folder}})
-            };
-            let watched = |path: &PathBuf| path.parent().map(|folder| json!({"path": folder}));
+        let Target::Tcp { host, .. } = &self.xds else {
+            cluster["type"] = json!("STATIC");
+            return cluster;
+        };
+        // each address is a replica; a name that does not resolve yet is looked up again soon
+        cluster["cluster_type"] = json!({
+            "name": "envoy.clusters.dns",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster",
+                "dns_refresh_rate": "5s",
+                "dns_failure_refresh_rate": {"base_interval": "0.5s", "max_interval": "5s"}
+            }
+        });
+        if let Some(tls) = &self.tls {
             cluster["transport_socket"] = json!({
                 "name": "envoy.transport_sockets.tls",
                 "typed_config": {
                     "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
                     "sni": host,
-                    "common_tls_context": {
-                        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
-                        "tls_certificates": [{
-                            "certificate_chain": {"filename": tls.certificate},
-                            "private_key": {"filename": tls.key},
-                            "watched_directory": watched(&tls.certificate)
-                        }],
-                        "validation_context": {
-                            "trusted_ca": path(&tls.ca),
-                            "match_typed_subject_alt_names": [{"san_type": if host.parse::<std::net::IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" },
-                                "matcher": {"exact": host}}]
-                        }
-                    }
+                    "common_tls_context": tls.common_tls_context(host)
                 }
             });
         }

@@ -1,16 +1,23 @@
 //! Certificates for tests.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams,
+    CertificateSigningRequestParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod, KeyPair,
+    RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 /// Number of authorities created so far.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// How long before its issue a certificate is valid, for clocks that are slow.
+const CLOCK_SKEW: Duration = Duration::from_secs(25 * 3600);
 
 /// A certificate authority.
 pub struct Authority {
@@ -91,6 +98,18 @@ impl Authority {
             chain: params.signed_by(&key, &self.issuer)?.pem(),
             key: key.serialize_pem(),
         })
+    }
+
+    /// The certificate that this request for signing (PEM) asks for, valid for this long, PEM.
+    ///
+    /// # Errors
+    /// The request is invalid.
+    pub fn sign_request(&self, request: &str, lifetime: Duration) -> Result<String> {
+        let mut request = CertificateSigningRequestParams::from_pem(request)?;
+        let now = SystemTime::now();
+        request.params.not_before = (now - CLOCK_SKEW).into();
+        request.params.not_after = (now + lifetime).into();
+        Ok(request.signed_by(&self.issuer)?.pem())
     }
 
     /// A list that revokes these certificates, PEM.

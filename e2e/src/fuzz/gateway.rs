@@ -58,6 +58,7 @@ impl Gateway {
         let bootstrap = Bootstrap {
             node_id: "fuzz".to_owned(),
             cluster: "fuzz".to_owned(),
+            ambassador_id: None,
             xds: Target::Tcp {
                 host: xds.ip().to_string(),
                 port: xds.port(),

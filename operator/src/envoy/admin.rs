@@ -18,12 +18,32 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_BYTES: usize = 16 << 20;
 
 /// The body of the response to a request.
-pub(super) async fn request(
+pub(crate) async fn request(
     address: &Address,
     method: Method,
     path: &str,
 ) -> anyhow::Result<String> {
     timeout(TIMEOUT, exchange(address, method, path))
+        .await
+        .with_context(|| format!("no response from Envoy's admin interface to {path}"))?
+}
+
+/// The body of the response to a GET, which is read while it arrives.
+pub(crate) async fn get(address: &Address, path: &str) -> anyhow::Result<Body> {
+    let response = async {
+        let stream = Stream::connect(address).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .uri(path)
+            .header(HOST, "envoy")
+            .body(Body::empty())?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        ensure!(status.is_success(), "{path}: status {status}");
+        Ok(Body::new(response.into_body()))
+    };
+    timeout(TIMEOUT, response)
         .await
         .with_context(|| format!("no response from Envoy's admin interface to {path}"))?
 }

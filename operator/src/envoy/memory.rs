@@ -9,7 +9,7 @@ const LIMITS: [&str; 2] = [
 ];
 
 /// 90 % of the memory of this container, or of the machine.
-pub(super) fn heap_limit() -> Option<u64> {
+pub(crate) fn heap_limit() -> Option<u64> {
     let container = LIMITS
         .into_iter()
         .filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());

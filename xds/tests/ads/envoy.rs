@@ -50,6 +50,7 @@ pub(crate) fn bootstrap(xds: SocketAddr, protocol: Protocol) -> Result<Bootstrap
     Ok(Bootstrap {
         node_id: "envoy".to_owned(),
         cluster: "test".to_owned(),
+        ambassador_id: None,
         xds: Target::Tcp {
             host: xds.ip().to_string(),
             port: xds.port(),

@@ -10,11 +10,12 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nuncio_xds::{
     Resource, ResourceType,
-    bootstrap::{Target, TlsFiles},
+    bootstrap::{SdsFiles, Target, Tls, TlsFiles},
     cache::Update,
     fleet::Protocol,
 };
 use rcgen::generate_simple_self_signed;
+use serde_json::Value;
 use tokio::process::Command;
 
 use crate::{
@@ -355,27 +356,53 @@ async fn all_forms_of_the_bootstrap_are_valid() -> Result<()> {
         fs::write(&path, content)?;
         Ok(path)
     };
-    let tls = TlsFiles {
-        ca: file("ca.crt", &certified.cert.pem())?,
-        certificate: file("tls.crt", &certified.cert.pem())?,
-        key: file("tls.key", &certified.signing_key.serialize_pem())?,
+    let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
+    let files = TlsFiles {
+        ca: file("ca.crt", &certificate)?,
+        certificate: file("tls.crt", &certificate)?,
+        key: file("tls.key", &key)?,
     };
+    let sds = |name: &str, certificate: Value, ca: Value| -> Result<_> {
+        Ok(Tls::Sds(SdsFiles {
+            certificate: file(
+                &format!("{name}-certificate.json"),
+                &certificate.to_string(),
+            )?,
+            ca: file(&format!("{name}-ca.json"), &ca.to_string())?,
+        }))
+    };
+    let forms = [
+        None,
+        Some(Tls::Files(files.clone())),
+        Some(sds(
+            "files",
+            SdsFiles::certificate_from(&files),
+            SdsFiles::ca_from(&files),
+        )?),
+        Some(sds(
+            "inline",
+            SdsFiles::certificate_secret(&certificate, &key),
+            SdsFiles::ca_secret(&certificate),
+        )?),
+    ];
     let xds = SocketAddr::from(([127, 0, 0, 1], 8003));
     for (case, host) in ["nuncio.nuncio-system", "127.0.0.1", "::1"]
         .into_iter()
         .enumerate()
     {
         for protocol in [Protocol::Delta, Protocol::Sotw] {
-            for full in [false, true] {
+            for (form, tls) in forms.iter().enumerate() {
+                let full = tls.is_some();
                 let mut bootstrap = envoy::bootstrap(xds, protocol)?;
                 bootstrap.xds = Target::Tcp {
                     host: host.to_owned(),
                     port: 8003,
                 };
                 bootstrap.ready = bootstrap.ready.filter(|_| full);
-                bootstrap.tls = full.then(|| tls.clone());
+                bootstrap.tls.clone_from(tls);
+                bootstrap.ambassador_id = full.then(|| "edge".to_owned());
                 bootstrap.max_heap_bytes = full.then_some(1 << 30);
-                let name = format!("{case}-{protocol:?}-{full}.json");
+                let name = format!("{case}-{protocol:?}-{form}.json");
                 let path = file(&name, &bootstrap.to_json().to_string())?;
                 let output = Command::new(envoy::program()?)
                     .args(["--mode", "validate", "-c"])

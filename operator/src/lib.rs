@@ -15,6 +15,7 @@ pub mod watch;
 
 pub mod publish;
 
+pub mod default_listeners;
 pub mod leader;
 pub mod status;
 

@@ -9,7 +9,7 @@ use std::{
 use clap::Parser as _;
 use nuncio::{
     args::{Arguments, Command},
-    bootstrap_command, demo, envoy, render_command, run, telemetry,
+    bootstrap_command, demo, echo, envoy, render_command, run, telemetry,
 };
 use nuncio_core::settings::Settings;
 
@@ -31,9 +31,11 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     match arguments.command {
-        Command::Operator { context, servers } => {
-            runtime.block_on(run::operator(context, servers, settings))?
-        }
+        Command::Operator {
+            context,
+            default_listeners,
+            servers,
+        } => runtime.block_on(run::operator(context, default_listeners, servers, settings))?,
         Command::Serve {
             directory,
             servers,
@@ -43,6 +45,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Render { directory, output } => {
             return render_command::run(&directory, output, &settings);
         }
+        Command::Echo { name, address } => runtime.block_on(echo::run(name, address))?,
         Command::Attached {
             parent,
             program,

@@ -30,7 +30,7 @@ use tracing::{error, info};
 use crate::{
     args::{EnvoyArguments, Servers},
     client::{self, Limits},
-    envoy, files,
+    default_listeners, envoy, files,
     health::{self, Health, Progress},
     istio,
     leader::{self, access::Access},
@@ -319,6 +319,7 @@ fn xds_tls(servers: &Servers) -> anyhow::Result<Option<ads::Tls>> {
 /// A cluster that cannot be found, or a task that fails.
 pub async fn operator(
     context: Option<String>,
+    default_listeners: bool,
     servers: Servers,
     settings: Settings,
 ) -> anyhow::Result<()> {
@@ -350,7 +351,13 @@ pub async fn operator(
         .ok()
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| format!("{}-{}", envoy::hostname(), std::process::id()));
-    let replica = write_status(&mut tasks, plane, &client, &settings, &identity);
+    let (leading_sender, leading) = watch::channel(false);
+    if default_listeners {
+        let create = default_listeners::create(client.clone(), settings.clone(), leading.clone());
+        tasks.start_endless("default Listeners", create);
+    }
+    let leadership = (leading_sender, leading);
+    let replica = write_status(&mut tasks, plane, &client, &settings, &identity, leadership);
     let result = tasks.finish().await;
     let namespace = &settings.ambassador_namespace;
     let lease = leader::lease_name(&settings.ambassador_id);
@@ -396,6 +403,7 @@ fn write_status(
     client: &Client,
     settings: &Settings,
     identity: &str,
+    (leading_sender, leading): (watch::Sender<bool>, watch::Receiver<bool>),
 ) -> Replica {
     let access = |purpose, outcome| {
         Access::new(
@@ -405,7 +413,6 @@ fn write_status(
             outcome,
         )
     };
-    let (leading_sender, leading) = watch::channel(false);
     tasks.start_endless(
         "leader election",
         leader::campaign(

@@ -10,7 +10,10 @@ use std::{
     path::Path,
 };
 
-use nuncio_crds::{GROUP, Kind, kind::Status};
+use nuncio_crds::{
+    GROUP, Kind,
+    kind::{Scope, Status},
+};
 use serde_json::{Value, json};
 
 /// Verbs by group and resource.
@@ -70,17 +73,55 @@ fn the_operator_reads_every_watched_kind_and_writes_every_status() {
         "customresourcedefinitions".to_owned(),
         &["list", "watch"],
     );
-    let role = role("cluster_role.yaml", "ClusterRole");
-    assert_eq!(permissions(&role["rules"]), expected);
+    // so that only pods of Envoys get a certificate
+    allow(
+        "authentication.k8s.io",
+        "tokenreviews".to_owned(),
+        &["create"],
+    );
+    let mut allowed = Permissions::new();
+    for file in ["cluster_role.yaml", "cluster_wide.yaml"] {
+        allowed.append(&mut permissions(&role(file, "ClusterRole")["rules"]));
+    }
+    assert_eq!(allowed, expected);
+}
+
+/// A RoleBinding grants the rules of a ClusterRole in one namespace, but nothing that is in no namespace.
+#[test]
+fn the_roles_differ_in_scope() {
+    for kind in Kind::WATCHED {
+        let info = kind.info();
+        let file = match info.scope {
+            Scope::Cluster => "cluster_wide.yaml",
+            Scope::Namespaced => "cluster_role.yaml",
+            Scope::File => continue,
+        };
+        let allowed = permissions(&role(file, "ClusterRole")["rules"]);
+        let resource = (info.group.to_owned(), info.plural.to_owned());
+        assert!(allowed.contains_key(&resource), "{resource:?} in {file}");
+    }
 }
 
 #[test]
-fn in_its_own_namespace_the_operator_also_writes_leases() {
+fn in_its_own_namespace_the_operator_also_writes_leases_its_authority_and_listeners() {
     let role = role("role.yaml", "Role");
     let rules = json!([{
         "apiGroups": ["coordination.k8s.io"],
         "resources": ["leases"],
         "verbs": ["create", "delete", "get", "list", "patch", "update", "watch"],
+    }, {
+        "apiGroups": [""],
+        "resources": ["configmaps", "secrets"],
+        "resourceNames": ["nuncio-ca"],
+        "verbs": ["get", "update"],
+    }, {
+        "apiGroups": [""],
+        "resources": ["configmaps", "secrets"],
+        "verbs": ["create"],
+    }, {
+        "apiGroups": ["getambassador.io"],
+        "resources": ["listeners"],
+        "verbs": ["create"],
     }]);
     assert_eq!(role["rules"], rules);
 }

@@ -82,6 +82,9 @@ Examples:
         /// Context of the kubeconfig [default: its current context]
         #[arg(long)]
         context: Option<String>,
+        /// If there is no Listener, create http on port 8080 and https on port 8443 in AMBASSADOR_NAMESPACE
+        #[arg(long)]
+        default_listeners: bool,
         /// Addresses and certificates.
         #[command(flatten)]
         servers: Servers,
@@ -149,6 +152,17 @@ Example:
         /// Directory of manifests to serve instead of the built-in ones
         #[arg(long, value_name = "DIRECTORY")]
         dir: Option<PathBuf>,
+    },
+    /// Run a backend that answers each request with its name and the request, to try a gateway
+    #[command(after_help = "Example:
+  nuncio echo --name hello --address 127.0.0.1:9001")]
+    Echo {
+        /// Name of the backend in its answers
+        #[arg(long, value_name = "NAME", default_value = "echo")]
+        name: String,
+        /// Address to listen on
+        #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9001")]
+        address: SocketAddr,
     },
     /// Run a program that exits with its parent (internal)
     #[command(hide = true)]

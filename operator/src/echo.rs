@@ -1,8 +1,9 @@
-//! A backend for the demo: an HTTP server that answers every request with JSON, the name of the backend and the request
+//! A backend to try a gateway with: an HTTP server that answers every request with JSON, the name of the backend and the request
 //! as it arrived, so that routing, rewrites and added headers can be seen with curl.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc};
+use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc};
 
+use anyhow::Context as _;
 use axum::{
     Router,
     extract::{Request, State},
@@ -12,6 +13,8 @@ use axum::{
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use crate::run::Tasks;
+
 /// The answer to a request.
 #[derive(Serialize)]
 struct Echo<'a> {
@@ -20,6 +23,24 @@ struct Echo<'a> {
     path: &'a str,
     /// Values of a repeated header are joined by commas.
     headers: BTreeMap<&'a str, String>,
+}
+
+/// Answers on `address` as the backend `name` until SIGINT or SIGTERM.
+///
+/// # Errors
+/// The address cannot be bound, or the socket failed.
+pub async fn run(name: String, address: SocketAddr) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; set another address with --address")
+    })?;
+    let mut tasks = Tasks::new();
+    let stop = tasks.stop.clone();
+    tasks.start("backend", async move {
+        serve(listener, name, stop.cancelled_owned())
+            .await
+            .map_err(Into::into)
+    });
+    tasks.finish().await
 }
 
 /// Answers on `listener` as the backend `name` until `shutdown` completes.

@@ -16,6 +16,7 @@ pub mod watch;
 
 pub mod publish;
 
+pub mod default_listeners;
 pub mod leader;
 pub mod status;
 pub mod unsupported;

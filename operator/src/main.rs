@@ -9,7 +9,7 @@ use std::{
 use clap::Parser as _;
 use nuncio::{
     args::{Arguments, Command},
-    bootstrap_command, demo, envoy, envoy_command, render_command, run, telemetry,
+    bootstrap_command, demo, echo, envoy, envoy_command, render_command, run, telemetry,
 };
 use nuncio_core::settings::Settings;
 
@@ -33,9 +33,16 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Operator {
             context,
+            default_listeners,
             servers,
             identity,
-        } => runtime.block_on(run::operator(context, servers, identity, settings))?,
+        } => runtime.block_on(run::operator(
+            context,
+            default_listeners,
+            servers,
+            identity,
+            settings,
+        ))?,
         Command::Serve {
             directory,
             servers,
@@ -46,6 +53,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Render { directory, output } => {
             return render_command::run(&directory, output, &settings);
         }
+        Command::Echo { name, address } => runtime.block_on(echo::run(name, address))?,
         Command::Attached {
             parent,
             program,

@@ -31,7 +31,7 @@ use tracing::{error, info};
 use crate::{
     args::{EnvoyArguments, IdentityArguments, Servers},
     client::{self, Limits},
-    envoy, files,
+    default_listeners, envoy, files,
     health::{self, Health, Progress},
     identity::{self, Identity, Peers, Policy, ServiceAccount},
     istio,
@@ -403,6 +403,7 @@ fn own_identity(
 /// A cluster that cannot be found, or a task that fails.
 pub async fn operator(
     context: Option<String>,
+    default_listeners: bool,
     servers: Servers,
     identity: IdentityArguments,
     settings: Settings,
@@ -453,14 +454,19 @@ pub async fn operator(
         .ok()
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| format!("{}-{}", envoy::hostname(), std::process::id()));
-    let definitions = watching.definitions;
+    let (leading_sender, leading) = watch::channel(false);
+    if default_listeners {
+        let create = default_listeners::create(client.clone(), settings.clone(), leading.clone());
+        tasks.start_endless("default Listeners", create);
+    }
     let replica = write_status(
         &mut tasks,
         plane,
         &client,
         &settings,
         &identity,
-        definitions,
+        watching.definitions,
+        (leading_sender, leading),
     );
     let result = tasks.finish().await;
     let namespace = &settings.ambassador_namespace;
@@ -508,6 +514,7 @@ fn write_status(
     settings: &Settings,
     identity: &str,
     definitions: watch::Receiver<Definitions>,
+    (leading_sender, leading): (watch::Sender<bool>, watch::Receiver<bool>),
 ) -> Replica {
     let access = |purpose, outcome| {
         Access::new(
@@ -517,7 +524,6 @@ fn write_status(
             outcome,
         )
     };
-    let (leading_sender, leading) = watch::channel(false);
     tasks.start_endless(
         "leader election",
         leader::campaign(

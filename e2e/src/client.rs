@@ -191,12 +191,18 @@ impl Connection {
     /// One GET; `None` if the connection was closed before the request was sent.
     ///
     /// # Errors
-    /// The connection is closed after it was sent, or there is no answer.
-    pub async fn try_get(&mut self, host: &str, path: &str) -> Result<Option<Answer>> {
+    /// The connection is closed after it was sent, or there is no answer within this time.
+    pub async fn try_get(
+        &mut self,
+        host: &str,
+        path: &str,
+        patience: Duration,
+    ) -> Result<Option<Answer>> {
         if self.sender.ready().await.is_err() {
             return Ok(None);
         }
-        self.get(host, path).await.map(Some)
+        let answer = timeout(patience, self.exchange(host, path, &[])).await;
+        answer.context("no answer within the time limit")?.map(Some)
     }
 
     /// Whether the server has announced that it closes the connection.

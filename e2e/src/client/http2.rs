@@ -1,5 +1,7 @@
 //! A connection that speaks HTTP/2.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use http::Request;
@@ -59,7 +61,20 @@ impl Http2Connection {
     /// # Errors
     /// The connection is closed, or there is no answer.
     pub async fn get(&mut self, host: &str, path: &str) -> Result<Option<Answer>> {
-        timeout(PATIENCE, self.answer(host, path))
+        self.try_get(host, path, PATIENCE).await
+    }
+
+    /// One GET, answered within this time; `None` as above.
+    ///
+    /// # Errors
+    /// The connection is closed, or there is no answer.
+    pub async fn try_get(
+        &mut self,
+        host: &str,
+        path: &str,
+        patience: Duration,
+    ) -> Result<Option<Answer>> {
+        timeout(patience, self.answer(host, path))
             .await
             .context("no answer within the time limit")?
     }

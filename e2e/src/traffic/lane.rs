@@ -24,8 +24,8 @@ use crate::client::{Answer, Connection, Http2Connection, connect, connect_tls};
 const MESSAGES: usize = 20;
 /// Time between them.
 const PACE: Duration = Duration::from_millis(100);
-/// Longest wait for a message.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for an answer or a message; on a busy machine, a download of three seconds takes longer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a lane sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,8 +127,8 @@ enum Open {
 impl Open {
     async fn get(&mut self, host: &str, path: &str) -> Result<Option<Answer>> {
         match self {
-            Self::Http1(connection) => connection.try_get(host, path).await,
-            Self::Http2(connection) => connection.get(host, path).await,
+            Self::Http1(connection) => connection.try_get(host, path, PATIENCE).await,
+            Self::Http2(connection) => connection.try_get(host, path, PATIENCE).await,
         }
     }
 

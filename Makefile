@@ -44,7 +44,7 @@ golden: ## Update the outputs of golden cases; review the diff like code
 
 .PHONY: test
 test: tools lint deny ## Run all checks: lints, dependencies, unit, golden, property and end-to-end tests
-	cargo build --package nuncio
+	cargo build --package nuncio --package nuncio-kat
 	cargo test --workspace --exclude nuncio-e2e
 	cargo test --package nuncio-e2e --tests
 

@@ -188,6 +188,29 @@ impl Connection {
         Ok(answer)
     }
 
+    /// One GET; `None` if the connection was closed before the request was sent.
+    ///
+    /// # Errors
+    /// The connection is closed after it was sent, or there is no answer within this time.
+    pub async fn try_get(
+        &mut self,
+        host: &str,
+        path: &str,
+        patience: Duration,
+    ) -> Result<Option<Answer>> {
+        if self.sender.ready().await.is_err() {
+            return Ok(None);
+        }
+        let answer = timeout(patience, self.exchange(host, path, &[])).await;
+        answer.context("no answer within the time limit")?.map(Some)
+    }
+
+    /// Whether the server has announced that it closes the connection.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// Why a request failed: hyper reports a request that it did not send as canceled, without the cause.
     async fn cause(&mut self, error: hyper::Error) -> Error {
         match self.task.take() {
@@ -239,7 +262,7 @@ impl Answer {
 }
 
 /// Connects, and sends this first.
-async fn connect(address: &str, preface: &[u8]) -> Result<TcpStream> {
+pub(crate) async fn connect(address: &str, preface: &[u8]) -> Result<TcpStream> {
     let mut stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
     stream.write_all(preface).await?;
@@ -247,7 +270,7 @@ async fn connect(address: &str, preface: &[u8]) -> Result<TcpStream> {
 }
 
 /// Starts TLS on a connection.
-async fn connect_tls(
+pub(crate) async fn connect_tls(
     stream: TcpStream,
     host: &str,
     config: Arc<ClientConfig>,

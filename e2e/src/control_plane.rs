@@ -20,18 +20,49 @@ pub const ETCD: &str = "127.0.0.1:2379";
 pub const APISERVER: &str = "127.0.0.1:6443";
 const TOKEN: &str = "admin-token";
 
+/// What differs between clusters.
+#[derive(Debug)]
+struct Options {
+    /// Where the apiserver reaches etcd.
+    etcd_address: String,
+    /// Where the apiserver listens.
+    bind_address: &'static str,
+    /// The controllers that run.
+    controllers: &'static str,
+}
+
+impl Options {
+    /// A cluster in which tests write the EndpointSlices.
+    fn without_endpoints(etcd_address: &str) -> Self {
+        Self {
+            etcd_address: etcd_address.to_owned(),
+            bind_address: "127.0.0.1",
+            controllers: "*,-endpointslice-controller,-endpoints-controller,-endpointslice-mirroring-controller",
+        }
+    }
+
+    /// A cluster with a node: Pods reach the apiserver, and there are no heartbeats.
+    fn with_node() -> Self {
+        Self {
+            etcd_address: ETCD.to_owned(),
+            bind_address: "0.0.0.0",
+            controllers: "*,-node-lifecycle-controller",
+        }
+    }
+}
+
 /// A running control plane. Stopped when dropped.
 #[derive(Debug)]
 pub struct ControlPlane {
     folder: tempfile::TempDir,
     etcd: Process,
-    etcd_address: String,
+    options: Options,
     apiserver: Process,
     controllers: Option<Process>,
 }
 
 impl ControlPlane {
-    /// Starts everything, waits until it is ready, and installs the CustomResourceDefinitions.
+    /// Starts a cluster with our CustomResourceDefinitions, in which tests write the EndpointSlices.
     ///
     /// # Errors
     /// A tool is missing or does not become ready.
@@ -44,6 +75,20 @@ impl ControlPlane {
     /// # Errors
     /// A tool is missing or does not become ready.
     pub async fn start_with_etcd_at(etcd_address: &str) -> Result<Self> {
+        let plane = Self::start_with(Options::without_endpoints(etcd_address)).await?;
+        plane.install().await?;
+        Ok(plane)
+    }
+
+    /// Starts an empty cluster with all controllers, for a node that runs the Pods they make.
+    ///
+    /// # Errors
+    /// A tool is missing or does not become ready.
+    pub async fn start_empty() -> Result<Self> {
+        Self::start_with(Options::with_node()).await
+    }
+
+    async fn start_with(options: Options) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let key = rcgen::KeyPair::generate()?;
         fs::write(folder.path().join("sa.key"), key.serialize_pem())?;
@@ -54,42 +99,34 @@ impl ControlPlane {
         )?;
         fs::write(folder.path().join("kubeconfig"), kubeconfig(TOKEN))?;
         let etcd = start_etcd(&folder)?;
-        let apiserver = start_apiserver(&folder, etcd_address)?;
+        let apiserver = start_apiserver(&folder, &options)?;
         let mut plane = Self {
             folder,
             etcd,
             apiserver,
-            etcd_address: etcd_address.to_owned(),
+            options,
             controllers: None,
         };
         plane.ready().await?;
         // one that waits for long ends
-        let controllers = Process::start(
-            "kube-controller-manager",
-            &tool("kube-controller-manager")?,
-            [
-                format!("--kubeconfig={}", plane.folder.path().join("kubeconfig").display()),
-                format!("--service-account-private-key-file={}", plane.folder.path().join("sa.key").display()),
-                "--use-service-account-credentials=true".to_owned(),
-                "--leader-elect=false".to_owned(),
-                "--controllers=*,-endpointslice-controller,-endpoints-controller,-endpointslice-mirroring-controller".to_owned(),
-            ],
-            &[],
-        )?;
-        plane.controllers = Some(controllers);
+        plane.controllers = Some(start_controllers(&plane.folder, &plane.options)?);
+        Ok(plane)
+    }
+
+    /// Installs the CustomResourceDefinitions, and the permissions of the operator.
+    async fn install(&self) -> Result<()> {
         let crds = root().join("config/crd").display().to_string();
         until("CustomResourceDefinitions", || async {
-            plane
-                .kubectl(&["apply", "--server-side", "-k", &crds], "")
+            self.kubectl(&["apply", "--server-side", "-k", &crds], "")
                 .map(drop)
         })
         .await?;
-        plane.kubectl(&["create", "namespace", NAMESPACE], "")?;
+        self.kubectl(&["create", "namespace", NAMESPACE], "")?;
         let rbac = root().join("config/rbac").display().to_string();
-        plane.kubectl(&["apply", "-k", &rbac], "")?;
-        let token = plane.kubectl(&["create", "token", "nuncio", "-n", NAMESPACE], "")?;
-        fs::write(plane.operator_kubeconfig(), kubeconfig(token.trim()))?;
-        plane.kubectl(
+        self.kubectl(&["apply", "-k", &rbac], "")?;
+        let token = self.kubectl(&["create", "token", "nuncio", "-n", NAMESPACE], "")?;
+        fs::write(self.operator_kubeconfig(), kubeconfig(token.trim()))?;
+        self.kubectl(
             &[
                 "wait",
                 "--for=condition=Established",
@@ -99,7 +136,7 @@ impl ControlPlane {
             ],
             "",
         )?;
-        Ok(plane)
+        Ok(())
     }
 
     /// Path of a kubeconfig for an administrator.
@@ -129,7 +166,7 @@ impl ControlPlane {
     /// # Errors
     /// It does not become ready.
     pub async fn restart_apiserver(&mut self) -> Result<()> {
-        self.apiserver = start_apiserver(&self.folder, &self.etcd_address)?;
+        self.apiserver = start_apiserver(&self.folder, &self.options)?;
         self.ready().await
     }
 
@@ -187,13 +224,13 @@ fn start_etcd(folder: &tempfile::TempDir) -> Result<Process> {
     )
 }
 
-fn start_apiserver(folder: &tempfile::TempDir, etcd_address: &str) -> Result<Process> {
+fn start_apiserver(folder: &tempfile::TempDir, options: &Options) -> Result<Process> {
     let path = |name: &str| folder.path().join(name).display().to_string();
     Process::start(
         "kube-apiserver",
         &tool("kube-apiserver")?,
         [
-            format!("--etcd-servers=http://{etcd_address}"),
+            format!("--etcd-servers=http://{}", options.etcd_address),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             format!("--service-account-key-file={}", path("sa.pub")),
             format!("--service-account-signing-key-file={}", path("sa.key")),
@@ -201,10 +238,28 @@ fn start_apiserver(folder: &tempfile::TempDir, etcd_address: &str) -> Result<Pro
             format!("--token-auth-file={}", path("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
             format!("--cert-dir={}", path("certificates")),
-            "--bind-address=127.0.0.1".to_owned(),
+            format!("--bind-address={}", options.bind_address),
             "--advertise-address=10.244.0.1".to_owned(),
             "--enable-aggregator-routing=true".to_owned(),
             "--secure-port=6443".to_owned(),
+        ],
+        &[],
+    )
+}
+
+fn start_controllers(folder: &tempfile::TempDir, options: &Options) -> Result<Process> {
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    Process::start(
+        "kube-controller-manager",
+        &tool("kube-controller-manager")?,
+        [
+            format!("--kubeconfig={}", path("kubeconfig")),
+            format!("--service-account-private-key-file={}", path("sa.key")),
+            "--use-service-account-credentials=true".to_owned(),
+            // its certificate is followed by that of the authority that it has made
+            format!("--root-ca-file={}", path("certificates/apiserver.crt")),
+            "--leader-elect=false".to_owned(),
+            format!("--controllers={}", options.controllers),
         ],
         &[],
     )

@@ -11,9 +11,11 @@ pub mod fuzz;
 pub mod gateway;
 pub mod instance;
 pub mod kubectl;
+pub mod node;
 pub mod process;
 pub mod relay;
 pub mod sandbox;
+pub mod traffic;
 pub mod workspace;
 
 pub use nuncio_kat::{certificate, wait};

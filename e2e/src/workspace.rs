@@ -36,20 +36,36 @@ pub fn tool(name: &str) -> Result<PathBuf> {
 pub fn nuncio() -> Result<PathBuf> {
     let path = match std::env::var_os("NUNCIO") {
         Some(path) => PathBuf::from(path),
-        None => {
-            let own = std::env::current_exe()?;
-            let folders = own.ancestors().skip(1).take(2);
-            folders
-                .map(|folder| folder.join("nuncio"))
-                .find(|path| path.is_file())
-                .unwrap_or_default()
-        }
+        None => beside("nuncio")?,
     };
     ensure!(
         path.is_file(),
         "the binary nuncio is missing: run `cargo build -p nuncio`, or set NUNCIO"
     );
     Ok(path)
+}
+
+/// The binary `kat-server`, beside this program.
+///
+/// # Errors
+/// It is missing.
+pub fn kat_server() -> Result<PathBuf> {
+    let path = beside("kat-server")?;
+    ensure!(
+        path.is_file(),
+        "the binary kat-server is missing: run `cargo build -p nuncio-kat`"
+    );
+    Ok(path)
+}
+
+/// A binary beside this program, or in the folder above; no file if there is none.
+fn beside(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folders = own.ancestors().skip(1).take(2);
+    Ok(folders
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .unwrap_or_default())
 }
 
 /// The folder for the logs of a run. Each program has its own, and so does each test with its own sandbox.

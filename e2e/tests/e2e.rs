@@ -56,6 +56,8 @@ mod many_hosts;
 mod name_server;
 #[path = "e2e/names.rs"]
 mod names;
+#[path = "e2e/node.rs"]
+mod node;
 #[path = "e2e/own_endpoints.rs"]
 mod own_endpoints;
 #[path = "e2e/protocol.rs"]
@@ -125,6 +127,13 @@ const WITHOUT_CLUSTER: &[Test] = tests![WithoutCluster:
     faults::wrong_answers_while_running_cost_no_request,
     faults::wrong_answers_at_start_cost_no_request,
     faults::leaders_and_deletions_do_what_they_must_and_no_more,
+];
+
+/// In a sandbox of its own, with an empty cluster whose Pods run.
+const WITH_NODE: &[Test] = tests![WithoutCluster:
+    node::deployments_scale_and_roll_without_losing_requests,
+    node::containers_get_what_their_pod_asks_for,
+    node::probes_and_grace_are_honoured,
 ];
 
 /// In a namespace of the shared cluster, served by the shared gateway.
@@ -205,7 +214,7 @@ const OWN_CLUSTER: &[Test] = tests![OwnCluster:
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
-    let tests = [WITHOUT_CLUSTER, OWN_CLUSTER, OWN_GATEWAY, SHARED].concat();
+    let tests = [WITHOUT_CLUSTER, WITH_NODE, OWN_CLUSTER, OWN_GATEWAY, SHARED].concat();
     if !arguments.list {
         sandbox::enter().context("cannot make the sandbox")?;
     }

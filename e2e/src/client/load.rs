@@ -82,6 +82,16 @@ impl Load {
         })
     }
 
+    /// Starts it, with a new connection for each request.
+    #[must_use]
+    pub fn start_connections(address: &str, host: &str, path: &str) -> Self {
+        let address = address.to_owned();
+        Self::run(host, path, false, move || {
+            let address = address.clone();
+            async move { Connection::open(&address).await }
+        })
+    }
+
     /// Starts it, on a connection with TLS that stays open.
     #[must_use]
     pub fn start_tls(address: &str, host: &str, path: &str, config: ClientConfig) -> Self {

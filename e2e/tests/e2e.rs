@@ -36,6 +36,8 @@ mod faults;
 mod fixture;
 #[path = "e2e/fuzz.rs"]
 mod fuzz;
+#[path = "e2e/hitless.rs"]
+mod hitless;
 #[path = "e2e/http3.rs"]
 mod http3;
 #[path = "e2e/identity.rs"]
@@ -46,6 +48,10 @@ mod idle_clients;
 mod image;
 #[path = "e2e/insecure.rs"]
 mod insecure;
+#[path = "e2e/install.rs"]
+mod install;
+#[path = "e2e/installation.rs"]
+mod installation;
 #[path = "e2e/installations.rs"]
 mod installations;
 #[path = "e2e/listener.rs"]
@@ -134,6 +140,9 @@ const WITH_NODE: &[Test] = tests![WithoutCluster:
     node::deployments_scale_and_roll_without_losing_requests,
     node::containers_get_what_their_pod_asks_for,
     node::probes_and_grace_are_honoured,
+    install::one_apply_serves_traffic_and_one_delete_removes_everything,
+    hitless::edits_and_failures_lose_nothing,
+    hitless::scaling_and_rollouts_lose_nothing,
 ];
 
 /// In a namespace of the shared cluster, served by the shared gateway.

@@ -19,7 +19,9 @@ use crate::{
 };
 
 /// Longest time for one test.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
+/// Longest time for one test when the hitless suite runs in full.
+const FULL_LIMIT: Duration = Duration::from_secs(3600);
 
 /// A test, and what it has to itself.
 #[derive(Clone, Copy)]
@@ -77,11 +79,15 @@ impl Test {
     /// Runs it, and shows the end of the logs if it fails.
     async fn run_within_limit(&self) -> Result<()> {
         let test = AssertUnwindSafe(self.run()).catch_unwind();
-        let error = match timeout(LIMIT, test).await {
+        let limit = match std::env::var("HITLESS").as_deref() {
+            Ok("full") => FULL_LIMIT,
+            _ => LIMIT,
+        };
+        let error = match timeout(limit, test).await {
             Ok(Ok(Ok(()))) => return Ok(()),
             Ok(Ok(Err(error))) => format!("{error:#}"),
             Ok(Err(_panic)) => "panicked".to_owned(),
-            Err(_elapsed) => format!("took longer than {LIMIT:?}"),
+            Err(_elapsed) => format!("took longer than {limit:?}"),
         };
         let words: &[&str] = match self.run {
             Run::WithoutCluster(_) => &[""],

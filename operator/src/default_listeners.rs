@@ -8,7 +8,7 @@ use kube::{
     Api, Client,
     api::{DynamicObject, ListParams, PostParams},
 };
-use nuncio_core::{object::Kind, settings::Settings};
+use nuncio_core::{object::Kind, reconcile::is_for, settings::Settings};
 use nuncio_crds::v3alpha1::{
     HostBinding, Listener, ListenerSpec, NamespaceBinding, NamespaceFrom, Protocol, SecurityModel,
 };
@@ -58,7 +58,7 @@ async fn create_if_none(client: &Client, settings: &Settings) -> Result<(), kube
     if existing
         .items
         .iter()
-        .any(|listener| settings.serves(&ambassador_ids(listener)))
+        .any(|listener| is_for(&listener.data, &settings.ambassador_id))
     {
         return Ok(());
     }
@@ -86,15 +86,6 @@ async fn create_if_none(client: &Client, settings: &Settings) -> Result<(), kube
         }
     }
     Ok(())
-}
-
-/// The ids in `spec`; what is no text names no instance.
-fn ambassador_ids(object: &DynamicObject) -> Vec<String> {
-    let ids = object.data["spec"]["ambassador_id"].as_array();
-    ids.into_iter()
-        .flatten()
-        .filter_map(|id| Some(id.as_str()?.to_owned()))
-        .collect()
 }
 
 /// The usual ports, to which the Service of Envoys maps 80 and 443.
@@ -157,20 +148,5 @@ mod tests {
                 );
             }
         }
-    }
-
-    #[test]
-    fn a_listener_of_another_instance_does_not_count() {
-        let listener = |ids: serde_json::Value| -> DynamicObject {
-            serde_json::from_value(
-                serde_json::json!({"metadata": {}, "spec": {"ambassador_id": ids}}),
-            )
-            .unwrap()
-        };
-        let settings = Settings::default();
-        let counts = |ids| settings.serves(&ambassador_ids(&listener(ids)));
-        assert!(counts(serde_json::Value::Null));
-        assert!(counts(serde_json::json!(["a", "default"])));
-        assert!(!counts(serde_json::json!(["a"])));
     }
 }

@@ -78,7 +78,7 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
         ),
         Kind::Document => (None, Vec::new()),
     };
-    let is_ours = kind.group() != nuncio_crds::GROUP || settings.serves(&metadata.ambassador_ids);
+    let is_ours = kind.group() != nuncio_crds::GROUP || metadata.is_for(&settings.ambassador_id);
     let (fragment, problems) = if is_ours {
         (fragment, problems)
     } else {

@@ -99,19 +99,6 @@ impl Settings {
     }
 }
 
-impl Settings {
-    /// Whether an object with these values of `ambassador_id` is for this instance. Without one it is for `default`.
-    #[must_use]
-    pub fn serves(&self, ambassador_ids: &[String]) -> bool {
-        if ambassador_ids.is_empty() {
-            return self.ambassador_id == "default";
-        }
-        ambassador_ids
-            .iter()
-            .any(|id| *id == self.ambassador_id || id == "_automatic_")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

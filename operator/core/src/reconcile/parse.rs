@@ -19,7 +19,7 @@ pub(super) struct Metadata {
     pub(super) namespace: Option<String>,
     pub(super) generation: i64,
     pub(super) labels: Labels,
-    pub(super) ambassador_ids: Vec<String>,
+    ambassador_ids: Vec<String>,
 }
 
 impl Metadata {
@@ -49,6 +49,16 @@ impl Metadata {
                 .collect(),
             ambassador_ids: strings(&value["spec"]["ambassador_id"]),
         }
+    }
+
+    /// Whether the object applies to this instance. Without an id it applies to `default`.
+    pub(super) fn is_for(&self, ambassador_id: &str) -> bool {
+        if self.ambassador_ids.is_empty() {
+            return ambassador_id == "default";
+        }
+        self.ambassador_ids
+            .iter()
+            .any(|id| id == ambassador_id || id == "_automatic_")
     }
 }
 

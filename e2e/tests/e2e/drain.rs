@@ -137,8 +137,8 @@ fn loads(config: &rustls::ClientConfig) -> Vec<(&'static str, Load)> {
     loads
 }
 
-pub(crate) async fn a_pod_that_stops_loses_no_request() -> Result<()> {
-    let authority = Authority::new()?;
+/// A directory with the objects of the test.
+fn manifests(authority: &Authority) -> Result<tempfile::TempDir> {
     let manifests = tempfile::tempdir()?;
     let objects = [
         authority.issue(&[HOST])?.secret("default", "edge"),
@@ -157,6 +157,33 @@ pub(crate) async fn a_pod_that_stops_loses_no_request() -> Result<()> {
         LISTENERS.to_owned(),
     ];
     fs::write(manifests.path().join("m.yaml"), objects.concat())?;
+    Ok(manifests)
+}
+
+/// Of a pod that stops: connections are accepted until load balancers have noticed, and closed with their first response.
+async fn new_connections_end() -> Result<()> {
+    let mut late = Connection::open("127.0.1.1:8080").await?;
+    until("connections that close", || async {
+        let answer = get("127.0.1.1:8080", HOST, "/").await?;
+        let close = answer.headers.get("connection").map(String::as_str);
+        ensure!(answer.status == 200 && close == Some("close"), "{answer:?}");
+        Ok(())
+    })
+    .await?;
+    let answer = late.get(HOST, "/").await?;
+    ensure!(answer.status == 200, "{answer:?}");
+    until("the end of new connections", || async {
+        let connected = TcpStream::connect("127.0.1.1:8080").await;
+        ensure!(connected.is_err(), "it listens");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn a_pod_that_stops_loses_no_request() -> Result<()> {
+    let authority = Authority::new()?;
+    let manifests = manifests(&authority)?;
     let (release, released) = watch::channel(false);
     let listener = TcpListener::bind("127.0.0.1:9101").await?;
     tokio::spawn(backend(listener, released));
@@ -192,23 +219,7 @@ pub(crate) async fn a_pod_that_stops_loses_no_request() -> Result<()> {
     }
     processes[1].signal(Signal::TERM);
     unready(PODS[0].health, "stopping").await?;
-    // connections are accepted until load balancers have noticed, and closed with their first response
-    let mut late = Connection::open("127.0.1.1:8080").await?;
-    until("connections that close", || async {
-        let answer = get("127.0.1.1:8080", HOST, "/").await?;
-        let close = answer.headers.get("connection").map(String::as_str);
-        ensure!(answer.status == 200 && close == Some("close"), "{answer:?}");
-        Ok(())
-    })
-    .await?;
-    let answer = late.get(HOST, "/").await?;
-    ensure!(answer.status == 200, "{answer:?}");
-    until("the end of new connections", || async {
-        let connected = TcpStream::connect("127.0.1.1:8080").await;
-        ensure!(connected.is_err(), "it listens");
-        Ok(())
-    })
-    .await?;
+    new_connections_end().await?;
     echo(&mut websocket, "while it drains").await?;
     ensure!(processes[1].is_running(), "it does not wait for requests");
     ensure!(

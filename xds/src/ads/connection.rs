@@ -155,8 +155,9 @@ impl Connection {
     /// The next response, if one is due.
     ///
     /// Types are sent in the order of [`ResourceType::ALL`], so that Envoy has a resource before others refer to it. Routes
-    /// and listeners wait for new clusters that they refer to and that warm. Removals wait until routes and listeners that
-    /// do not use the resource any more are accepted.
+    /// and listeners wait for new clusters that they refer to and that warm, or whose endpoints cannot be sent yet: Envoy
+    /// subscribes to endpoints only when it has the first cluster that needs some. Removals wait until routes and listeners
+    /// that do not use the resource any more are accepted.
     ///
     /// A table waits as a whole: until the cluster is warm, its other changes wait, too.
     pub(super) fn poll(&mut self, snapshot: &Arc<Snapshot>, now: Instant) -> Option<Response> {
@@ -282,8 +283,13 @@ impl Connection {
                 continue;
             };
             self.nonce = nonce;
-            if kind == ResourceType::Cluster {
-                self.follow(&content);
+            match kind {
+                ResourceType::Cluster => self.follow(&content),
+                ResourceType::Endpoints => {
+                    let clusters = self.subscription(ResourceType::Cluster);
+                    clusters.endpoints_sent(&content.entries);
+                }
+                _ => {}
             }
             let version = version(snapshot.of(kind), content.differing);
             return Some(self.encode(kind, nonce, version, &content));

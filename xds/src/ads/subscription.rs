@@ -494,6 +494,13 @@ impl Subscription {
         names
     }
 
+    /// Stops waiting for clusters whose endpoints are sent.
+    pub(super) fn endpoints_sent(&mut self, endpoints: &[Arc<Entry>]) {
+        if self.warming.endpoints_sent(endpoints) {
+            self.generation += 1;
+        }
+    }
+
     /// Stops waiting for clusters that warm for too long.
     pub(super) fn expire_warming(&mut self, now: Instant) {
         if !self.warming.is_empty() && self.warming.expire(now) {
@@ -747,10 +754,9 @@ impl Subscription {
 
     /// Records which clusters of a response warm, unless the client uses an earlier version meanwhile.
     fn warm(&mut self, content: &Content, context: &Context<'_>) {
-        for entry in content.fresh.iter().filter(|entry| entry.warms) {
+        for entry in &content.fresh {
             if !self.accepted.contains_key(&entry.name) {
-                let name = entry.name.clone();
-                self.warming.insert(name, context.nonce, context.now);
+                self.warming.insert(entry, context.nonce, context.now);
             }
         }
         for name in &content.removed {

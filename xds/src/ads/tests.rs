@@ -107,8 +107,10 @@ struct World {
     rejects_removals: bool,
     /// Removals that the client has rejected on this stream.
     rejected_removals: BTreeSet<(ResourceType, String)>,
-    /// Clusters that were sent on this stream.
-    sent_clusters: BTreeSet<String>,
+    /// Clusters that the client can use as far as the server knows.
+    usable_clusters: BTreeSet<String>,
+    /// Clusters that were sent on this stream since, each with the last nonce and the first time.
+    unusable_clusters: BTreeMap<String, (String, Instant)>,
     snapshot: Arc<Snapshot>,
     connection: Connection,
     now: Instant,
@@ -146,7 +148,8 @@ impl World {
             grace,
             rejects_removals: false,
             rejected_removals: BTreeSet::new(),
-            sent_clusters: BTreeSet::new(),
+            usable_clusters: BTreeSet::new(),
+            unusable_clusters: BTreeMap::new(),
             snapshot: Arc::default(),
             connection: Connection::new(protocol, Duration::ZERO),
             now: Instant::now(),
@@ -165,7 +168,9 @@ impl World {
     fn connect(&mut self) {
         self.connection = Connection::new(self.protocol, self.grace);
         self.rejected_removals.clear();
-        self.sent_clusters.clear();
+        let clusters = self.types[ResourceType::Cluster.index()].held.keys();
+        self.usable_clusters = clusters.cloned().collect();
+        self.unusable_clusters.clear();
         self.requests.clear();
         self.responses.clear();
         self.rejected.clear();
@@ -245,7 +250,9 @@ impl World {
         // the body has the name, since a SotW response has no names of its own
         let resource = Resource::new(kind, name, [&[body], name.as_bytes()].concat().into());
         let resource = match kind {
-            ResourceType::Cluster => resource.with_warming(WARMING.contains(&name)),
+            ResourceType::Cluster => resource
+                .with_warming(WARMING.contains(&name))
+                .with_refs([(ResourceType::Endpoints, name.into())]),
             ResourceType::RouteTable => {
                 let cluster = cluster_of(body);
                 if self
@@ -289,8 +296,8 @@ impl World {
             "no response is due, but the deadline is"
         );
         if let Some(response) = &response {
-            let (received, removed, ..) = self.decode(response);
-            self.check_order(response.kind, &received, &removed);
+            let (received, removed, nonce, _) = self.decode(response);
+            self.check_order(response.kind, &received, &removed, &nonce);
             for found in received {
                 let again = (response.kind, found.name, found.body);
                 assert!(
@@ -317,6 +324,10 @@ impl World {
             None => return false,
         };
         assert_ne!(request_kind, RequestKind::Unknown);
+        if kind == Some(ResourceType::Cluster) {
+            let accepted = matches!(request_kind, RequestKind::Ack { .. });
+            self.clusters_acknowledged(&nonce, accepted);
+        }
         if matches!(request_kind, RequestKind::Nack(_)) {
             self.rejected
                 .extend(self.nacks.remove(&(kind.unwrap(), nonce)));
@@ -427,35 +438,89 @@ impl World {
         panic!("server and client never settle");
     }
 
-    /// Make before break: no table is sent before the new clusters that it refers to, and no cluster is removed that a table
-    /// of the client refers to.
-    fn check_order(&mut self, kind: ResourceType, received: &[Received], removed: &[String]) {
-        for found in received {
-            if kind == ResourceType::Cluster {
-                self.sent_clusters.insert(found.name.clone());
+    /// Make before break: no table is sent before the client can use the new clusters that it refers to, and no cluster is
+    /// removed that a table of the client refers to.
+    fn check_order(
+        &mut self,
+        kind: ResourceType,
+        received: &[Received],
+        removed: &[String],
+        nonce: &str,
+    ) {
+        for Received { name, version, .. } in received {
+            match kind {
+                ResourceType::Cluster => self.cluster_sent(name, nonce),
+                ResourceType::Endpoints => self.endpoints_sent(name),
+                ResourceType::RouteTable if self.protocol == Protocol::Delta => {
+                    let table = self.snapshot.of(kind).get(name);
+                    let table = table.filter(|table| table.version.to_string() == *version);
+                    let refs = table.map(|table| table.refs.clone()).unwrap_or_default();
+                    for (_, cluster) in refs.iter() {
+                        assert!(
+                            self.can_be_referred_to(cluster),
+                            "table {name} is sent before cluster {cluster} can be used"
+                        );
+                    }
+                }
+                _ => {}
             }
-            let cluster = cluster_of(found.body[0]);
-            let clusters = &self.types[ResourceType::Cluster.index()].held;
-            assert!(
-                kind != ResourceType::RouteTable
-                    || self.protocol == Protocol::Sotw
-                    || self
-                        .snapshot
-                        .of(ResourceType::Cluster)
-                        .get(cluster)
-                        .is_none()
-                    || self.rejected.iter().any(|(_, name, _)| name == cluster)
-                    || self.sent_clusters.contains(cluster)
-                    || clusters.contains_key(cluster),
-                "table {} is sent before cluster {cluster}",
-                found.name
-            );
         }
         for name in removed {
             assert!(
                 kind != ResourceType::Cluster || !self.is_in_use(name),
                 "cluster {name} is removed although a table uses it"
             );
+        }
+    }
+
+    fn cluster_sent(&mut self, name: &str, nonce: &str) {
+        if self.usable_clusters.contains(name) {
+            return;
+        }
+        if self.waits_for(name, None) {
+            let sent = self.unusable_clusters.entry(name.to_owned());
+            let (last, _) = sent.or_insert_with(|| (String::new(), self.now));
+            nonce.clone_into(last);
+        } else {
+            self.usable_clusters.insert(name.to_owned());
+        }
+    }
+
+    fn endpoints_sent(&mut self, name: &str) {
+        let mut clusters = std::mem::take(&mut self.unusable_clusters);
+        let usable = clusters.extract_if(.., |cluster, _| !self.waits_for(cluster, Some(name)));
+        let usable: Vec<String> = usable.map(|(cluster, _)| cluster).collect();
+        self.usable_clusters.extend(usable);
+        self.unusable_clusters = clusters;
+    }
+
+    /// Whether a cluster waits for anything but these endpoints.
+    fn waits_for(&self, cluster: &str, endpoints: Option<&str>) -> bool {
+        let cluster = self.snapshot.of(ResourceType::Cluster).get(cluster);
+        cluster.is_some_and(|cluster| {
+            let mut refs = cluster.refs.iter();
+            cluster.warms || refs.any(|(_, name)| Some(&**name) != endpoints)
+        })
+    }
+
+    /// Whether tables need not wait for this cluster.
+    fn can_be_referred_to(&self, cluster: &str) -> bool {
+        let clusters = self.snapshot.of(ResourceType::Cluster);
+        let waited = |(_, sent): &(String, Instant)| self.now >= *sent + Duration::from_secs(5);
+        clusters.get(cluster).is_none()
+            || self.rejected.iter().any(|(_, name, _)| name == cluster)
+            || self.usable_clusters.contains(cluster)
+            || self.unusable_clusters.get(cluster).is_some_and(waited)
+    }
+
+    /// The server handles an ACK or NACK of clusters.
+    fn clusters_acknowledged(&mut self, nonce: &str, accepted: bool) {
+        let answered = self
+            .unusable_clusters
+            .extract_if(.., |_, (last, _)| last == nonce);
+        let names: Vec<String> = answered.map(|(name, _)| name).collect();
+        if accepted {
+            self.usable_clusters.extend(names);
         }
     }
 
@@ -512,7 +577,8 @@ impl World {
                     None if self.protocol == Protocol::Sotw && !is_wildcard(kind) => {}
                     None if uses_unknown && kind != ResourceType::Listener => {}
                     None if self.rejected_removals.contains(&(kind, name.to_owned())) => {}
-                    None if kind == ResourceType::Cluster && self.is_in_use(name) => {}
+                    None if matches!(kind, ResourceType::Cluster | ResourceType::Endpoints)
+                        && self.is_in_use(name) => {}
                     None => assert_eq!(held, None, "{kind} {name} was removed"),
                 }
             }

@@ -16,7 +16,7 @@ pub(super) fn of_cluster(cluster: &ir::Cluster) -> Vec<Ref> {
     endpoints.into_iter().chain(secrets(cluster)).collect()
 }
 
-/// Whether Envoy needs time until it can use a cluster. Endpoints need none: they are sent right after it.
+/// Whether Envoy needs time until it can use a cluster that has its endpoints.
 pub(super) fn warms(cluster: &ir::Cluster) -> bool {
     matches!(cluster.discovery, Discovery::Dns { .. })
         || !cluster.health_checks.is_empty()

@@ -1,8 +1,15 @@
 //! Clusters that Envoy cannot use at once: traffic must not notice a switch to them.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nuncio_xds::{
     Resource, Unit,
     cache::Update,
@@ -11,8 +18,8 @@ use nuncio_xds::{
     render,
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
+    net::{TcpListener, TcpStream},
     time::{Instant, sleep},
 };
 
@@ -71,7 +78,7 @@ fn cluster(name: &str, discovery: Discovery, health_checks: Vec<HealthCheck>) ->
         ..Ir::default()
     };
     let resource = render(&Unit::Cluster(name), &ir);
-    anyhow::Context::context(resource, "the cluster is rendered")
+    resource.context("the cluster is rendered")
 }
 
 fn fixed(address: SocketAddr) -> Discovery {
@@ -79,6 +86,82 @@ fn fixed(address: SocketAddr) -> Discovery {
         address: address.ip(),
         port: address.port(),
     }
+}
+
+/// Forwards connections to the server, and delays what Envoy sends.
+async fn with_slow_requests(server: SocketAddr) -> Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((envoy, _)) = listener.accept().await {
+            let (mut requests, mut responses) = envoy.into_split();
+            let Ok(server) = TcpStream::connect(server).await else {
+                return;
+            };
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::spawn(async move { copy(&mut from_server, &mut responses).await });
+            tokio::spawn(async move {
+                let mut bytes = [0; 4096];
+                while let Ok(read @ 1..) = requests.read(&mut bytes).await {
+                    sleep(SLOW / 10).await;
+                    if to_server.write_all(&bytes[..read]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// Envoy subscribes to endpoints only when it has its first cluster that needs some.
+#[tokio::test]
+async fn switch_to_the_first_endpoints_of_a_stream_loses_no_request() -> Result<()> {
+    for protocol in [Protocol::Delta, Protocol::Sotw] {
+        let mut server = Server::start(settings()).await?;
+        let xds = with_slow_requests(server.address).await?;
+        let envoy = Envoy::start("endpoints", &envoy::bootstrap(xds, protocol)?).await?;
+        let (backend, port) = (http::backend().await?, envoy::free_address()?);
+        let seq = server.apply(Update {
+            upserts: vec![
+                cluster("old", fixed(backend), Vec::new())?,
+                config::route_table("table", "1", "old"),
+                config::listener("listener", "1", port, "table"),
+            ],
+            ..Update::default()
+        });
+        server.is_acknowledged(seq).await?;
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = stopped.clone();
+        let traffic = tokio::spawn(async move {
+            let mut sent = 0;
+            while !stop.load(Relaxed) {
+                let (status, body) = http::get(port, "/").await?;
+                ensure!(status == 200, "request {sent}: {status} {body}");
+                sent += 1;
+            }
+            Ok(sent)
+        });
+        for (edition, name) in [("2", "first"), ("3", "second")] {
+            let seq = server.apply(Update {
+                upserts: vec![
+                    config::cluster(name, "1"),
+                    config::endpoints(name, "1", backend),
+                    config::route_table("table", edition, name),
+                ],
+                ..Update::default()
+            });
+            let started = Instant::now();
+            server.is_acknowledged(seq).await?;
+            let seconds = started.elapsed().as_secs_f64();
+            assert!(seconds < 4.0, "{protocol:?}: {seconds} s");
+        }
+        stopped.store(true, Relaxed);
+        let sent = traffic.await?.with_context(|| format!("{protocol:?}"))?;
+        assert!(sent > 10, "{sent} requests");
+        envoy.stop().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

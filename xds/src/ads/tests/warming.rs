@@ -265,3 +265,140 @@ fn listener_keeps_the_tables_of_its_last_good_version() {
     assert!(world.holds(TABLE, "a"));
     assert!(world.holds(CLUSTER, "old"), "table a uses it");
 }
+
+const ENDPOINTS: ResourceType = ResourceType::Endpoints;
+
+/// A resource that either variant can decode.
+fn plain(kind: ResourceType, name: &str, body: u8) -> Resource {
+    resource(kind, name, &[&[body], name.as_bytes()].concat())
+}
+
+/// A cluster with endpoints of the same name, and a table `a` that uses it.
+fn by_endpoints(name: &str) -> [Resource; 3] {
+    let refs = [(ENDPOINTS, name.into())];
+    [
+        plain(CLUSTER, name, 1).with_refs(refs),
+        plain(ENDPOINTS, name, 1),
+        plain(TABLE, "a", 2).with_refs([(CLUSTER, name.into())]),
+    ]
+}
+
+/// A client that subscribes to all clusters and listeners, to table `a`, and to nothing else.
+fn world_of(protocol: Protocol) -> World {
+    let mut world = World::new(protocol);
+    world.update(&[plain(TABLE, "a", 1)], &[]);
+    world.subscribe(TABLE, "a");
+    world.settle();
+    world
+}
+
+impl World {
+    /// Types of all responses that can be made now.
+    fn sent_kinds(&mut self) -> Vec<ResourceType> {
+        self.sent().into_iter().map(|(kind, _)| kind).collect()
+    }
+
+    /// The server handles all requests.
+    fn handle_requests(&mut self) {
+        while self.request() {}
+    }
+}
+
+#[test]
+fn table_waits_until_the_client_subscribes_to_its_first_endpoints() {
+    for protocol in [Protocol::Delta, Protocol::Sotw] {
+        let mut world = world_of(protocol);
+        world.update(&by_endpoints("c"), &[]);
+        assert_eq!(world.sent_kinds(), [CLUSTER], "{protocol:?}");
+        assert!(world.connection.acked() < world.snapshot.seq);
+        // as Envoy does, before it acknowledges the cluster
+        world.subscribe(ENDPOINTS, "c");
+        world.handle_requests();
+        assert_eq!(world.sent_kinds(), [ENDPOINTS, TABLE], "{protocol:?}");
+        world.settle();
+        assert_eq!(world.connection.acked(), world.snapshot.seq);
+    }
+}
+
+#[test]
+fn table_waits_for_endpoints_while_others_are_in_flight() {
+    for (protocol, in_flight) in [(Protocol::Delta, 4), (Protocol::Sotw, 1)] {
+        let mut world = world_of(protocol);
+        world.update(&[plain(ENDPOINTS, "b", 0)], &[]);
+        world.subscribe(ENDPOINTS, "b");
+        world.settle();
+        for body in 1..=in_flight {
+            world.update(&[plain(ENDPOINTS, "b", body)], &[]);
+            assert_eq!(world.sent_kinds(), [ENDPOINTS], "{protocol:?}");
+        }
+        world.update(&by_endpoints("c"), &[]);
+        assert_eq!(world.sent_kinds(), [CLUSTER], "{protocol:?}");
+        // the client acknowledges the endpoints, and not yet the cluster
+        for _ in 0..in_flight {
+            world.receive();
+        }
+        world.subscribe(ENDPOINTS, "c");
+        world.handle_requests();
+        assert_eq!(world.sent_kinds(), [ENDPOINTS, TABLE], "{protocol:?}");
+    }
+}
+
+#[test]
+fn table_waits_for_endpoints_no_longer_than_for_the_cluster() {
+    for protocol in [Protocol::Delta, Protocol::Sotw] {
+        let mut world = world_of(protocol);
+        world.update(&by_endpoints("c"), &[]);
+        assert_eq!(world.sent_kinds(), [CLUSTER], "{protocol:?}");
+        // a client that is starting, for which clusters do not warm
+        world.receive();
+        world.handle_requests();
+        assert_eq!(world.sent_kinds(), [TABLE], "{protocol:?}");
+    }
+}
+
+#[test]
+fn table_waits_five_seconds_at_most_for_endpoints() {
+    for protocol in [Protocol::Delta, Protocol::Sotw] {
+        let mut world = world_of(protocol);
+        world.update(&by_endpoints("c"), &[]);
+        assert_eq!(world.sent_kinds(), [CLUSTER], "{protocol:?}");
+        let deadline = world.connection.deadline(world.now).unwrap();
+        assert_eq!(deadline - world.now, Duration::from_secs(5));
+        world.now = deadline;
+        assert_eq!(world.sent_kinds(), [TABLE], "{protocol:?}");
+    }
+}
+
+#[test]
+fn table_of_a_cluster_in_use_does_not_wait_for_endpoints() {
+    for protocol in [Protocol::Delta, Protocol::Sotw] {
+        let mut world = world_of(protocol);
+        world.update(&by_endpoints("c"), &[]);
+        world.settle();
+        let changed = plain(CLUSTER, "c", 2).with_refs([(ENDPOINTS, "c".into())]);
+        let table = plain(TABLE, "a", 3).with_refs([(CLUSTER, "c".into())]);
+        world.update(&[changed, table], &[]);
+        assert_eq!(world.sent_kinds(), [CLUSTER, TABLE], "{protocol:?}");
+    }
+}
+
+#[test]
+fn table_waits_for_the_first_secret_of_a_client() {
+    for protocol in [Protocol::Delta, Protocol::Sotw] {
+        let mut world = world_of(protocol);
+        let secret = plain(ResourceType::Secret, "s", 1);
+        let refs = [(ENDPOINTS, "c".into()), (ResourceType::Secret, "s".into())];
+        let [cluster, endpoints, table] = by_endpoints("c");
+        let cluster = cluster.with_refs(refs).with_warming(true);
+        world.update(&[secret, cluster, endpoints, table], &[]);
+        assert_eq!(world.sent_kinds(), [CLUSTER], "{protocol:?}");
+        world.subscribe(ENDPOINTS, "c");
+        world.subscribe(ResourceType::Secret, "s");
+        world.handle_requests();
+        let sent = [ENDPOINTS, ResourceType::Secret];
+        assert_eq!(world.sent_kinds(), sent, "{protocol:?}");
+        world.settle();
+        assert!(world.holds(TABLE, "a"));
+        assert_eq!(world.connection.acked(), world.snapshot.seq);
+    }
+}

@@ -90,3 +90,52 @@ fn request(event: Event) -> Option<Request> {
         is_allowed: decision == "allow",
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(more: &str) -> Option<Request> {
+        let text = format!(r#"{{"kind": "Event", "level": "Metadata", "verb": "patch", {more}}}"#);
+        request(serde_json::from_str(&text).unwrap())
+    }
+
+    #[test]
+    fn an_event_is_a_request_for_a_resource() {
+        let object = r#""objectRef": {"resource": "hosts", "namespace": "n", "name": "a", "apiGroup": "getambassador.io",
+            "apiVersion": "v3alpha1", "subresource": "status"}"#;
+        let decision = |text| {
+            format!(r#"{object}, "annotations": {{"authorization.k8s.io/decision": "{text}"}}"#)
+        };
+        let expected = |is_allowed| Request {
+            group: "getambassador.io".to_owned(),
+            resource: "hosts/status".to_owned(),
+            verb: "patch".to_owned(),
+            name: "a".to_owned(),
+            namespace: "n".to_owned(),
+            is_allowed,
+        };
+        assert_eq!(event(&decision("allow")), Some(expected(true)));
+        assert_eq!(event(&decision("forbid")), Some(expected(false)));
+        assert_eq!(event(object), None);
+        assert_eq!(event(r#""requestURI": "/version""#), None);
+    }
+
+    #[test]
+    fn a_folder_is_read_with_the_folders_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("test");
+        fs::create_dir(&inner).unwrap();
+        let line = r#"{"verb": "get", "objectRef": {"resource": "pods"},
+            "annotations": {"authorization.k8s.io/decision": "allow"}}"#;
+        let line = line.replace('\n', "");
+        // the apiserver was killed, and started again
+        let log = format!("{line}\n{{\"verb\": {line}\n");
+        fs::write(inner.join("audit-0.log"), log).unwrap();
+        fs::write(folder.path().join("nuncio.log"), "no audit log\n").unwrap();
+        let requests = read(folder.path()).unwrap();
+        assert_eq!(requests.len(), 1);
+        fs::write(inner.join("audit-1.log"), "no event\n".repeat(11)).unwrap();
+        assert!(read(folder.path()).is_err());
+    }
+}

@@ -80,3 +80,42 @@ fn add_rule(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_a_permission_for_each_verb_and_resource() {
+        let mut permissions = BTreeSet::new();
+        let manifests = "
+kind: ClusterRole
+rules:
+  - {apiGroups: [a], resources: [hosts, hosts/status], verbs: [list, watch]}
+---
+kind: Role
+rules:
+  - {apiGroups: [''], resources: [secrets], resourceNames: [ca], verbs: [get]}
+---
+kind: ServiceAccount
+";
+        add(&mut permissions, manifests).unwrap();
+        let texts: Vec<String> = permissions.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "get secrets named ca in the namespace of the operator",
+                "list hosts.a in all namespaces",
+                "watch hosts.a in all namespaces",
+                "list hosts/status.a in all namespaces",
+                "watch hosts/status.a in all namespaces",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rule_without_limits_is_rejected() {
+        let manifests = "{kind: Role, rules: [{apiGroups: [''], resources: [pods], verbs: ['*']}]}";
+        assert!(add(&mut BTreeSet::new(), manifests).is_err());
+    }
+}

@@ -143,11 +143,10 @@ fn check_pod(plane: &ControlPlane, path: &Path, object: &Value) -> Result<()> {
             let (_, violations) = text
                 .split_once("violates PodSecurity")
                 .context(text.clone())?;
-            // nothing but the network of the host
+            // the network of the host and its ports, and nothing else
             ensure!(
-                violations.contains("hostNetwork=true")
-                    && !violations.contains("securityContext")
-                    && !violations.contains("runAsNonRoot"),
+                violations.contains("host namespaces (hostNetwork=true), hostPort (")
+                    && violations.matches(" (").count() == 2,
                 "{text}"
             );
             Ok(())

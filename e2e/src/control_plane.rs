@@ -1,6 +1,10 @@
 //! A real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use anyhow::{Result, ensure};
 use kube::{Client, Config, config::Kubeconfig};
@@ -9,7 +13,7 @@ use crate::{
     client::get,
     process::Process,
     wait::until,
-    workspace::{root, tool},
+    workspace::{logs, root, tool},
 };
 
 /// Namespace of the operator.
@@ -18,7 +22,11 @@ pub const NAMESPACE: &str = "nuncio-system";
 pub const ETCD: &str = "127.0.0.1:2379";
 /// Where the apiserver listens.
 pub const APISERVER: &str = "127.0.0.1:6443";
+/// How the names of audit logs begin, which have the requests of the operator. They are beside the logs of processes.
+pub const AUDIT_LOG: &str = "audit-";
 const TOKEN: &str = "admin-token";
+/// Number of the next audit log of this program.
+static AUDIT_LOGS: AtomicUsize = AtomicUsize::new(0);
 
 /// What differs between clusters.
 #[derive(Debug)]
@@ -55,6 +63,7 @@ impl Options {
 #[derive(Debug)]
 pub struct ControlPlane {
     folder: tempfile::TempDir,
+    audit_log: PathBuf,
     etcd: Process,
     options: Options,
     apiserver: Process,
@@ -99,9 +108,12 @@ impl ControlPlane {
         )?;
         fs::write(folder.path().join("kubeconfig"), kubeconfig(TOKEN))?;
         let etcd = start_etcd(&folder)?;
-        let apiserver = start_apiserver(&folder, &options)?;
+        let number = AUDIT_LOGS.fetch_add(1, Ordering::Relaxed);
+        let audit_log = logs()?.join(format!("{AUDIT_LOG}{number}.log"));
+        let apiserver = start_apiserver(&folder, &options, &audit_log)?;
         let mut plane = Self {
             folder,
+            audit_log,
             etcd,
             apiserver,
             options,
@@ -166,7 +178,7 @@ impl ControlPlane {
     /// # Errors
     /// It does not become ready.
     pub async fn restart_apiserver(&mut self) -> Result<()> {
-        self.apiserver = start_apiserver(&self.folder, &self.options)?;
+        self.apiserver = start_apiserver(&self.folder, &self.options, &self.audit_log)?;
         self.ready().await
     }
 
@@ -224,7 +236,12 @@ fn start_etcd(folder: &tempfile::TempDir) -> Result<Process> {
     )
 }
 
-fn start_apiserver(folder: &tempfile::TempDir, options: &Options) -> Result<Process> {
+fn start_apiserver(
+    folder: &tempfile::TempDir,
+    options: &Options,
+    audit_log: &Path,
+) -> Result<Process> {
+    let audit_policy = root().join("e2e/audit_policy.yaml");
     let path = |name: &str| folder.path().join(name).display().to_string();
     Process::start(
         "kube-apiserver",
@@ -242,6 +259,8 @@ fn start_apiserver(folder: &tempfile::TempDir, options: &Options) -> Result<Proc
             "--advertise-address=10.244.0.1".to_owned(),
             "--enable-aggregator-routing=true".to_owned(),
             "--secure-port=6443".to_owned(),
+            format!("--audit-policy-file={}", audit_policy.display()),
+            format!("--audit-log-path={}", audit_log.display()),
         ],
         &[],
     )

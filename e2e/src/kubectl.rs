@@ -2,19 +2,42 @@
 
 use std::{
     io::Write as _,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{control_plane::ControlPlane, workspace::tool};
+use crate::{
+    control_plane::ControlPlane,
+    workspace::{root, tool},
+};
 
 impl ControlPlane {
-    /// Runs kubectl with this text as its input, and returns what it prints.
+    /// Runs kubectl in the root of the checkout with this text as its input, and returns what it prints.
     ///
     /// # Errors
     /// It fails; the error contains its output.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let output = self.run_kubectl(arguments, input)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The same, if there is no warning.
+    ///
+    /// # Errors
+    /// It fails, or prints a warning; the error contains its output.
+    pub fn kubectl_without_warning(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let output = self.run_kubectl(arguments, input)?;
+        ensure!(
+            output.stderr.is_empty(),
+            "kubectl {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn run_kubectl(&self, arguments: &[&str], input: &str) -> Result<Output> {
         let mut child = Command::new(tool("kubectl")?)
             .arg("--kubeconfig")
             .arg(self.kubeconfig())
@@ -23,6 +46,7 @@ impl ControlPlane {
                 std::env::temp_dir().join("kubectl-cache"),
             ])
             .args(arguments)
+            .current_dir(root())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -40,7 +64,7 @@ impl ControlPlane {
                 String::from_utf8_lossy(&output.stderr)
             );
         }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        Ok(output)
     }
 
     /// `kubectl apply` of these manifests, in this namespace.

@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod instance;
 pub mod kubectl;
 pub mod node;
+pub mod permissions;
 pub mod process;
 pub mod relay;
 pub mod sandbox;

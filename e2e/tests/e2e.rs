@@ -128,6 +128,8 @@ const WITHOUT_CLUSTER: &[Test] = tests![WithoutCluster:
     bad_files::a_bad_file_is_reported_and_affects_no_other,
     bad_files::a_file_served_in_part_is_reported,
     fuzz::every_object_is_served_or_reported,
+    // starts an empty cluster
+    install::overlays_and_components_are_valid,
     // start a cluster with ways to disturb it
     faults::killed_stopped_and_partitioned_parts_cost_no_request,
     faults::wrong_answers_while_running_cost_no_request,
@@ -140,7 +142,7 @@ const WITH_NODE: &[Test] = tests![WithoutCluster:
     node::deployments_scale_and_roll_without_losing_requests,
     node::containers_get_what_their_pod_asks_for,
     node::probes_and_grace_are_honoured,
-    install::one_apply_serves_traffic_and_one_delete_removes_everything,
+    install::two_commands_serve_traffic_and_two_remove_everything,
     hitless::edits_and_failures_lose_nothing,
     hitless::scaling_and_rollouts_lose_nothing,
 ];

@@ -104,6 +104,16 @@ pub(crate) async fn a_missing_permission_is_named(space: &mut Space) -> Result<(
     }
 }
 
+/// Kinds of Emissary-ingress that are not supported, which the test defines with a status.
+const WITH_STATUS: [&str; 6] = [
+    "AuthService",
+    "ConsulResolver",
+    "LogService",
+    "Module",
+    "RateLimitService",
+    "TracingService",
+];
+
 /// A definition of a kind of Emissary-ingress; `more` goes into its version.
 fn definition(kind: &str, more: &str) -> String {
     let singular = kind.to_lowercase();
@@ -117,17 +127,12 @@ fn definition(kind: &str, more: &str) -> String {
 }
 
 pub(crate) async fn a_kind_that_is_not_supported_is_reported(space: &mut Space) -> Result<()> {
-    let definitions = [
-        definition("LogService", ", subresources: {status: {}}"),
-        definition("DevPortal", ""),
-    ];
-    space
-        .plane
-        .kubectl(&["apply", "-f", "-"], &definitions.concat())?;
-    let objects = [
-        object("LogService", "logs", "service: logs"),
-        object("DevPortal", "portal", ""),
-    ];
+    let status = ", subresources: {status: {}}";
+    let definitions = WITH_STATUS.map(|kind| definition(kind, status));
+    let definitions = definitions.concat() + &definition("DevPortal", "");
+    space.plane.kubectl(&["apply", "-f", "-"], &definitions)?;
+    let mut objects: Vec<String> = WITH_STATUS.map(|kind| object(kind, "one", "")).to_vec();
+    objects.push(object("DevPortal", "one", ""));
     until("the definitions", || async {
         space.apply(&objects.concat())
     })
@@ -135,10 +140,10 @@ pub(crate) async fn a_kind_that_is_not_supported_is_reported(space: &mut Space) 
     // a replica looks when it starts, when a definition comes, and then every few minutes
     space.own_gateway()?.replica.process.kill();
     space.restart_replica().await?;
-    let text = "UnsupportedKind kind LogService is not supported";
-    condition(space, "logservice/logs", "Accepted", "False", text).await?;
-    // it has no status
-    let portal = space.field("devportal/portal", "{.status}")?;
+    for kind in WITH_STATUS {
+        is_reported(space, kind).await?;
+    }
+    let portal = space.field("devportal/one", "{.status}")?;
     ensure!(portal.is_empty(), "{portal}");
     until("the kinds in the log", || async {
         let log = fs::read_to_string(&space.gateway.replica.process.log)?;
@@ -153,7 +158,17 @@ pub(crate) async fn a_kind_that_is_not_supported_is_reported(space: &mut Space) 
         }
         Ok(())
     })
-    .await
+    .await?;
+    let definition = definition("DevPortal", status);
+    space.plane.kubectl(&["apply", "-f", "-"], &definition)?;
+    is_reported(space, "DevPortal").await
+}
+
+/// Waits until the object of a kind has the condition that the kind is not supported.
+async fn is_reported(space: &Space, kind: &str) -> Result<()> {
+    let text = format!("UnsupportedKind kind {kind} is not supported");
+    let object = format!("{}/one", kind.to_lowercase());
+    condition(space, &object, "Accepted", "False", &text).await
 }
 
 /// Takes a resource out of a role.

@@ -13,7 +13,7 @@ use nuncio_e2e::{
     },
     traffic::{Target, Traffic, backend::TrafficBackend},
     wait::until,
-    workspace::{logs, nuncio, root, tool},
+    workspace::{logs, nuncio, tool},
 };
 
 /// Namespace of the installation.
@@ -73,13 +73,18 @@ pub(crate) struct Installation {
 impl Installation {
     /// Starts an empty cluster, applies an overlay and a route, and waits until traffic flows.
     pub(crate) async fn start(overlay: &str) -> Result<Self> {
+        Self::start_by(|plane| apply_overlay(plane, overlay)).await
+    }
+
+    /// The same, with another way to install.
+    pub(crate) async fn start_by(install: impl Fn(&ControlPlane) -> Result<()>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let images = images(folder.path())?;
         let plane = ControlPlane::start_empty().await?;
         let node = Node::start(&plane, images).await?;
         let backend = TrafficBackend::start(BACKEND).await?;
         let authority = Authority::new()?;
-        apply_overlay(&plane, overlay)?;
+        install(&plane)?;
         plane.kubectl(&["create", "namespace", TRAFFIC], "")?;
         let secret = authority.issue(&[HOST])?.secret(TRAFFIC, "traffic");
         let route = format!("{ROUTE}{secret}");
@@ -181,10 +186,9 @@ impl Installation {
     }
 }
 
-/// `kubectl apply -k` of an overlay, as the README has it.
+/// `kubectl apply -k` of an overlay.
 pub(crate) fn apply_overlay(plane: &ControlPlane, overlay: &str) -> Result<()> {
-    let path = root().join("kustomize/overlays").join(overlay);
-    let path = path.display().to_string();
+    let path = format!("kustomize/overlays/{overlay}");
     plane.kubectl(&["apply", "-k", &path], "").map(drop)
 }
 

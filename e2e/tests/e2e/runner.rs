@@ -9,8 +9,13 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use futures::{FutureExt as _, future::BoxFuture};
-use libtest_mimic::{Arguments, Failed, Trial};
-use nuncio_e2e::{control_plane::ControlPlane, instance::Instance, process, sandbox};
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use nuncio_e2e::{
+    control_plane::ControlPlane,
+    instance::Instance,
+    permissions, process, sandbox,
+    workspace::{logs, root},
+};
 use tokio::{runtime::Runtime, sync::OnceCell, time::timeout};
 
 use crate::{
@@ -119,7 +124,28 @@ pub(crate) fn run_all(arguments: &Arguments, tests: &[Test]) -> Result<ExitCode>
             result.map_err(|error| Failed::from(format!("{error:#}")))
         })
     });
-    Ok(libtest_mimic::run(arguments, trials.collect()).exit_code())
+    let conclusion = libtest_mimic::run(arguments, trials.collect());
+    if !arguments.list {
+        check_permissions(is_complete(arguments, &conclusion))?;
+    }
+    Ok(conclusion.exit_code())
+}
+
+/// Whether all tests ran to their end.
+fn is_complete(arguments: &Arguments, conclusion: &Conclusion) -> bool {
+    arguments.filter.is_none()
+        && arguments.skip.is_empty()
+        && conclusion.num_failed == 0
+        && conclusion.num_ignored == 0
+}
+
+/// Checks `config/rbac` with the audit logs of all tests of this run.
+fn check_permissions(is_complete: bool) -> Result<()> {
+    permissions::check(&root().join("config/rbac"), &logs()?, is_complete)?;
+    if is_complete {
+        eprintln!("config/rbac is what the operator uses");
+    }
+    Ok(())
 }
 
 /// Runs the test that has this sandbox to itself.

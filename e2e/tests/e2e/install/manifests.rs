@@ -1,0 +1,156 @@
+//! Each overlay and each component in `kustomize/`, checked by a real apiserver without running anything.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nuncio_e2e::{control_plane::ControlPlane, wait::until, workspace::root};
+use serde_json::{Value, json};
+
+/// A namespace for pods that meet the restricted Pod Security standard, with the accounts that they name.
+const RESTRICTED: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: restricted, labels: {pod-security.kubernetes.io/enforce: restricted}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: nuncio, namespace: restricted}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: nuncio-envoy, namespace: restricted}
+";
+/// The only component whose pods do not meet the standard.
+const HOST_NETWORK: &str = "host-network";
+/// Another namespace than that of the base.
+const OTHER: &str = "gw";
+
+pub(crate) async fn overlays_and_components_are_valid() -> Result<()> {
+    let plane = ControlPlane::start_empty().await?;
+    plane.kubectl(&["apply", "-k", "config/crd"], "")?;
+    let schemas = root().join(".tools/schemas");
+    ensure!(
+        schemas.is_dir(),
+        "{} is missing: run `make tools`",
+        schemas.display()
+    );
+    plane.kubectl(&["apply", "--server-side", "-f", ".tools/schemas"], "")?;
+    plane.kubectl(&["apply", "-f", "-"], RESTRICTED)?;
+    until("the kinds", || async {
+        let established = ["wait", "--for=condition=Established", "crd", "--all"];
+        plane.kubectl(&established, "")?;
+        let account = ["get", "serviceaccount", "default", "-n", "restricted"];
+        plane.kubectl(&account, "").map(drop)
+    })
+    .await?;
+    let folder = tempfile::tempdir()?;
+    for path in folders("kustomize/overlays")? {
+        check(&plane, &path)?;
+    }
+    check(&plane, &root().join("kustomize/quickstart"))?;
+    for component in folders("kustomize/components")? {
+        for namespace in [None, Some(OTHER)] {
+            let path = folder.path().join(namespace.unwrap_or("base"));
+            let path = path.join(component.file_name().unwrap_or_default());
+            compose(&path, &component, namespace)?;
+            let manifests = check(&plane, &path)?;
+            ensure!(
+                namespace.is_none() || !manifests.contains("nuncio-system"),
+                "{}: nuncio-system is still named:\n{manifests}",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The folders in a folder of the checkout.
+fn folders(path: &str) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(root().join(path))?;
+    let folders = entries.map(|entry| Ok(entry?.path()));
+    let mut folders = folders.collect::<Result<Vec<_>>>()?;
+    folders.sort();
+    ensure!(!folders.is_empty(), "nothing in {path}");
+    Ok(folders)
+}
+
+/// Writes a kustomization with the base and a component.
+fn compose(path: &Path, component: &Path, namespace: Option<&str>) -> Result<()> {
+    fs::create_dir_all(path)?;
+    let mut kustomization = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [relative(path, &root().join("kustomize/base"))?],
+        "components": [relative(path, component)?],
+    });
+    if let Some(namespace) = namespace {
+        kustomization["namespace"] = json!(namespace);
+    }
+    let text = kustomization.to_string();
+    Ok(fs::write(path.join("kustomization.yaml"), text)?)
+}
+
+/// The path from one folder to another: kustomize takes no absolute ones.
+fn relative(from: &Path, to: &Path) -> Result<PathBuf> {
+    let up: PathBuf = from.components().skip(1).map(|_| "..").collect();
+    Ok(up.join(to.strip_prefix("/")?))
+}
+
+/// Checks what a folder builds, and returns it.
+fn check(plane: &ControlPlane, path: &Path) -> Result<String> {
+    let name = path.display().to_string();
+    let manifests = plane.kubectl_without_warning(&["kustomize", &name], "")?;
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&manifests)?;
+    let namespaces = objects.iter().filter(|one| one["kind"] == "Namespace");
+    for namespace in namespaces {
+        // what is in a namespace is rejected without it; and its labels decide about pods
+        plane.kubectl(&["apply", "-f", "-"], &namespace.to_string())?;
+    }
+    let apply = ["apply", "--dry-run=server", "--validate=strict", "-f", "-"];
+    let applied = plane.kubectl_without_warning(&apply, &manifests);
+    applied.with_context(|| name.clone())?;
+    let mut pods = 0;
+    for object in &objects {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        if ["Deployment", "DaemonSet", "StatefulSet", "Job"].contains(&kind) {
+            pods += 1;
+            check_pod(plane, path, object)?;
+        }
+    }
+    ensure!(pods > 0, "{name} has no pods");
+    Ok(manifests)
+}
+
+/// Checks that a pod of a Deployment meets the restricted Pod Security standard.
+fn check_pod(plane: &ControlPlane, path: &Path, object: &Value) -> Result<()> {
+    let name = &object["metadata"]["name"];
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "restricted"},
+        "spec": object["spec"]["template"]["spec"],
+    });
+    let apply = ["apply", "--dry-run=server", "-f", "-"];
+    let applied = plane.kubectl_without_warning(&apply, &pod.to_string());
+    let is_on_host = path.ends_with(HOST_NETWORK) && *name == "nuncio-envoy";
+    match applied {
+        Ok(_) if is_on_host => bail!("{}: {name} is not on the host", path.display()),
+        Err(error) if is_on_host => {
+            let text = error.to_string();
+            let (_, violations) = text
+                .split_once("violates PodSecurity")
+                .context(text.clone())?;
+            // the network of the host and its ports, and nothing else
+            ensure!(
+                violations.contains("host namespaces (hostNetwork=true), hostPort (")
+                    && violations.matches(" (").count() == 2,
+                "{text}"
+            );
+            Ok(())
+        }
+        other => other.map(drop).with_context(|| path.display().to_string()),
+    }
+}

@@ -133,7 +133,8 @@ impl Kinds {
         let mut objects = Vec::new();
         loop {
             let page = api.list(&parameters).await?;
-            let is_ours = |object: &DynamicObject| is_for(&object.data, &self.settings);
+            let is_ours =
+                |object: &DynamicObject| is_for(&object.data, &self.settings.ambassador_id);
             objects.extend(page.items.into_iter().filter(is_ours));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters = parameters.continue_token(&token),

@@ -95,10 +95,10 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
     }
 }
 
-/// Whether an object is for the instance with these settings.
+/// Whether an object is for the instance with this `ambassador_id`.
 #[must_use]
-pub fn is_for(object: &Value, settings: &Settings) -> bool {
-    settings.serves(&parse::Metadata::of(object).ambassador_ids)
+pub fn is_for(object: &Value, ambassador_id: &str) -> bool {
+    parse::Metadata::of(object).is_for(ambassador_id)
 }
 
 /// Whether an invalid object adds something all the same: a Mapping keeps the requests that it matches from others, and

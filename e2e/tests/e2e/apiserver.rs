@@ -58,9 +58,8 @@ pub(crate) async fn half_open_connections_delay_a_change_by_less_than_half_a_min
 pub(crate) async fn a_missing_permission_is_named(space: &mut Space) -> Result<()> {
     let health = space.gateway.instance.health(0);
     space.own_gateway()?.replica.process.kill();
-    for (kind, name) in [("clusterrole", "namespaces"), ("role", "leases")] {
-        forbid(space, kind, name)?;
-    }
+    forbid(space, "clusterrole/nuncio-cluster", "namespaces")?;
+    forbid(space, "role/nuncio", "leases")?;
     space.restart_replica().await?;
     for text in [
         "missing permission to list namespaces in all namespaces",
@@ -88,7 +87,7 @@ pub(crate) async fn a_missing_permission_is_named(space: &mut Space) -> Result<(
         Ok(())
     })
     .await?;
-    forbid(space, "clusterrole", "mappings")?;
+    forbid(space, "clusterrole/nuncio", "mappings")?;
     space.own_gateway()?.replica.process.kill();
     let text = "missing permission to list mappings.getambassador.io";
     let restart = space.restart_replica();
@@ -172,11 +171,11 @@ async fn is_reported(space: &Space, kind: &str) -> Result<()> {
 }
 
 /// Takes a resource out of a role.
-fn forbid(space: &Space, kind: &str, resource: &str) -> Result<()> {
+fn forbid(space: &Space, role: &str, resource: &str) -> Result<()> {
     let namespace = nuncio_e2e::control_plane::NAMESPACE;
     let text = space
         .plane
-        .kubectl(&["get", kind, "nuncio", "-n", namespace, "-o", "json"], "")?;
+        .kubectl(&["get", role, "-n", namespace, "-o", "json"], "")?;
     let mut role: Value = serde_json::from_str(&text)?;
     let rules = role["rules"].as_array_mut().into_iter().flatten();
     for rule in rules {

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -26,7 +26,7 @@ use nuncio_xds::{
         },
     },
 };
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::{Value, json};
 use tokio::{
@@ -253,7 +253,55 @@ pub(crate) async fn a_new_authority_drops_no_stream_and_holds_for_all_replicas(
     for stream in &mut streams {
         stream.response().await?;
     }
-    Ok(())
+    an_authority_that_expires_soon_gets_a_successor(&plane, &token).await
+}
+
+async fn an_authority_that_expires_soon_gets_a_successor(
+    plane: &ControlPlane,
+    token: &str,
+) -> Result<()> {
+    let month = Duration::from_secs(30 * 24 * 3600);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    params.not_before = date_time_ymd(1970, 1, 1) + (now - month);
+    params.not_after = date_time_ymd(1970, 1, 1) + (now + month);
+    let old = params.self_signed(&key)?.pem();
+    let data =
+        json!({"stringData": {"tls.crt": old, "tls.key": key.serialize_pem(), "ca.crt": old}});
+    let patch = data.to_string();
+    plane.kubectl(
+        &[
+            "patch",
+            "secret",
+            "nuncio-ca",
+            "-n",
+            NAMESPACE,
+            "--type=merge",
+            "-p",
+            &patch,
+        ],
+        "",
+    )?;
+    until("the next authority", || async {
+        let next = plane.field(NAMESPACE, "secret/nuncio-ca", r"{.data.next\.crt}")?;
+        ensure!(!next.is_empty(), "there is none");
+        // both are trusted, and the old one still signs
+        let bundle = trusted(plane)?;
+        let count = CertificateDer::pem_slice_iter(bundle.as_bytes()).count();
+        ensure!(count == 2, "{count} authorities are trusted");
+        for replica in REPLICAS {
+            let envoy = Envoy::new(&old, replica, token).await?;
+            envoy.stream(replica, "envoy-1").await?.response().await?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 pub(crate) async fn clients_in_the_way_delay_no_change(space: &mut Space) -> Result<()> {

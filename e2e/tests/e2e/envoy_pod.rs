@@ -126,6 +126,16 @@ pub(crate) async fn metric(health: &str, line: &str) -> Result<u64> {
 }
 
 /// Everything that a pod needs arrives late and one by one; then certificates change all the time, and each is used.
+/// Waits until Envoy has a stream, or none.
+async fn connected(health: &str, expected: bool) -> Result<()> {
+    until("the stream", || async {
+        let connected = metric(health, "envoy_control_plane_connected_state{}").await?;
+        ensure!(connected == u64::from(expected), "connected: {connected}");
+        Ok(())
+    })
+    .await
+}
+
 pub(crate) async fn certificates_rotate_without_closing_the_stream() -> Result<()> {
     const IP: &str = "127.0.1.1";
     const HEALTH: &str = "127.0.1.1:8006";
@@ -190,28 +200,17 @@ pub(crate) async fn certificates_rotate_without_closing_the_stream() -> Result<(
     until("the next connection", || async {
         let made = metric(HEALTH, CONNECTIONS).await?;
         ensure!(made > connections, "{made} connections");
-        let connected = metric(HEALTH, "envoy_control_plane_connected_state{}").await?;
-        ensure!(connected == 1, "not connected");
         Ok(())
     })
     .await?;
+    connected(HEALTH, true).await?;
     plane.kill();
-    until("the end of the stream", || async {
-        let connected = metric(HEALTH, "envoy_control_plane_connected_state{}").await?;
-        ensure!(connected == 0, "still connected");
-        Ok(())
-    })
-    .await?;
+    connected(HEALTH, false).await?;
     ready(HEALTH).await?;
     let answer = get("127.0.1.1:8080", HOST, "/").await?;
     ensure!(answer.status == 200, "nothing is served meanwhile");
     plane = control_plane(IP, manifests.path(), &flags)?;
-    until("another stream", || async {
-        let connected = metric(HEALTH, "envoy_control_plane_connected_state{}").await?;
-        ensure!(connected == 1, "not connected");
-        Ok(())
-    })
-    .await?;
+    connected(HEALTH, true).await?;
     pod.signal(Signal::TERM);
     exits(&mut pod, PROMPT * 3)?;
     plane.kill();

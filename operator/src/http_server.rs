@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
     pin::pin,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{Extension, Router};
@@ -17,6 +17,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use nuncio_xds::tls::Acceptor;
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -39,17 +40,27 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 64,
+            connections: affordable(64),
             head: Duration::from_secs(10),
             age: Duration::from_secs(60),
         }
     }
 }
 
+/// This many connections, or an eighth of the file descriptors if these are few: streams of Envoys, files and requests to the
+/// apiserver need the others.
+fn affordable(connections: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    let eighth = limit.and_then(|limit| usize::try_from(limit / 8).ok());
+    eighth.map_or(connections, |eighth| eighth.clamp(1, connections))
+}
+
 /// How long responses may take when the server stops.
 const DRAIN: Duration = Duration::from_millis(500);
 /// First and longest pause after a connection could not be accepted, such as without file descriptors.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+/// How often it is logged that connections cannot be accepted.
+const WARNING: Duration = Duration::from_secs(60);
 
 /// Serves until `shutdown` completes. Requests have the [`IpAddr`] of the client as an extension.
 pub async fn serve(
@@ -86,6 +97,7 @@ async fn run(
         open: VecDeque::new(),
     };
     let mut pause = PAUSES.0;
+    let mut warned: Option<Instant> = None;
     loop {
         tokio::select! {
             () = &mut shutdown => break,
@@ -97,8 +109,9 @@ async fn run(
                     connections.add(peer.ip(), stream, tls.clone(), router);
                 }
                 Err(error) => {
-                    if pause == PAUSES.0 {
+                    if warned.is_none_or(|warned| warned.elapsed() > WARNING) {
                         warn!(%error, "failed to accept a connection; retrying");
+                        warned = Some(Instant::now());
                     }
                     connections.close_oldest();
                     sleep(pause).await;

@@ -15,7 +15,7 @@ RUN apt-get update \
   && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --package nuncio && strip target/release/nuncio
+RUN cargo build --profile dist --locked --package nuncio && strip target/dist/nuncio
 RUN e2e/tools/install envoy
 RUN images/assemble nuncio /image/nuncio && images/assemble nuncio-envoy /image/nuncio-envoy
 

@@ -3,6 +3,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 TOOLS := .tools/bin
 CRDS := config/crd/bases
+# of the fuzzer and chaos
+PROFILE ?= release
+BUILT = target/$(patsubst dev,debug,$(PROFILE))
 
 .PHONY: help
 help: ## List the targets
@@ -16,14 +19,14 @@ demo: ## Run a gateway with two backends on this machine, without a cluster
 
 .PHONY: build
 build: ## Build the binary for production
-	cargo build --release --package nuncio
+	cargo build --profile dist --package nuncio
 
 .PHONY: manifests
 manifests: ## Generate the CustomResourceDefinitions in config/crd from crds/src
 	cargo run --quiet --package nuncio-crds --bin crdgen -- $(CRDS)
 
 .PHONY: tools
-tools: ## Install the tools of the tests in .tools: Envoy, kubectl, etcd, kube-apiserver, kube-controller-manager, cargo-deny
+tools: ## Install the tools of the tests in .tools: Envoy, kubectl, etcd, kube-apiserver, kube-controller-manager, Consul, cargo-deny
 	e2e/tools/install
 
 .PHONY: lint
@@ -50,13 +53,22 @@ test: tools lint deny ## Run all checks: lints, dependencies, unit, golden, prop
 
 .PHONY: bench
 bench: tools ## Measure changes and requests with up to 10,000 Mappings and Hosts; one part only: BENCH="--part routes"
-	cargo build --release --package nuncio --package nuncio-e2e
-	target/release/nuncio-bench $(BENCH)
+	cargo build --profile dist --package nuncio --package nuncio-e2e
+	target/dist/nuncio-bench $(BENCH)
 
 .PHONY: fuzz
 fuzz: tools ## Send random manifests through the control plane and a real Envoy; longer: FUZZ="--seconds 600"
-	cargo build --release --package nuncio-e2e --bin nuncio-fuzz
-	target/release/nuncio-fuzz $(FUZZ)
+	cargo build --profile $(PROFILE) --package nuncio-e2e --bin nuncio-fuzz
+	$(BUILT)/nuncio-fuzz $(FUZZ)
+
+.PHONY: search
+search: ## Run the property tests with new seeds and many cases; PROPTEST_CASES=100000
+	PROPTEST_CASES=$${PROPTEST_CASES:-10000} cargo test --workspace --exclude nuncio-e2e --lib --test incremental
+
+.PHONY: chaos
+chaos: tools ## Disturb a gateway at random and check that it recovers; CHAOS="--minutes 20 --seed 1"
+	cargo build --profile $(PROFILE) --package nuncio --package nuncio-e2e --bin nuncio --bin nuncio-chaos
+	$(BUILT)/nuncio-chaos $(CHAOS)
 
 .PHONY: re2
 re2: ## Compare the check of regular expressions with RE2 on a million random patterns; RE2="--seed 1 --count 1000"

@@ -1,5 +1,6 @@
 //! What every definition must be, so that clusters accept it and people can read it, and where it must agree with
 //! Emissary's and with the table of kinds.
+#![recursion_limit = "256"]
 #![expect(
     clippy::unwrap_used,
     reason = "a test, though clippy does not see that of functions beside it"
@@ -77,6 +78,7 @@ fn unknown_fields_are_kept_only_where_no_type_is_known() {
         expected(json!({
             "Mapping.spec.envoy_override": true,
             "Mapping.spec.modules[]": true,
+            "Module.spec.config": true,
         }))
     );
 }
@@ -93,9 +95,20 @@ fn enumerations_are_those_of_emissary() {
     let representation = json!(["", "string", "null"]);
     let statuses = json!(["True", "False", "Unknown"]);
     let versions = json!(["v1.0", "v1.1", "v1.2", "v1.3"]);
+    let protocols = json!(["v2", "v3"]);
+    let explicit = json!(["", "null", "bool:true", "bool:false", "string"]);
     assert_eq!(
         found("enum"),
         expected(json!({
+            "AuthService.spec.circuit_breakers[].priority": ["default", "high"],
+            "AuthService.spec.proto": ["http", "grpc"],
+            "AuthService.spec.protocol_version": protocols,
+            "AuthService.spec.v2ExplicitTLS.tls": explicit,
+            "AuthService.status.conditions[].status": statuses,
+            "ConsulResolver.status.conditions[].status": statuses,
+            "DevPortal.spec.naming_scheme": ["namespace.name", "name.prefix"],
+            "DevPortal.spec.search.type": ["title-only", "all-content"],
+            "DevPortal.status.conditions[].status": statuses,
             "Host.spec.previewUrl.type": ["Path"],
             "Host.spec.requestPolicy.insecure.action": ["Redirect", "Reject", "Route"],
             "Host.status.conditions[].status": statuses,
@@ -108,6 +121,9 @@ fn enumerations_are_those_of_emissary() {
             "Listener.spec.protocolStack[]": ["HTTP", "PROXY", "TLS", "TCP", "UDP"],
             "Listener.spec.securityModel": ["XFP", "SECURE", "INSECURE"],
             "Listener.status.conditions[].status": statuses,
+            "LogService.spec.driver": ["tcp", "http"],
+            "LogService.spec.protocol_version": protocols,
+            "LogService.status.conditions[].status": statuses,
             "Mapping.spec.add_request_headers{}.v2Representation": representation,
             "Mapping.spec.add_response_headers{}.v2Representation": representation,
             "Mapping.spec.circuit_breakers[].priority": ["default", "high"],
@@ -120,15 +136,22 @@ fn enumerations_are_those_of_emissary() {
             "Mapping.spec.retry_policy.retry_on": [
                 "5xx", "gateway-error", "connect-failure", "retriable-4xx", "refused-stream", "retriable-status-codes"
             ],
-            "Mapping.spec.v2ExplicitTLS.tls": ["", "null", "bool:true", "bool:false", "string"],
+            "Mapping.spec.v2ExplicitTLS.tls": explicit,
             "Mapping.status.conditions[].status": statuses,
             "Mapping.status.state": ["", "Inactive", "Running"],
+            "Module.status.conditions[].status": statuses,
+            "RateLimitService.spec.protocol_version": protocols,
+            "RateLimitService.spec.v2ExplicitTLS.tls": explicit,
+            "RateLimitService.status.conditions[].status": statuses,
             "TCPMapping.spec.circuit_breakers[].priority": ["default", "high"],
-            "TCPMapping.spec.v2ExplicitTLS.tls": ["", "null", "bool:true", "bool:false", "string"],
+            "TCPMapping.spec.v2ExplicitTLS.tls": explicit,
             "TCPMapping.status.conditions[].status": statuses,
             "TLSContext.spec.max_tls_version": versions,
             "TLSContext.spec.min_tls_version": versions,
             "TLSContext.status.conditions[].status": statuses,
+            "TracingService.spec.config.collector_endpoint_version": ["HTTP_JSON_V1", "HTTP_JSON", "HTTP_PROTO"],
+            "TracingService.spec.driver": ["lightstep", "zipkin", "datadog", "opentelemetry"],
+            "TracingService.status.conditions[].status": statuses,
         }))
     );
 }
@@ -139,6 +162,11 @@ fn required_fields_are_those_of_emissary() {
     assert_eq!(
         found("required"),
         expected(json!({
+            "AuthService.spec": ["auth_service"],
+            "AuthService.spec.include_body": ["allow_partial", "max_bytes"],
+            "AuthService.status.conditions[]": condition,
+            "ConsulResolver.status.conditions[]": condition,
+            "DevPortal.status.conditions[]": condition,
             "Host.spec.mappingSelector.matchExpressions[]": ["key", "operator"],
             "Host.spec.selector.matchExpressions[]": ["key", "operator"],
             "Host.status.conditions[]": condition,
@@ -146,6 +174,7 @@ fn required_fields_are_those_of_emissary() {
             "Listener.spec.hostBinding.namespace.selector.matchExpressions[]": ["key", "operator"],
             "Listener.spec.hostBinding.selector.matchExpressions[]": ["key", "operator"],
             "Listener.status.conditions[]": condition,
+            "LogService.status.conditions[]": condition,
             "Mapping.spec": ["prefix", "service"],
             "Mapping.spec.error_response_overrides[]": ["body", "on_status_code"],
             "Mapping.spec.health_checks[]": ["health_check"],
@@ -160,9 +189,19 @@ fn required_fields_are_those_of_emissary() {
             "Mapping.spec.load_balancer": ["policy"],
             "Mapping.spec.load_balancer.cookie": ["name"],
             "Mapping.status.conditions[]": condition,
+            "Module.spec": ["config"],
+            "Module.status.conditions[]": condition,
+            "RateLimitService.spec": ["service"],
+            "RateLimitService.status.conditions[]": condition,
             "TCPMapping.spec": ["port", "service"],
             "TCPMapping.status.conditions[]": condition,
             "TLSContext.status.conditions[]": condition,
+            "TracingService.spec": ["driver", "service"],
+            "TracingService.spec.custom_tags[]": ["tag"],
+            "TracingService.spec.custom_tags[].environment": ["name"],
+            "TracingService.spec.custom_tags[].literal": ["value"],
+            "TracingService.spec.custom_tags[].request_header": ["name"],
+            "TracingService.status.conditions[]": condition,
         }))
     );
 }

@@ -30,7 +30,7 @@ mod load;
 
 pub use self::{
     http2::Http2Connection,
-    load::{Load, Sent},
+    load::{Load, Loads, Sent},
 };
 
 /// Longest wait for an answer.

@@ -6,12 +6,12 @@ use std::{
     error::Error,
     future::pending,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -34,6 +34,8 @@ type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 pub enum Reply {
     /// An error of Kubernetes with this status.
     Status(u16),
+    /// 429 with `Retry-After`, as the apiserver answers requests beyond the share of a client.
+    Throttled,
     /// A page with status 200, as a login page in between would be.
     Page,
     /// An error with status 404 that is not of Kubernetes, as that of a load balancer without a backend.
@@ -51,6 +53,22 @@ pub enum Scope {
     All,
     /// Requests for a kind, by its plural.
     Kind(&'static str),
+    /// Writes of status.
+    Status,
+}
+
+/// Seconds in `Retry-After` of [`Reply::Throttled`].
+pub const RETRY_AFTER: u64 = 2;
+
+/// Writes of status that were passed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatusWrites {
+    /// How many.
+    pub requests: u64,
+    /// Bytes of the bodies of requests.
+    pub sent: u64,
+    /// Bytes of the bodies of answers.
+    pub received: u64,
 }
 
 /// A fault.
@@ -67,8 +85,14 @@ impl Fault {
         match self.scope {
             Scope::All => true,
             Scope::Kind(plural) => resource(path) == Some(plural),
+            Scope::Status => is_status(path),
         }
     }
+}
+
+/// Whether a path is that of the status of an object.
+fn is_status(path: &str) -> bool {
+    path.ends_with("/status")
 }
 
 /// The plural of the kind that a path is about.
@@ -95,6 +119,7 @@ struct State {
     fault: watch::Sender<Option<Fault>>,
     /// How many requests have met the current fault, or the last one.
     met: Arc<AtomicU64>,
+    writes: Arc<Mutex<StatusWrites>>,
 }
 
 impl FaultProxy {
@@ -111,6 +136,7 @@ impl FaultProxy {
         let state = State {
             fault: watch::channel(None).0,
             met: Arc::default(),
+            writes: Arc::default(),
         };
         let shared = state.clone();
         let task = tokio::spawn(async move {
@@ -145,6 +171,15 @@ impl FaultProxy {
     #[must_use]
     pub fn met(&self) -> u64 {
         self.state.met.load(Ordering::Relaxed)
+    }
+
+    /// The writes of status that were passed on so far.
+    ///
+    /// # Errors
+    /// A request has panicked.
+    pub fn status_writes(&self) -> Result<StatusWrites> {
+        let writes = self.state.writes.lock();
+        Ok(*writes.map_err(|_panicked| anyhow!("a request has panicked"))?)
     }
 }
 
@@ -196,8 +231,18 @@ async fn answer(
     let (mut parts, body) = request.into_parts();
     parts.headers.remove(header::HOST);
     let body = body.collect().await?.to_bytes();
+    let sent = body.len() as u64;
     let response = client.send(Request::from_parts(parts, body.into())).await?;
     let (mut parts, body) = response.into_parts();
+    if is_status(&path)
+        && let Ok(mut writes) = state.writes.lock()
+    {
+        writes.requests += 1;
+        writes.sent += sent;
+        let length = parts.headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        writes.received += length.unwrap_or_default();
+    }
     let body = body.map_err(Into::into);
     remove_framing(&mut parts.headers);
     if !is_watch {
@@ -239,6 +284,11 @@ fn remove_framing(headers: &mut HeaderMap) {
 async fn replied(reply: Reply) -> Result<Response<Body>> {
     let (status, kind, text) = match reply {
         Reply::Status(code) => (code, "application/json", error(code)),
+        Reply::Throttled => (
+            429,
+            "text/plain",
+            "Too many requests, please try again later.".to_owned(),
+        ),
         Reply::Page => (
             200,
             "text/html",
@@ -257,6 +307,10 @@ async fn replied(reply: Reply) -> Result<Response<Body>> {
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if reply == Reply::Throttled {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER.into());
+    }
     Ok(response)
 }
 

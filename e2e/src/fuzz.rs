@@ -22,10 +22,12 @@ use self::{
 };
 
 mod batch;
+mod consul;
 mod finding;
 mod gateway;
 mod hostile;
 mod meaning;
+mod module;
 mod options;
 mod pipeline;
 mod random;

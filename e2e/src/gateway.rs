@@ -156,6 +156,15 @@ impl Replica {
     pub async fn metric(&self, name: &str) -> Result<f64> {
         metric(&self.health, name).await
     }
+
+    /// The same for those whose labels contain this text.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn metric_with(&self, name: &str, label: &str) -> Result<f64> {
+        let text = page(&self.health, "/metrics").await?;
+        Ok(sum(text.lines().filter(|line| line.contains(label)), name))
+    }
 }
 
 /// The sum of a metric over its labels, from `/metrics` at this address.
@@ -164,7 +173,12 @@ impl Replica {
 /// There is no answer.
 pub async fn metric(address: &str, name: &str) -> Result<f64> {
     let text = page(address, "/metrics").await?;
-    let values = text.lines().filter_map(|line| {
+    Ok(sum(text.lines(), name))
+}
+
+/// The sum of a metric in these lines.
+fn sum<'a>(lines: impl Iterator<Item = &'a str>, name: &str) -> f64 {
+    let values = lines.filter_map(|line| {
         let rest = line.strip_prefix(name)?;
         let is_it = rest.starts_with('{') || rest.starts_with(' ');
         rest.rsplit(' ')
@@ -173,15 +187,31 @@ pub async fn metric(address: &str, name: &str) -> Result<f64> {
             .parse::<f64>()
             .ok()
     });
-    Ok(values.sum())
+    values.sum()
 }
+
+/// Sections of a dump of Envoy's configuration, and the place of a resource in their entries.
+const CONFIGURATION: [(&str, &str); 4] = [
+    ("dynamic_active_clusters", "/cluster"),
+    ("dynamic_listeners", "/active_state/listener"),
+    ("dynamic_route_configs", "/route_config"),
+    ("dynamic_endpoint_configs", "/endpoint_config"),
+];
+const MORE: [(&str, &str); 3] = [
+    ("dynamic_scoped_route_configs", "/scoped_route_configs"),
+    ("dynamic_active_secrets", "/secret"),
+    ("ecds_filters", "/ecds_filter"),
+];
 
 /// An Envoy.
 #[derive(Debug)]
 pub struct Envoy {
     name: String,
+    program: &'static str,
     admin: String,
     folder: tempfile::TempDir,
+    /// Flags of every start.
+    flags: &'static [&'static str],
     /// The process.
     pub process: Process,
 }
@@ -192,6 +222,45 @@ impl Envoy {
     /// # Errors
     /// It cannot be started.
     pub fn start(name: &str, xds: &str, admin: &str, protocol: &str) -> Result<Self> {
+        Self::start_program("envoy", name, [xds, admin, protocol], &[], &[])
+    }
+
+    /// Starts one with these further flags of `nuncio bootstrap`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_bootstrapped(name: &str, xds: &str, admin: &str, flags: &[&str]) -> Result<Self> {
+        Self::start_program("envoy", name, [xds, admin, "delta"], flags, &[])
+    }
+
+    /// Starts one with these flags, which it has after a restart, too.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_with_flags(
+        name: &str,
+        xds: &str,
+        admin: &str,
+        flags: &'static [&'static str],
+    ) -> Result<Self> {
+        Self::start_program("envoy", name, [xds, admin, "delta"], &[], flags)
+    }
+
+    /// Starts one of the minor version before.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_older(name: &str, xds: &str, admin: &str) -> Result<Self> {
+        Self::start_program("older-envoy", name, [xds, admin, "delta"], &[], &[])
+    }
+
+    fn start_program(
+        program: &'static str,
+        name: &str,
+        [xds, admin, protocol]: [&str; 3],
+        bootstrap: &[&str],
+        flags: &'static [&'static str],
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let output = Command::new(nuncio()?)
             .args([
@@ -205,6 +274,7 @@ impl Envoy {
                 "--protocol",
                 protocol,
             ])
+            .args(bootstrap)
             .output()?;
         ensure!(
             output.status.success(),
@@ -212,11 +282,13 @@ impl Envoy {
             String::from_utf8_lossy(&output.stderr)
         );
         fs::write(folder.path().join("bootstrap.yaml"), output.stdout)?;
-        let process = run(name, &folder, &[])?;
+        let process = run(program, name, &folder, flags)?;
         Ok(Self {
             name: name.to_owned(),
+            program,
             admin: admin.to_owned(),
             folder,
+            flags,
             process,
         })
     }
@@ -229,11 +301,13 @@ impl Envoy {
     pub fn start_with(name: &str, admin: &str, bootstrap: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("bootstrap.yaml"), bootstrap)?;
-        let process = run(name, &folder, &[])?;
+        let process = run("envoy", name, &folder, &[])?;
         Ok(Self {
             name: name.to_owned(),
+            program: "envoy",
             admin: admin.to_owned(),
             folder,
+            flags: &[],
             process,
         })
     }
@@ -252,7 +326,8 @@ impl Envoy {
     /// It cannot be started.
     pub fn restart_with(&mut self, flags: &[&str]) -> Result<()> {
         self.process.kill();
-        self.process = run(&self.name, &self.folder, flags)?;
+        let flags = [self.flags, flags].concat();
+        self.process = run(self.program, &self.name, &self.folder, &flags)?;
         Ok(())
     }
 
@@ -261,13 +336,21 @@ impl Envoy {
     /// # Errors
     /// There is no answer.
     pub async fn configuration(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        self.sections(&CONFIGURATION).await
+    }
+
+    /// The same with Secrets, route scopes and filters.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn whole_configuration(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        self.sections(&[&CONFIGURATION[..], &MORE].concat()).await
+    }
+
+    /// The resources in these sections of a dump, each with the place of a resource in an entry. Without duplicates: a filter
+    /// has an entry for each of its users.
+    async fn sections(&self, places: &[(&str, &str)]) -> Result<BTreeMap<String, Vec<String>>> {
         let dump: Value = serde_json::from_str(&self.admin("/config_dump?include_eds").await?)?;
-        let places = [
-            ("dynamic_active_clusters", "/cluster"),
-            ("dynamic_listeners", "/active_state/listener"),
-            ("dynamic_route_configs", "/route_config"),
-            ("dynamic_endpoint_configs", "/endpoint_config"),
-        ];
         let configs = dump["configs"].as_array().context("no configuration")?;
         let mut found = BTreeMap::new();
         for (section, place) in places {
@@ -278,7 +361,8 @@ impl Envoy {
                 .filter_map(|entry| Some(entry.pointer(place)?.to_string()))
                 .collect();
             resources.sort();
-            found.insert(section.to_owned(), resources);
+            resources.dedup();
+            found.insert((*section).to_owned(), resources);
         }
         Ok(found)
     }
@@ -316,7 +400,7 @@ impl Envoy {
     }
 }
 
-fn run(name: &str, folder: &tempfile::TempDir, flags: &[&str]) -> Result<Process> {
+fn run(program: &str, name: &str, folder: &tempfile::TempDir, flags: &[&str]) -> Result<Process> {
     let bootstrap = folder.path().join("bootstrap.yaml").display().to_string();
     let arguments = [
         "-c",
@@ -328,7 +412,7 @@ fn run(name: &str, folder: &tempfile::TempDir, flags: &[&str]) -> Result<Process
         "warning",
     ];
     let arguments = arguments.into_iter().chain(flags.iter().copied());
-    Process::start(name, &tool("envoy")?, arguments, &[])
+    Process::start(name, &tool(program)?, arguments, &[])
 }
 
 /// Sends a signal to a program that must then exit.

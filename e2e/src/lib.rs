@@ -4,7 +4,9 @@ pub mod backend;
 pub mod balancer;
 pub mod bench;
 pub mod certificate_server;
+pub mod chaos;
 pub mod client;
+pub mod consul;
 pub mod control_plane;
 pub mod fault_proxy;
 pub mod fuzz;
@@ -16,6 +18,7 @@ pub mod permissions;
 pub mod process;
 pub mod relay;
 pub mod sandbox;
+pub mod seeded;
 pub mod traffic;
 pub mod workspace;
 

@@ -19,7 +19,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, ResourceExt as _, api::PostParams};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{Patch, PatchParams, PostParams},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::{
@@ -108,6 +111,48 @@ impl Node {
     /// # Errors
     /// No container of the Pod runs.
     pub fn signal(&self, namespace: &str, pod: &str, signal: Signal) -> Result<()> {
+        for pid in self.processes(namespace, pod)? {
+            kill_process(pid, signal)?;
+        }
+        Ok(())
+    }
+
+    /// The text of a file as the first container of a Pod sees it.
+    ///
+    /// # Errors
+    /// It cannot be read, or no container of the Pod runs.
+    pub fn read(&self, namespace: &str, pod: &str, path: &str) -> Result<String> {
+        let path = format!("{}{path}", self.root(namespace, pod)?);
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+    }
+
+    /// Reads a file of this name in a folder below another one, of the first container of a Pod.
+    ///
+    /// # Errors
+    /// There is no such Pod or file.
+    pub fn read_below(
+        &self,
+        namespace: &str,
+        pod: &str,
+        folder: &str,
+        name: &str,
+    ) -> Result<String> {
+        let root = format!("{}{folder}", self.root(namespace, pod)?);
+        let folders = std::fs::read_dir(&root).with_context(|| format!("cannot read {root}"))?;
+        let mut files = folders.flatten().map(|folder| folder.path().join(name));
+        let file = files.find(|file| file.exists());
+        let file = file.with_context(|| format!("no {name} below {root}"))?;
+        Ok(std::fs::read_to_string(file)?)
+    }
+
+    /// The root file system of the first container of a Pod.
+    fn root(&self, namespace: &str, pod: &str) -> Result<String> {
+        let pid = self.processes(namespace, pod)?[0].as_raw_nonzero();
+        Ok(format!("/proc/{pid}/root"))
+    }
+
+    /// The first processes of the containers of a Pod; at least one.
+    fn processes(&self, namespace: &str, pod: &str) -> Result<Vec<Pid>> {
         let processes = self
             .shared
             .processes
@@ -115,10 +160,8 @@ impl Node {
             .unwrap_or_else(PoisonError::into_inner);
         let found = processes.get(&(namespace.to_owned(), pod.to_owned()));
         let found = found.filter(|found| !found.is_empty());
-        for pid in found.with_context(|| format!("{namespace}/{pod} does not run"))? {
-            kill_process(*pid, signal)?;
-        }
-        Ok(())
+        let found = found.with_context(|| format!("{namespace}/{pod} does not run"))?;
+        Ok(found.clone())
     }
 }
 
@@ -152,6 +195,11 @@ async fn register(client: &Client) -> Result<()> {
     let parameters = PostParams::default();
     nodes
         .create(&parameters, &serde_json::from_value(node)?)
+        .await?;
+    // the apiserver taints every new Node as not ready, which keeps DaemonSets away until a controller lifts it
+    let untainted = Patch::Merge(json!({"spec": {"taints": null}}));
+    nodes
+        .patch(NAME, &PatchParams::default(), &untainted)
         .await?;
     Ok(())
 }

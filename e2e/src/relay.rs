@@ -25,6 +25,8 @@ struct Network {
     is_partitioned: bool,
     /// How often the connections that were open have been lost.
     losses: u64,
+    /// How often they have been closed.
+    closings: u64,
 }
 
 impl Relay {
@@ -61,6 +63,11 @@ impl Relay {
         self.network.send_modify(|network| network.losses += 1);
     }
 
+    /// Closes the connections that are open. New connections work.
+    pub fn close(&self) {
+        self.network.send_modify(|network| network.closings += 1);
+    }
+
     /// Carries nothing, on open and on new connections, until [`Self::heal`].
     pub fn partition(&self) {
         self.network
@@ -82,6 +89,7 @@ impl Drop for Relay {
 
 async fn carry(near: TcpStream, target: String, network: watch::Receiver<Network>) {
     let (mut lost, losses) = (network.clone(), network.borrow().losses);
+    let (mut closed, closings) = (network.clone(), network.borrow().closings);
     let carried = async {
         connected(network.clone()).await;
         let far = TcpStream::connect(target).await?;
@@ -95,11 +103,22 @@ async fn carry(near: TcpStream, target: String, network: watch::Receiver<Network
     let freezes = async {
         let _ = lost.wait_for(|network| network.losses != losses).await;
     };
+    let closes = async {
+        let _ = closed
+            .wait_for(|network| network.closings != closings)
+            .await;
+    };
     // both connections stay open
     let mut carried = pin!(carried);
+    let carried_or_frozen = async {
+        tokio::select! {
+            _ = &mut carried => {}
+            () = freezes => pending().await,
+        }
+    };
     tokio::select! {
-        _ = &mut carried => {}
-        () = freezes => pending().await,
+        () = carried_or_frozen => {}
+        () = closes => {}
     }
 }
 
@@ -170,6 +189,18 @@ mod tests {
         assert!(!echoes(&mut open).await && !echoes(&mut new).await);
         relay.heal();
         assert!(echoes(&mut open).await && echoes(&mut new).await);
+    }
+
+    #[tokio::test]
+    async fn a_closed_connection_ends_and_new_ones_work() {
+        let relay = start().await;
+        let mut open = TcpStream::connect(relay.address()).await.unwrap();
+        assert!(echoes(&mut open).await);
+        relay.close();
+        let end = timeout(Duration::from_secs(5), open.read_u8()).await;
+        assert!(end.unwrap().is_err());
+        let mut new = TcpStream::connect(relay.address()).await.unwrap();
+        assert!(echoes(&mut new).await);
     }
 
     #[tokio::test]

@@ -20,7 +20,19 @@ pub fn root() -> PathBuf {
 /// # Errors
 /// It is missing: a failure, not a reason to skip a test.
 pub fn tool(name: &str) -> Result<PathBuf> {
-    let path = root().join(".tools/bin").join(name);
+    installed(&format!("bin/{name}"))
+}
+
+/// The library that moves the clock of a process, libfaketime.
+///
+/// # Errors
+/// It is missing.
+pub fn faketime() -> Result<PathBuf> {
+    installed("lib/libfaketimeMT.so.1")
+}
+
+fn installed(name: &str) -> Result<PathBuf> {
+    let path = root().join(".tools").join(name);
     ensure!(
         path.is_file(),
         "{} is missing: run `make tools`",

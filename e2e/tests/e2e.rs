@@ -14,6 +14,8 @@ use nuncio_e2e::sandbox;
 mod answer;
 #[path = "e2e/apiserver.rs"]
 mod apiserver;
+#[path = "e2e/auth_service.rs"]
+mod auth_service;
 #[path = "e2e/bad_files.rs"]
 mod bad_files;
 #[path = "e2e/bad_input.rs"]
@@ -22,6 +24,8 @@ mod bad_input;
 mod change;
 #[path = "e2e/client_certificate.rs"]
 mod client_certificate;
+#[path = "e2e/consul.rs"]
+mod consul;
 #[path = "e2e/drain.rs"]
 mod drain;
 #[path = "e2e/envoy_pod.rs"]
@@ -34,6 +38,8 @@ mod failure;
 mod faults;
 #[path = "e2e/fixture.rs"]
 mod fixture;
+#[path = "e2e/fleets.rs"]
+mod fleets;
 #[path = "e2e/fuzz.rs"]
 mod fuzz;
 #[path = "e2e/hitless.rs"]
@@ -54,10 +60,18 @@ mod install;
 mod installation;
 #[path = "e2e/installations.rs"]
 mod installations;
+#[path = "e2e/journal.rs"]
+mod journal;
 #[path = "e2e/listener.rs"]
 mod listener;
+#[path = "e2e/log_service.rs"]
+mod log_service;
+#[path = "e2e/lua.rs"]
+mod lua;
 #[path = "e2e/many_hosts.rs"]
 mod many_hosts;
+#[path = "e2e/module.rs"]
+mod module;
 #[path = "e2e/name_server.rs"]
 mod name_server;
 #[path = "e2e/names.rs"]
@@ -70,6 +84,10 @@ mod own_endpoints;
 mod protocol;
 #[path = "e2e/proxy_protocol.rs"]
 mod proxy_protocol;
+#[path = "e2e/quarantine.rs"]
+mod quarantine;
+#[path = "e2e/rate_limit_service.rs"]
+mod rate_limit_service;
 #[path = "e2e/replicas.rs"]
 mod replicas;
 #[path = "e2e/rotation.rs"]
@@ -80,14 +98,24 @@ mod routing;
 mod runner;
 #[path = "e2e/serve.rs"]
 mod serve;
+#[path = "e2e/shared_chains.rs"]
+mod shared_chains;
 #[path = "e2e/shutdown.rs"]
 mod shutdown;
 #[path = "e2e/space.rs"]
 mod space;
 #[path = "e2e/status.rs"]
 mod status;
+#[path = "e2e/status_writes.rs"]
+mod status_writes;
+#[path = "e2e/tables_by_host.rs"]
+mod tables_by_host;
 #[path = "e2e/tls.rs"]
 mod tls;
+#[path = "e2e/tracing_service.rs"]
+mod tracing_service;
+#[path = "e2e/zone.rs"]
+mod zone;
 
 use runner::{Run, Test};
 use space::Space;
@@ -116,6 +144,12 @@ const WITHOUT_CLUSTER: &[Test] = tests![WithoutCluster:
     serve::every_golden_input_is_accepted_by_envoy,
     serve::rendering_an_invalid_object_fails,
     serve::an_address_other_than_loopback_needs_tls,
+    module::clients_see_what_keys_change,
+    module::requests_are_logged_as_asked,
+    module::a_script_with_a_syntax_error_changes_nothing,
+    module::a_script_that_fails_at_its_top_level_leaves_the_one_before,
+    lua::scripts_are_checked_as_in_envoy,
+    module::adding_changing_and_removing_keys_loses_no_request,
     own_endpoints::no_service_reaches_the_control_plane_or_the_admin_interface,
     shutdown::open_requests_end_before_serve_does,
     name_server::a_name_without_an_answer_holds_up_nothing,
@@ -125,6 +159,12 @@ const WITHOUT_CLUSTER: &[Test] = tests![WithoutCluster:
     envoy_pod::an_envoy_that_hangs_or_crashes_is_noticed,
     drain::a_pod_that_stops_loses_no_request,
     image::the_images_serve_without_privileges_and_without_a_shell,
+    consul::services_of_an_agent_are_followed,
+    consul::tls_and_tokens_are_used,
+    consul::the_last_endpoints_stay_while_the_agent_is_away,
+    consul::a_hung_agent_holds_up_nothing_else,
+    consul::churn_of_endpoints_loses_no_request,
+    zone::requests_stay_in_the_zone_of_the_envoy,
     bad_files::a_bad_file_is_reported_and_affects_no_other,
     bad_files::a_file_served_in_part_is_reported,
     fuzz::every_object_is_served_or_reported,
@@ -143,8 +183,13 @@ const WITH_NODE: &[Test] = tests![WithoutCluster:
     node::containers_get_what_their_pod_asks_for,
     node::probes_and_grace_are_honoured,
     install::two_commands_serve_traffic_and_two_remove_everything,
+    install::the_minimal_overlay_serves_traffic,
+    install::the_production_overlay_serves_traffic,
+    install::envoys_in_the_network_of_their_node_serve_traffic,
+    install::a_gateway_for_one_namespace_serves_no_other,
     hitless::edits_and_failures_lose_nothing,
     hitless::scaling_and_rollouts_lose_nothing,
+    hitless::rotations_and_clocks_lose_nothing,
 ];
 
 /// In a namespace of the shared cluster, served by the shared gateway.
@@ -180,16 +225,31 @@ const SHARED: &[Test] = tests![Shared:
     listener::hosts_are_bound_by_namespace_and_label,
     listener::the_first_by_name_serves_the_port_and_goes_on,
     status::a_missing_service_and_a_missing_host_are_told,
+    status::objects_without_effect_say_so,
     bad_input::an_invalid_object_affects_no_other,
     bad_input::an_invalid_edit_removes_the_object_until_it_is_fixed,
     bad_input::a_secret_without_key_is_told_on_its_host,
     bad_input::two_listeners_on_one_port_both_say_so,
-    // starts an instance of its own once its Hosts exist
+    // start instances of their own once their Hosts exist
     many_hosts::hosts_come_and_go_among_a_thousand,
+    fleets::two_fleets_of_one_control_plane_share_nothing,
 ];
 
 /// In a namespace of the shared cluster, served by an instance of Nuncio and an Envoy of its own.
 const OWN_GATEWAY: &[Test] = tests![OwnGateway:
+    auth_service::an_http_service_decides,
+    auth_service::a_grpc_service_decides,
+    auth_service::failures_of_the_service_are_handled_as_set,
+    auth_service::changes_under_load_lose_and_open_nothing,
+    auth_service::mappings_name_their_service,
+    auth_service::a_service_that_appears_later_is_called,
+    shared_chains::names_with_one_certificate_share_a_chain,
+    shared_chains::names_come_and_go_on_a_shared_chain_without_a_lost_request,
+    shared_chains::connections_of_a_name_that_leaves_are_misdirected,
+    tables_by_host::every_spelling_of_a_name_is_served_by_its_host,
+    tables_by_host::backends_do_not_see_which_table_was_selected,
+    tables_by_host::hosts_come_and_go_without_a_lost_request,
+    tables_by_host::an_auth_service_comes_and_goes_without_a_lost_request,
     routing::endpoints_of_a_service_are_followed,
     routing::tls_is_served_and_certificates_rotate,
     routing::an_envoy_with_state_of_the_world_serves_the_same,
@@ -200,12 +260,27 @@ const OWN_GATEWAY: &[Test] = tests![OwnGateway:
     listener::an_edit_of_a_listener_drops_no_connection,
     rotation::a_certificate_rotates_under_load,
     rotation::a_broken_rotation_loses_no_request,
+    consul::a_resolver_reports_what_its_agent_lacks,
+    rate_limit_service::requests_are_limited_by_their_labels,
+    rate_limit_service::the_failure_mode_decides_when_the_service_fails,
+    rate_limit_service::limited_grpc_requests_get_the_status_as_configured,
+    rate_limit_service::changes_of_a_rate_limit_service_lose_no_request,
+    log_service::requests_and_connections_are_logged,
+    log_service::changes_of_a_log_service_lose_no_request,
+    tracing_service::spans_of_a_request_are_joined,
+    tracing_service::zipkin_gets_spans_in_both_formats,
+    tracing_service::changes_of_a_tracing_service_lose_no_request,
     status::conditions_and_columns_say_what_is_served,
     status::status_is_written_once_per_change,
+    journal::edits_are_timed_until_envoy_has_them,
+    status_writes::a_status_takes_one_short_request,
+    status_writes::what_the_apiserver_asks_for_is_waited_for_and_all_else_goes_on,
     bad_input::what_only_envoy_rejects_is_quarantined,
+    quarantine::an_older_envoy_at_another_replica_decides_for_all,
     failover::a_killed_operator_costs_no_request,
     failover::a_restarted_envoy_gets_everything,
     replicas::an_envoy_whose_replica_dies_goes_to_the_other,
+    replicas::a_replica_that_stops_hands_its_stream_over,
     replicas::the_other_replica_takes_over_status,
     installations::the_one_that_sorts_first_writes_status,
     replicas::envoys_spread_over_replicas_that_are_added,
@@ -221,6 +296,8 @@ const OWN_CLUSTER: &[Test] = tests![OwnCluster:
     identity::only_pods_of_envoys_get_a_certificate_and_a_stream,
     identity::a_new_authority_drops_no_stream_and_holds_for_all_replicas,
     identity::clients_in_the_way_delay_no_change,
+    // has the only Module of its cluster
+    quarantine::a_rejected_script_leaves_the_one_before_for_every_envoy,
 ];
 
 fn main() -> Result<ExitCode> {

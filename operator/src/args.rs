@@ -8,15 +8,17 @@ use std::{
     path::PathBuf,
 };
 
+use anyhow::ensure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nuncio_xds::{
+    ads::EnvoyVersion,
     bootstrap::{MAX_CONNECTIONS, Target},
     socket::Address,
 };
 
 use crate::{
     envoy_command::arguments::{EnvoyPod, HELP as ENVOY_HELP},
-    identity::ServiceAccount,
+    identity::EnvoyAccount,
     render_command::Format,
     telemetry::LogFormat,
 };
@@ -63,7 +65,8 @@ pub enum Command {
 Environment:
   KUBECONFIG                      Path of the kubeconfig
   POD_NAME                        Identity in leader election [default: host name and process ID]
-  AMBASSADOR_ID                   Serve the objects with this ambassador_id [default: default]
+  AMBASSADOR_ID                   Serve the objects with this ambassador_id; with several, separated by commas, each to the
+                                  Envoys that name it [default: default]
   AMBASSADOR_NAMESPACE            Namespace of the gateway; its Leases are there [default: default]
   AMBASSADOR_SINGLE_NAMESPACE     Watch AMBASSADOR_NAMESPACE only, if set to any value
   AMBASSADOR_LABEL_SELECTOR       Watch the objects that match this label selector only
@@ -76,7 +79,9 @@ Examples:
   nuncio operator --context staging
   nuncio operator --xds-address 0.0.0.0:8003 --envoy-service-account gateway/envoy
   nuncio operator --xds-address 0.0.0.0:8003 --xds-tls-cert tls.crt --xds-tls-key tls.key --xds-tls-client-ca ca.crt \\
-    --xds-client-name spiffe://cluster.local/ns/gateway/sa/envoy"
+    --xds-client-name spiffe://cluster.local/ns/gateway/sa/envoy
+  AMBASSADOR_ID=red,blue nuncio operator --xds-address 0.0.0.0:8003 \\
+    --envoy-service-account red/envoy=red --envoy-service-account blue/envoy=blue"
     )]
     Operator {
         /// Context of the kubeconfig [default: its current context]
@@ -198,8 +203,9 @@ pub struct Servers {
     /// Certificate authorities that verify the client certificates of Envoys (PEM file)
     #[arg(long, value_name = "FILE", requires = "xds_tls_cert")]
     pub xds_tls_client_ca: Option<PathBuf>,
-    /// URI or DNS name that a client certificate must have, if --xds-tls-client-ca is set; repeatable. Required beyond loopback
-    #[arg(long, value_name = "NAME", requires = "xds_tls_client_ca")]
+    /// URI or DNS name that a client certificate must have, if --xds-tls-client-ca is set; repeatable. Required beyond loopback,
+    /// and with the IDs of its Envoys if AMBASSADOR_ID has several
+    #[arg(long, value_name = "NAME[=ID,...]", requires = "xds_tls_client_ca")]
     pub xds_client_name: Vec<String>,
     /// Serve xDS beyond loopback without TLS; every client that connects gets all private keys
     #[arg(long)]
@@ -208,6 +214,10 @@ pub struct Servers {
     /// and get only what has changed. 0: no limit
     #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
     pub xds_max_connection_age: u64,
+    /// Oldest minor version of Envoy that counts. What any counted Envoy rejects is served to none; older Envoys are served,
+    /// but are not counted in status, and what they reject has no effect
+    #[arg(long, value_name = "VERSION", default_value_t = EnvoyVersion::OLDEST)]
+    pub min_envoy_version: EnvoyVersion,
 }
 
 /// Which pods may be Envoys.
@@ -218,21 +228,24 @@ pub struct IdentityArguments {
     /// --xds-address is on loopback [default: port 8004 of --xds-address]
     #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["xds_tls_cert", "xds_insecure"])]
     pub certificate_address: Option<SocketAddr>,
-    /// ServiceAccount whose pods may be Envoys; repeatable [default: nuncio-envoy in AMBASSADOR_NAMESPACE]
+    /// ServiceAccount whose pods may be Envoys; repeatable. Required, and with the IDs of its Envoys, if AMBASSADOR_ID has
+    /// several [default: nuncio-envoy in AMBASSADOR_NAMESPACE]
     #[arg(
         long = "envoy-service-account",
-        value_name = "NAMESPACE/NAME",
+        value_name = "NAMESPACE/NAME[=ID,...]",
         conflicts_with_all = ["xds_tls_cert", "xds_insecure"]
     )]
-    pub envoy_service_accounts: Vec<ServiceAccount>,
+    pub envoy_service_accounts: Vec<EnvoyAccount>,
 }
 
 impl IdentityArguments {
     /// Address of the certificate server; `None`: there is none, because other certificates or none are used.
-    #[must_use]
-    pub fn address(&self, servers: &Servers) -> Option<SocketAddr> {
+    ///
+    /// # Errors
+    /// ServiceAccounts are set, but no certificates are signed.
+    pub fn address(&self, servers: &Servers) -> anyhow::Result<Option<SocketAddr>> {
         if servers.xds_tls_cert.is_some() || servers.xds_insecure {
-            return None;
+            return Ok(None);
         }
         let beyond_loopback = match servers.xds_address() {
             Address::Tcp(address) if !address.ip().is_loopback() => {
@@ -240,7 +253,14 @@ impl IdentityArguments {
             }
             Address::Tcp(_) | Address::Unix(_) => None,
         };
-        self.certificate_address.or(beyond_loopback)
+        let address = self.certificate_address.or(beyond_loopback);
+        ensure!(
+            address.is_some() || self.envoy_service_accounts.is_empty(),
+            "--envoy-service-account has no effect, because clients of --xds-address {} need no certificate: set \
+             --certificate-address, or an --xds-address beyond loopback",
+            servers.xds_address()
+        );
+        Ok(address)
     }
 }
 
@@ -415,16 +435,24 @@ mod tests {
             else {
                 panic!("another command")
             };
-            identity
-                .address(&servers)
-                .map(|address| address.to_string())
+            let address = identity.address(&servers)?;
+            anyhow::Ok(address.map(|address| address.to_string()))
         };
+        let account = ["--envoy-service-account", "gateway/envoy"];
+        let error = address(&account).unwrap_err().to_string();
+        assert!(
+            error.contains("has no effect") && error.contains("127.0.0.1:8003"),
+            "{error}"
+        );
+        let address = |line: &[&str]| address(line).unwrap();
         assert_eq!(address(&[]), None);
         assert_eq!(address(&["--xds-address", "unix:/xds"]), None);
         let beyond = ["--xds-address", "0.0.0.0:1"];
         assert_eq!(address(&beyond).as_deref(), Some("0.0.0.0:8004"));
         let other = ["--certificate-address", "127.0.0.1:7"];
         assert_eq!(address(&other).as_deref(), Some("127.0.0.1:7"));
+        let both = [other.as_slice(), &account].concat();
+        assert_eq!(address(&both).as_deref(), Some("127.0.0.1:7"));
         assert_eq!(
             address(&[beyond.as_slice(), &["--xds-insecure"]].concat()),
             None

@@ -7,7 +7,7 @@ use nuncio_xds::{
 
 use crate::{
     args::{BootstrapArguments, ProtocolArgument},
-    envoy::unique_id,
+    envoy::{unique_id, zone},
     render_command::Format,
 };
 
@@ -28,6 +28,7 @@ pub fn text(arguments: &BootstrapArguments) -> anyhow::Result<String> {
         node_id: arguments.node_id.clone().unwrap_or_else(unique_id),
         cluster: arguments.cluster.clone(),
         ambassador_id: arguments.ambassador_id.clone(),
+        zone: zone(),
         xds: arguments.xds.clone(),
         admin: arguments.admin_address.clone(),
         ready: arguments.ready_address,
@@ -38,6 +39,7 @@ pub fn text(arguments: &BootstrapArguments) -> anyhow::Result<String> {
         tls,
         max_heap_bytes: arguments.max_heap_bytes,
         max_connections: arguments.max_connections,
+        statsd: crate::statsd::from_env(),
     };
     let json = bootstrap.to_json();
     Ok(match arguments.output {

@@ -8,7 +8,7 @@ use kube::{
     Api, Client,
     api::{DynamicObject, ListParams, PostParams},
 };
-use nuncio_core::{object::Kind, reconcile::is_for, settings::Settings};
+use nuncio_core::{object::Kind, reconcile::is_for, settings::Fleets};
 use nuncio_crds::v3alpha1::{
     HostBinding, Listener, ListenerSpec, NamespaceBinding, NamespaceFrom, Protocol, SecurityModel,
 };
@@ -22,13 +22,13 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Creates the default Listeners when this replica becomes the leader and there is no Listener; then waits for the next
 /// term, until the task is dropped.
-pub async fn create(client: Client, settings: Settings, mut leading: watch::Receiver<bool>) {
+pub async fn create(client: Client, fleets: Fleets, mut leading: watch::Receiver<bool>) {
     let mut logged = None;
     loop {
         if leading.wait_for(|leading| *leading).await.is_err() {
             return;
         }
-        match create_if_none(&client, &settings).await {
+        match create_if_none(&client, &fleets).await {
             Ok(()) => {
                 if leading.wait_for(|leading| !leading).await.is_err() {
                     return;
@@ -48,23 +48,25 @@ pub async fn create(client: Client, settings: Settings, mut leading: watch::Rece
     }
 }
 
-async fn create_if_none(client: &Client, settings: &Settings) -> Result<(), kube::Error> {
+async fn create_if_none(client: &Client, fleets: &Fleets) -> Result<(), kube::Error> {
+    let settings = fleets.common();
     let resource = api_resource(Kind::Listener);
     let existing: Api<DynamicObject> = match &settings.single_namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
     };
     let existing = existing.list(&ListParams::default()).await?;
-    if existing
-        .items
-        .iter()
-        .any(|listener| is_for(&listener.data, &settings.ambassador_id))
-    {
+    let has_one = |id: &str| {
+        let mut listeners = existing.items.iter();
+        listeners.any(|listener| is_for(&listener.data, id))
+    };
+    let without: Vec<&str> = fleets.ids().filter(|id| !has_one(id)).collect();
+    if without.is_empty() {
         return Ok(());
     }
     let namespace = &settings.ambassador_namespace;
     let api: Api<Listener> = Api::namespaced(client.clone(), namespace);
-    for listener in listeners(&settings.ambassador_id) {
+    for listener in listeners(&without) {
         let name = listener.metadata.name.as_deref().unwrap_or_default();
         match api.create(&PostParams::default(), &listener).await {
             Ok(_) => {
@@ -88,17 +90,17 @@ async fn create_if_none(client: &Client, settings: &Settings) -> Result<(), kube
     Ok(())
 }
 
-/// The usual ports, to which the Service of Envoys maps 80 and 443.
-fn listeners(ambassador_id: &str) -> [Listener; 2] {
+/// The usual ports, to which the Service of Envoys maps 80 and 443. Fleets without a Listener share them.
+fn listeners(ambassador_ids: &[&str]) -> [Listener; 2] {
     [
         ("http", 8080, Protocol::Http),
         ("https", 8443, Protocol::Https),
     ]
     .map(|(name, port, protocol)| {
         let spec = ListenerSpec {
-            ambassador_id: match ambassador_id {
-                "default" => Vec::new(),
-                id => vec![id.to_owned()],
+            ambassador_id: match ambassador_ids {
+                ["default"] => Vec::new(),
+                ids => ids.iter().map(|id| (*id).to_owned()).collect(),
             },
             port,
             protocol: Some(protocol),
@@ -121,18 +123,23 @@ fn listeners(ambassador_id: &str) -> [Listener; 2] {
 
 #[cfg(test)]
 mod tests {
-    use nuncio_core::report::Severity;
+    use nuncio_core::{report::Severity, settings::Settings};
 
     use super::*;
 
     #[test]
     fn the_listeners_are_valid_and_of_their_instance() {
-        for id in ["default", "edge"] {
+        for (ids, id) in [
+            (["default"].as_slice(), "default"),
+            (&["edge"], "edge"),
+            (&["default", "edge"], "default"),
+            (&["default", "edge"], "edge"),
+        ] {
             let settings = Settings {
                 ambassador_id: id.to_owned(),
                 ..Settings::default()
             };
-            for mut listener in listeners(id) {
+            for mut listener in listeners(ids) {
                 listener.metadata.namespace = Some("nuncio-system".to_owned());
                 let object = serde_json::to_value(&listener).unwrap();
                 let reconciled =

@@ -15,6 +15,7 @@ use crate::{
     run::{self, Tasks},
 };
 use nuncio_core::settings::Settings;
+use nuncio_xds::ads::EnvoyVersion;
 
 /// The built-in manifests.
 const SAMPLES: [(&str, &str); 3] = [
@@ -82,6 +83,7 @@ pub async fn run(
         xds_client_name: Vec::new(),
         xds_insecure: false,
         xds_max_connection_age: 0,
+        min_envoy_version: EnvoyVersion::OLDEST,
     };
     let envoy = EnvoyArguments {
         envoy: Some(envoy),
@@ -92,7 +94,7 @@ pub async fn run(
         envoy_max_heap_bytes: None,
         envoy_max_connections: None,
     };
-    run::serve_in(&mut tasks, &directory, &servers, &envoy, settings).await?;
+    run::serve_in(&mut tasks, &directory, &servers, &envoy, settings.into()).await?;
     stdout().write_all(introduction(&directory).as_bytes())?;
     tasks.finish().await
 }

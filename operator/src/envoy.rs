@@ -2,6 +2,7 @@
 //! exits with this process, after its open requests.
 
 use std::{
+    io::ErrorKind,
     net::{SocketAddr, TcpListener},
     num::NonZeroU32,
     path::Path,
@@ -10,17 +11,20 @@ use std::{
 };
 
 use anyhow::Context as _;
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use backon::{
+    BackoffBuilder as _, ConstantBuilder, ExponentialBackoff, ExponentialBuilder, Retryable as _,
+};
 use nuncio_xds::{
     bootstrap::{Bootstrap, MAX_CONNECTIONS},
     fleet::Protocol,
     socket::Address,
 };
-use rustix::process::{Resource, getrlimit};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+
+use crate::descriptors::{self, Share};
 
 pub(crate) mod admin;
 mod child;
@@ -38,6 +42,10 @@ const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_delay(Duration::from_secs(5))
     .without_max_times()
     .with_jitter();
+/// How often an address is tried that is in use: the Envoy of a process that was stopped can hold it a little longer.
+const FREE: ConstantBuilder = ConstantBuilder::new()
+    .with_delay(Duration::from_millis(100))
+    .with_max_times(20);
 /// An Envoy that ran for this long does not crash at startup: the next restart is at once again.
 const SETTLED: Duration = Duration::from_secs(30);
 
@@ -46,6 +54,8 @@ const SETTLED: Duration = Duration::from_secs(30);
 pub struct Settings {
     /// The program.
     pub program: Program,
+    /// `node.cluster`
+    pub cluster: String,
     /// Address of the xDS server.
     pub xds: Address,
     /// Address of its admin interface; `None`: a private Unix socket.
@@ -76,9 +86,9 @@ pub async fn run(
     let path = directory.path().join("bootstrap.json");
     std::fs::write(&path, bootstrap.to_json().to_string())
         .context("cannot write Envoy's bootstrap")?;
-    free(settings.ready, "--envoy-ready-address")?;
+    free(settings.ready, "--envoy-ready-address").await?;
     if let Some(Address::Tcp(admin)) = settings.admin {
-        free(admin, "--envoy-admin-address")?;
+        free(admin, "--envoy-admin-address").await?;
     }
     let mut is_first = true;
     let mut pauses: Option<ExponentialBackoff> = None;
@@ -123,19 +133,24 @@ fn is_clean(status: ExitStatus) -> bool {
     status.code().is_none_or(|code| code == 0)
 }
 
-/// Envoy would share a port with another Envoy, and exit because of another program.
-fn free(address: SocketAddr, flag: &str) -> anyhow::Result<()> {
-    TcpListener::bind(address).map(drop).with_context(|| {
-        format!("Envoy cannot listen on {address}; set another address with {flag}")
-    })
+/// Waits until an address is free: Envoy would share a port with another Envoy, and exit because of another program.
+async fn free(address: SocketAddr, flag: &str) -> anyhow::Result<()> {
+    let bind = || async { TcpListener::bind(address).map(drop) };
+    bind.retry(FREE)
+        .when(|error| error.kind() == ErrorKind::AddrInUse)
+        .await
+        .with_context(|| {
+            format!("Envoy cannot listen on {address}; set another address with {flag}")
+        })
 }
 
 fn bootstrap(settings: &Settings, directory: &Path) -> Bootstrap {
     let admin = || Address::Unix(directory.join("admin.sock"));
     Bootstrap {
         node_id: unique_id(),
-        cluster: "nuncio".to_owned(),
+        cluster: settings.cluster.clone(),
         ambassador_id: None,
+        zone: zone(),
         xds: settings.xds.clone().into(),
         admin: settings.admin.clone().unwrap_or_else(admin),
         ready: Some(settings.ready),
@@ -143,22 +158,25 @@ fn bootstrap(settings: &Settings, directory: &Path) -> Bootstrap {
         tls: None,
         max_heap_bytes: settings.max_heap_bytes.or_else(memory::heap_limit),
         max_connections: max_connections(settings.max_connections),
+        statsd: crate::statsd::from_env(),
     }
+}
+
+/// The zone that Envoy runs in, if it is known.
+pub(crate) fn zone() -> Option<String> {
+    let zone = std::env::var("NUNCIO_ZONE").ok()?;
+    (!zone.is_empty()).then_some(zone)
 }
 
 /// What is configured, or what the file descriptors of an Envoy allow.
 pub(crate) fn max_connections(configured: Option<NonZeroU32>) -> NonZeroU32 {
-    configured.unwrap_or_else(|| connection_limit(getrlimit(Resource::Nofile).maximum))
-}
-
-/// Half of the file descriptors, since a connection from a client can need one to an upstream, and at most
-/// [`MAX_CONNECTIONS`].
-fn connection_limit(descriptors: Option<u64>) -> NonZeroU32 {
-    let half = descriptors.and_then(|descriptors| u32::try_from(descriptors / 2).ok());
-    half.map_or(MAX_CONNECTIONS, |half| {
-        let half = NonZeroU32::new(half).unwrap_or(NonZeroU32::MIN);
-        half.min(MAX_CONNECTIONS)
-    })
+    let most = usize::try_from(MAX_CONNECTIONS.get()).unwrap_or(usize::MAX);
+    let affordable = || {
+        let number = descriptors::at_most_in_child(most, Share::Half);
+        let number = u32::try_from(number).ok().and_then(NonZeroU32::new);
+        number.unwrap_or(MAX_CONNECTIONS)
+    };
+    configured.unwrap_or_else(affordable)
 }
 
 /// ID of an Envoy: the host name with a random suffix, since several Envoys can run on a machine.
@@ -187,19 +205,4 @@ async fn stop_envoy(mut envoy: Envoy, admin: &Address) {
         _ = envoy.wait() => {}
     }
     envoy.stop().await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_leave_half_of_the_descriptors_to_upstreams() {
-        let limit = |descriptors| connection_limit(descriptors).get();
-        assert_eq!(limit(Some(1024)), 512);
-        assert_eq!(limit(Some(1 << 20)), 50_000);
-        assert_eq!(limit(Some(u64::MAX)), 50_000);
-        assert_eq!(limit(None), 50_000);
-        assert_eq!(limit(Some(1)), 1);
-    }
 }

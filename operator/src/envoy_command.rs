@@ -153,6 +153,7 @@ fn bootstrap(pod: &EnvoyPod, identity: &Identity, files: SdsFiles, admin: Addres
         node_id: pod.node.id(),
         cluster: pod.node.cluster(),
         ambassador_id: pod.node.ambassador_id.clone(),
+        zone: envoy::zone(),
         xds: pod.xds.clone(),
         admin,
         ready: None,
@@ -160,5 +161,6 @@ fn bootstrap(pod: &EnvoyPod, identity: &Identity, files: SdsFiles, admin: Addres
         tls: (*identity != Identity::None).then_some(Tls::Sds(files)),
         max_heap_bytes: pod.process.max_heap_bytes.or_else(memory::heap_limit),
         max_connections: envoy::max_connections(pod.process.max_connections),
+        statsd: crate::statsd::from_env(),
     }
 }

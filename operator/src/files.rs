@@ -14,7 +14,7 @@ use std::{
     fs, io, mem,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -30,9 +30,12 @@ use tracing::{info, warn};
 use walkdir::WalkDir;
 
 use self::document::documents;
-use crate::text_file::{self, Unreadable};
+use crate::{
+    fan_out::Changes,
+    text_file::{self, Unreadable},
+};
 use nuncio_core::{
-    change::{Change, Reconciled, Source},
+    change::{Batch, Change, Reconciled, ResourceVersion, Source},
     object::{Kind, ObjectRef},
     report::{Problem, Reason},
     settings::Settings,
@@ -74,7 +77,7 @@ pub fn load(directory: &Path, settings: &Settings) -> anyhow::Result<Vec<Change>
 pub async fn follow(
     directory: &Path,
     settings: &Settings,
-    changes: mpsc::Sender<Vec<Change>>,
+    changes: Changes,
     reread: &Notify,
 ) -> anyhow::Result<()> {
     let (events, mut waker) = mpsc::channel(1);
@@ -84,20 +87,24 @@ pub async fn follow(
     files
         .scan()
         .with_context(|| format!("cannot read {}", directory.display()))?;
-    if changes.send(files.everything()).await.is_err() {
+    let everything = Batch::new(Instant::now(), files.everything());
+    if changes.send(everything).await.is_err() {
         return Ok(());
     }
     info!(directory = %directory.display(), files = files.files.len(), "watching manifests");
     let mut is_missing = false;
     loop {
+        let received;
         tokio::select! {
             event = timeout(RESCAN, waker.recv()) => {
+                received = Instant::now();
                 if event.is_ok() {
                     let gather = async { while timeout(GATHER, waker.recv()).await.is_ok() {} };
                     let _ = timeout(GATHER_LIMIT, gather).await;
                 }
             }
             () = reread.notified() => {
+                received = Instant::now();
                 info!(directory = %directory.display(), "reading manifests again");
                 files.forget_stamps();
             }
@@ -126,8 +133,8 @@ pub async fn follow(
                 }
             }
         }
-        let differences = files.differences();
-        if !differences.is_empty() && changes.send(differences).await.is_err() {
+        let differences = Batch::new(received, files.differences());
+        if !differences.changes.is_empty() && changes.send(differences).await.is_err() {
             return Ok(());
         }
     }
@@ -362,6 +369,7 @@ fn not_an_object(name: &str, reason: Reason, message: &str) -> Reconciled {
     Reconciled {
         object: ObjectRef::new(Kind::Document, "", name),
         generation: 0,
+        version: ResourceVersion::Unknown,
         fragment: None,
         problems: vec![Problem::invalid(reason, String::new(), message.to_owned())],
     }

@@ -90,9 +90,15 @@ impl Progress {
     }
 
     /// What is missing, one line for each kind.
+    #[cfg(test)]
     pub(crate) fn describe(&self) -> String {
+        self.describe_with("")
+    }
+
+    /// What is missing, one line for each kind, and these lines about fleets that have no snapshot.
+    fn describe_with(&self, fleets: &str) -> String {
         let content = self.lock();
-        if content.waiting.is_empty() && content.held.is_empty() {
+        if content.waiting.is_empty() && content.held.is_empty() && fleets.is_empty() {
             return "building the first snapshot\n".to_owned();
         }
         let line =
@@ -102,6 +108,7 @@ impl Progress {
         waiting
             .map(|(kind, reason)| line(kind, reason))
             .chain(held.map(|(subject, reason)| line(subject, reason)))
+            .chain([fleets.to_owned()])
             .collect()
     }
 
@@ -113,13 +120,34 @@ impl Progress {
     }
 }
 
-/// What the health server responds with.
+/// The readiness of a fleet.
 #[derive(Clone, Debug)]
-pub struct Health {
-    /// Becomes true after the first snapshot, and false when the process stops.
+pub struct FleetHealth {
+    /// Its ID, if there are several.
+    pub id: Option<String>,
+    /// Becomes true after the first snapshot.
     pub ready: watch::Receiver<bool>,
     /// Listeners whose addresses an Envoy cannot bind.
     pub unbound: watch::Receiver<Vec<String>>,
+}
+
+impl FleetHealth {
+    /// What an Envoy cannot bind, a line each.
+    fn unbound(&self) -> String {
+        let unbound = self.unbound.borrow();
+        let lines = unbound.iter().map(|line| match &self.id {
+            Some(id) => format!("{}: {}\n", printable(id), printable(line.trim_end())),
+            None => format!("{}\n", printable(line.trim_end())),
+        });
+        lines.collect()
+    }
+}
+
+/// What the health server responds with.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// The fleets. The process is ready when each of them is.
+    pub fleets: Vec<FleetHealth>,
     /// What is missing until then.
     pub progress: Progress,
     /// The metrics of `/metrics`.
@@ -146,14 +174,17 @@ async fn check_ready(State(health): State<Health>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
     let warnings = health.progress.warnings();
-    if *health.ready.borrow() && !health.progress.is_held() {
-        let unbound = health.unbound.borrow();
-        let lines = unbound.iter().map(|line| printable(line.trim_end()) + "\n");
-        return lines
-            .fold(format!("ready\n{warnings}"), |body, line| body + &line)
-            .into_response();
+    let missing = health.fleets.iter().filter(|fleet| !*fleet.ready.borrow());
+    let is_missing = missing.clone().next().is_some();
+    if !is_missing && !health.progress.is_held() {
+        let unbound: String = health.fleets.iter().map(FleetHealth::unbound).collect();
+        return format!("ready\n{warnings}{unbound}").into_response();
     }
-    let body = health.progress.describe() + &warnings;
+    let missing: String = missing
+        .filter_map(|fleet| fleet.id.as_deref())
+        .map(|id| format!("building the first snapshot of AMBASSADOR_ID {id:?}\n"))
+        .collect();
+    let body = health.progress.describe_with(&missing) + &warnings;
     (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
 }
 
@@ -190,14 +221,21 @@ mod tests {
         answer
     }
 
+    fn fleet(id: Option<&str>, ready: watch::Receiver<bool>) -> FleetHealth {
+        FleetHealth {
+            id: id.map(str::to_owned),
+            ready,
+            unbound: watch::channel(vec!["tcp-8080: cannot bind '0.0.0.0:8080'\n".to_owned()]).1,
+        }
+    }
+
     async fn start() -> (SocketAddr, watch::Sender<bool>, Progress) {
         let (ready, receiver) = watch::channel(false);
         let progress = Progress::default();
         let mut registry = Registry::default();
         let _metrics = crate::metrics::Metrics::new(&mut registry);
         let health = Health {
-            ready: receiver,
-            unbound: watch::channel(vec!["tcp-8080: cannot bind '0.0.0.0:8080'\n".to_owned()]).1,
+            fleets: vec![fleet(None, receiver)],
             progress: progress.clone(),
             registries: Arc::new([registry, Registry::default()]),
             stopping: CancellationToken::new(),
@@ -222,6 +260,32 @@ mod tests {
             after.ends_with("ready\ntcp-8080: cannot bind '0.0.0.0:8080'\n"),
             "{after}"
         );
+    }
+
+    #[tokio::test]
+    async fn with_several_fleets_each_must_be_ready_and_the_others_are_named() {
+        let (one, of_one) = watch::channel(false);
+        let (other, of_other) = watch::channel(false);
+        let health = Health {
+            fleets: vec![fleet(Some("a"), of_one), fleet(Some("b"), of_other)],
+            progress: Progress::default(),
+            registries: Arc::new([Registry::default(), Registry::default()]),
+            stopping: CancellationToken::new(),
+        };
+        let body = async || {
+            let response = check_ready(State(health.clone())).await;
+            let status = response.status().as_u16();
+            let body = axum::body::to_bytes(response.into_body(), 1000).await;
+            (status, String::from_utf8(body.unwrap().into()).unwrap())
+        };
+        let line = |id: &str| format!("building the first snapshot of AMBASSADOR_ID {id:?}\n");
+        assert_eq!(body().await, (503, line("a") + &line("b")));
+        one.send(true).unwrap();
+        assert_eq!(body().await, (503, line("b")));
+        other.send(true).unwrap();
+        let unbound = |id: &str| format!("{id}: tcp-8080: cannot bind '0.0.0.0:8080'\n");
+        let ready = format!("ready\n{}{}", unbound("a"), unbound("b"));
+        assert_eq!(body().await, (200, ready));
     }
 
     #[tokio::test]

@@ -17,7 +17,6 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use nuncio_xds::tls::Acceptor;
-use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -25,6 +24,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
+
+use crate::descriptors::{self, Share};
 
 /// Limits of connections.
 #[derive(Clone, Copy, Debug)]
@@ -40,19 +41,11 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: affordable(64),
+            connections: descriptors::at_most(64, Share::Eighth),
             head: Duration::from_secs(10),
             age: Duration::from_secs(60),
         }
     }
-}
-
-/// This many connections, or an eighth of the file descriptors if these are few: streams of Envoys, files and requests to the
-/// apiserver need the others.
-fn affordable(connections: usize) -> usize {
-    let limit = getrlimit(Resource::Nofile).current;
-    let eighth = limit.and_then(|limit| usize::try_from(limit / 8).ok());
-    eighth.map_or(connections, |eighth| eighth.clamp(1, connections))
 }
 
 /// How long responses may take when the server stops.

@@ -3,13 +3,13 @@
 //! `policy` compares it with each stream.
 //!
 //! - `authority` and `rotation` are pure; `keeper` holds them in the Secret `nuncio-ca`, and publishes what is trusted in the
-//!   ConfigMap `nuncio-ca`, which Envoy pods mount.
+//!   ConfigMap `nuncio-ca`, which Envoy pods mount. After a user has replaced an authority, `overlap` keeps the one before.
 //! - Every validity begins 25 hours in the past, so that a clock that is a day behind does no harm. Certificates of Envoys are
 //!   valid for 24 hours: an Envoy that cannot connect asks for another one, with which a clock that is ahead does none either.
 //! - Certificates are not revoked. A pod that is gone has one for 24 hours at most, but the network and `node.id` are not its
 //!   own any more; deleting the Secret withdraws all certificates at once.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -20,9 +20,11 @@ use tracing::info;
 
 use crate::{health::Progress, http_server, metrics::Metrics, run::Tasks};
 
+mod allowed;
 mod authority;
 mod keeper;
 mod name;
+mod overlap;
 mod policy;
 mod rotation;
 mod server;
@@ -32,6 +34,7 @@ mod token;
 #[cfg(test)]
 mod testing;
 
+pub use allowed::{Allowed, EnvoyAccount, client_name};
 pub use name::{InvalidServiceAccount, ServiceAccount};
 pub use policy::{Peers, Policy};
 
@@ -50,15 +53,19 @@ pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct Identity {
     namespace: String,
     address: SocketAddr,
-    accounts: BTreeSet<ServiceAccount>,
+    accounts: BTreeMap<ServiceAccount, Allowed>,
     outputs: Outputs,
     certificates: Renewed,
 }
 
 impl Identity {
-    /// An authority in `namespace` that signs on `address` for pods of these ServiceAccounts.
+    /// An authority in `namespace` that signs on `address` for pods of these ServiceAccounts, each of its fleets.
     #[must_use]
-    pub fn new(namespace: &str, address: SocketAddr, accounts: BTreeSet<ServiceAccount>) -> Self {
+    pub fn new(
+        namespace: &str,
+        address: SocketAddr,
+        accounts: BTreeMap<ServiceAccount, Allowed>,
+    ) -> Self {
         let (certificates_sender, certificates) = watch::channel(None);
         Self {
             namespace: namespace.to_owned(),
@@ -101,13 +108,13 @@ impl Identity {
             format!("cannot listen on {address}; set another address with --certificate-address")
         })?;
         let address = listener.local_addr()?;
-        info!(certificates = %address, accounts = ?self.accounts, "signing certificates for Envoys");
+        info!(certificates = %address, accounts = ?self.accounts.keys(), "signing certificates for Envoys");
         let clock: Clock = Arc::new(Timestamp::now);
         let server = Server::new(
             client.clone(),
             clock.clone(),
             self.outputs.authorities.subscribe(),
-            self.accounts,
+            self.accounts.into_keys().collect(),
             metrics.clone(),
         );
         let tls = Arc::new(Acceptor::new(Tls::Renewed(self.certificates), b"http/1.1")?);

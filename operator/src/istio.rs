@@ -8,17 +8,20 @@
 use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
-use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
+use tokio::{task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
-use crate::text_file::{self, Unreadable};
+use crate::{
+    fan_out::Changes,
+    text_file::{self, Unreadable},
+};
 
 use nuncio_core::{
-    change::{Change, Reconciled, Source},
+    change::{Batch, Change, Reconciled, Source},
     object::{Kind, ObjectRef},
     reconcile::{Fragment, reconcile},
     settings::Settings,
@@ -41,13 +44,14 @@ struct Pair {
 }
 
 /// Follows the files until the receiver of changes is gone.
-pub async fn follow(directory: PathBuf, settings: Settings, changes: mpsc::Sender<Vec<Change>>) {
+pub async fn follow(directory: PathBuf, settings: Settings, changes: Changes) {
     let object = ObjectRef::new(Kind::Secret, &settings.ambassador_namespace, NAME);
     let mut current: Option<Pair> = None;
     let mut ignored: Option<(Pair, u32)> = None;
     let mut unread: Option<String> = None;
     loop {
         let found = read(directory.clone()).await;
+        let received = Instant::now();
         if !matches!(found, Found::Half(_)) {
             unread = None;
         }
@@ -91,7 +95,10 @@ pub async fn follow(directory: PathBuf, settings: Settings, changes: mpsc::Sende
             Found::Pair(_) | Found::Nothing => None,
         };
         if let Some(change) = change
-            && changes.send(vec![change]).await.is_err()
+            && changes
+                .send(Batch::new(received, vec![change]))
+                .await
+                .is_err()
         {
             return;
         }
@@ -152,9 +159,9 @@ fn read_blocking(directory: &Path) -> Found {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{remove_file, write};
+    use std::fs::{remove_file, rename, write};
 
-    use tokio::time::timeout;
+    use tokio::{sync::mpsc, time::timeout};
 
     use super::*;
 
@@ -163,8 +170,8 @@ mod tests {
         (made.cert.pem(), made.signing_key.serialize_pem())
     }
 
-    async fn applied(receiver: &mut mpsc::Receiver<Vec<Change>>) -> Box<Reconciled> {
-        let mut changes = receiver.recv().await.unwrap();
+    async fn applied(receiver: &mut mpsc::Receiver<Batch>) -> Box<Reconciled> {
+        let mut changes = receiver.recv().await.unwrap().changes;
         match changes.pop() {
             Some(Change::Apply(Source::Istio, found)) => found,
             other => panic!("{other:?}"),
@@ -179,7 +186,7 @@ mod tests {
         let task = tokio::spawn(follow(
             directory.path().to_owned(),
             Settings::default(),
-            sender,
+            sender.into(),
         ));
         let (chain, key) = pair("a.example");
         write(path("cert-chain.pem"), &chain).unwrap();
@@ -206,7 +213,7 @@ mod tests {
         remove_file(path("key.pem")).unwrap();
         let third = receiver.recv().await.unwrap();
         assert!(
-            matches!(third.as_slice(), [Change::Delete(Source::Istio, _)]),
+            matches!(third.changes.as_slice(), [Change::Delete(Source::Istio, _)]),
             "{third:?}"
         );
         task.abort();
@@ -220,7 +227,7 @@ mod tests {
         let task = tokio::spawn(follow(
             directory.path().to_owned(),
             Settings::default(),
-            sender,
+            sender.into(),
         ));
         let (chain, key) = pair("a.example");
         write(path("cert-chain.pem"), &chain).unwrap();
@@ -232,23 +239,27 @@ mod tests {
         };
         let endless = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
         let large = |path: &Path| write(path, "#".repeat(2 << 20)).unwrap();
-        for replace in [&fifo as &dyn Fn(&Path), &endless, &large] {
-            remove_file(path("key.pem")).unwrap();
-            replace(&path("key.pem"));
+        // there is always a file
+        let put = |make: &dyn Fn(&Path)| {
+            make(&path("new"));
+            rename(path("new"), path("key.pem")).unwrap();
+        };
+        for make in [&fifo as &dyn Fn(&Path), &endless, &large] {
+            put(make);
             let found = timeout(PERIOD, read(directory.path().to_owned())).await;
             assert!(matches!(found, Ok(Found::Half(_))));
+            let change = timeout(PERIOD * 2, receiver.recv()).await;
+            assert!(change.is_err(), "{change:?}");
         }
         let (chain, key) = pair("b.example");
         write(path("cert-chain.pem"), chain).unwrap();
-        remove_file(path("key.pem")).unwrap();
-        write(path("key.pem"), key).unwrap();
+        put(&|path| write(path, &key).unwrap());
         let patience = Duration::from_secs(10);
-        let mut next = timeout(patience, receiver.recv()).await.unwrap().unwrap();
-        // the file may have been read while it was replaced
-        if matches!(next.as_slice(), [Change::Delete(..)]) {
-            next = timeout(patience, receiver.recv()).await.unwrap().unwrap();
-        }
-        assert!(matches!(next.as_slice(), [Change::Apply(..)]), "{next:?}");
+        let next = timeout(patience, receiver.recv()).await.unwrap().unwrap();
+        assert!(
+            matches!(next.changes.as_slice(), [Change::Apply(..)]),
+            "{next:?}"
+        );
         task.abort();
     }
 }

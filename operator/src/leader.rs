@@ -23,21 +23,28 @@ pub mod access;
 
 const NAME: &str = "nuncio-leader";
 
-/// Name of the Lease of an instance. Instances with different ids may share a namespace but not a Lease: each writes the
+/// Name of the Lease of an instance; of one with several ids, which are separated by commas, of all together. Instances with different ids may share a namespace but not a Lease: each writes the
 /// status of its own objects.
 #[must_use]
 pub fn lease_name(ambassador_id: &str) -> String {
+    if ambassador_id == "default" {
+        NAME.to_owned()
+    } else {
+        format!("{NAME}-{}", short_name(ambassador_id))
+    }
+}
+
+/// An ID, or several with commas, as a part of the name of an object.
+pub(crate) fn short_name(ambassador_id: &str) -> String {
     let is_label = ambassador_id
         .bytes()
         .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    if ambassador_id == "default" {
-        NAME.to_owned()
-    } else if is_label && ambassador_id.len() <= 32 && !ambassador_id.ends_with('-') {
-        format!("{NAME}-{ambassador_id}")
+    if is_label && ambassador_id.len() <= 32 && !ambassador_id.ends_with('-') {
+        ambassador_id.to_owned()
     } else {
         // not valid in the name of an object
         let hash = xxhash_rust::xxh3::xxh3_64(ambassador_id.as_bytes());
-        format!("{NAME}-{hash:016x}")
+        format!("{hash:016x}")
     }
 }
 
@@ -215,7 +222,7 @@ mod tests {
     fn every_instance_has_a_lease_of_its_own() {
         assert_eq!(lease_name("default"), "nuncio-leader");
         assert_eq!(lease_name("blue-2"), "nuncio-leader-blue-2");
-        for odd in ["Blue", "a.b", "-", "\u{e4}", &"x".repeat(300)] {
+        for odd in ["Blue", "a.b", "-", "\u{e4}", "a,b", &"x".repeat(300)] {
             let name = lease_name(odd);
             assert_eq!(name.len(), "nuncio-leader-".len() + 16, "{odd:?}: {name}");
         }

@@ -1,7 +1,7 @@
 //! The rim of Nuncio, which does the I/O, and its commands; modules are in the order of the pipeline:
 //!
 //! ```text
-//!  apiserver, files                                                             Envoy
+//!  apiserver, files, Consul                                                     Envoy
 //!        │                                                                        ▲
 //!   watch, files ─► nuncio_core ──dirty units──► nuncio_xds::render ─► cache ─► ads
 //!        status ◄──────┘ (reports)          publish is the loop that joins them
@@ -9,11 +9,15 @@
 
 pub mod api;
 pub mod client;
+pub mod consul;
+pub mod fan_out;
 pub mod files;
 pub mod istio;
 mod text_file;
 pub mod watch;
 
+pub mod gateway;
+pub mod journal;
 pub mod publish;
 
 pub mod default_listeners;
@@ -23,10 +27,12 @@ pub mod unsupported;
 
 pub mod identity;
 
+mod descriptors;
 pub mod health;
 pub mod http_server;
 pub mod metrics;
 mod printable;
+mod statsd;
 pub mod telemetry;
 
 pub mod args;

@@ -11,7 +11,7 @@ use nuncio::{
     args::{Arguments, Command},
     bootstrap_command, demo, echo, envoy, envoy_command, render_command, run, telemetry,
 };
-use nuncio_core::settings::Settings;
+use nuncio_core::settings::{Fleets, Settings};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -26,7 +26,14 @@ fn main() -> ExitCode {
 
 fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
     telemetry::init(arguments.log_format)?;
-    let settings = Settings::from_env(|name| env::var(name).ok())?;
+    let variables = env::vars_os();
+    let variables = variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let settings = Settings {
+        variables: variables.collect(),
+        ..Settings::from_env(|name| env::var(name).ok())?
+    };
+    let fleets = Fleets::split(settings.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -41,17 +48,19 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
             default_listeners,
             servers,
             identity,
-            settings,
+            fleets?,
         ))?,
         Command::Serve {
             directory,
             servers,
             envoy,
-        } => runtime.block_on(run::serve(&directory, servers, envoy, settings))?,
-        Command::Demo { envoy, dir } => runtime.block_on(demo::run(envoy, dir, settings))?,
+        } => runtime.block_on(run::serve(&directory, servers, envoy, fleets?))?,
+        Command::Demo { envoy, dir } => {
+            runtime.block_on(demo::run(envoy, dir, fleets?.only()?.clone()))?
+        }
         Command::Envoy(pod) => runtime.block_on(envoy_command::run(pod))?,
         Command::Render { directory, output } => {
-            return render_command::run(&directory, output, &settings);
+            return render_command::run(&directory, output, fleets?.only()?);
         }
         Command::Echo { name, address } => runtime.block_on(echo::run(name, address))?,
         Command::Attached {

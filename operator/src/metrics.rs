@@ -1,5 +1,5 @@
 //! Every metric of the operator, registered in one place and named by Prometheus' conventions. Labels have few values
-//! and no object names. The page
+//! and no object names; those of a fleet have the label `fleet` if the process serves several. The page
 //! `config/METRICS.md` describes each of them. The xDS server registers its own metrics.
 
 use std::{
@@ -25,12 +25,23 @@ use nuncio_core::{
     object::Kind,
     store::{ServedCertificate, Validity},
 };
+use nuncio_xds::per_fleet::{FleetLabel, PerFleet};
 
 /// The metrics of this process. Cheap to clone: clones share their values.
+///
+/// Some are of one fleet: see [`Metrics::of_fleet`].
 #[derive(Clone, Debug)]
 pub struct Metrics {
+    /// The metrics of all fleets.
+    fleets: PerFleets,
+    /// The fleet of these, if there are several.
+    fleet: FleetLabel,
     /// Time from receiving a batch of changes to publishing the snapshot.
     pub build_duration: Histogram,
+    /// Time from receiving a change to publishing it.
+    pub change_published: Histogram,
+    /// Time from receiving a change to its acknowledgement by all Envoys.
+    pub change_acknowledged: Histogram,
     /// Published snapshots.
     pub publishes: Counter,
     /// Changes received from sources.
@@ -43,6 +54,12 @@ pub struct Metrics {
     pub watch_errors: Family<KindLabel, Counter>,
     /// 1 for each resource that the apiserver does not permit to use as needed.
     missing_permissions: Family<PermissionLabel, Gauge>,
+    /// Resources that Envoys rejected, and of which the last good version is served.
+    pub quarantined: Gauge,
+    /// Services of Consul that are watched.
+    pub consul_services: Gauge,
+    /// Of these, those whose agent fails.
+    pub consul_failing: Gauge,
     /// Status writes, by result.
     pub status_writes: Family<ResultLabel, Counter>,
     /// Objects whose status is waiting to be written.
@@ -58,7 +75,7 @@ pub struct Metrics {
     /// Of these, those whose Secret has become invalid since.
     certificates_kept: Gauge,
     /// Earliest expiry time of the served certificates; no value without certificates.
-    earliest_expiry: Family<Vec<(&'static str, &'static str)>, Gauge>,
+    earliest_expiry: Family<FleetLabel, Gauge>,
     /// The served certificates, by Secret.
     served: Arc<Mutex<BTreeMap<String, ServedCertificate>>>,
     /// 1 on the leader, the replica that writes status.
@@ -69,6 +86,50 @@ pub struct Metrics {
     identity_problem: Gauge,
     /// When the certificate authority that signs expires; no value without one.
     authority_expiry: Family<Vec<(&'static str, &'static str)>, Gauge>,
+}
+
+/// The metrics that each fleet has.
+#[derive(Clone, Debug)]
+struct PerFleets {
+    build_duration: PerFleet<Histogram>,
+    change_published: PerFleet<Histogram>,
+    change_acknowledged: PerFleet<Histogram>,
+    publishes: PerFleet<Counter>,
+    changes: PerFleet<Counter>,
+    units_rendered: PerFleet<Counter>,
+    quarantined: PerFleet<Gauge>,
+    consul_services: PerFleet<Gauge>,
+    consul_failing: PerFleet<Gauge>,
+    certificates: PerFleet<Gauge>,
+    certificates_expiring: PerFleet<Gauge>,
+    certificates_expired: PerFleet<Gauge>,
+    certificates_kept: PerFleet<Gauge>,
+}
+
+impl PerFleets {
+    fn new() -> Self {
+        let counter = || PerFleet::new(Counter::default);
+        let gauge = || PerFleet::new(Gauge::default);
+        Self {
+            build_duration: PerFleet::new(|| Histogram::new(exponential_buckets(0.000_1, 2.0, 16))),
+            change_published: PerFleet::new(|| {
+                Histogram::new(exponential_buckets(0.000_1, 2.0, 18))
+            }),
+            change_acknowledged: PerFleet::new(|| {
+                Histogram::new(exponential_buckets(0.000_5, 2.0, 18))
+            }),
+            publishes: counter(),
+            changes: counter(),
+            units_rendered: counter(),
+            quarantined: gauge(),
+            consul_services: gauge(),
+            consul_failing: gauge(),
+            certificates: gauge(),
+            certificates_expiring: gauge(),
+            certificates_expired: gauge(),
+            certificates_kept: gauge(),
+        }
+    }
 }
 
 /// `kind` of an object.
@@ -90,7 +151,7 @@ struct PermissionLabel {
     purpose: &'static str,
 }
 
-/// `result` of a request: `ok`, `gone`, `conflict`, `error`.
+/// `result` of a request: `ok`, `gone`, `conflict`, `throttled`, `error`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabel {
     /// The result.
@@ -101,55 +162,96 @@ impl Metrics {
     /// Registers all metrics in `registry`.
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
+        let (fleets, fleet) = (PerFleets::new(), FleetLabel::default());
         let metrics = Self {
-            build_duration: Histogram::new(exponential_buckets(0.000_1, 2.0, 16)),
-            publishes: Counter::default(),
-            changes: Counter::default(),
-            units_rendered: Counter::default(),
+            build_duration: fleets.build_duration.of(&fleet),
+            change_published: fleets.change_published.of(&fleet),
+            change_acknowledged: fleets.change_acknowledged.of(&fleet),
+            publishes: fleets.publishes.of(&fleet),
+            changes: fleets.changes.of(&fleet),
+            units_rendered: fleets.units_rendered.of(&fleet),
             objects: Family::default(),
             watch_errors: Family::default(),
             missing_permissions: Family::default(),
+            quarantined: fleets.quarantined.of(&fleet),
+            consul_services: fleets.consul_services.of(&fleet),
+            consul_failing: fleets.consul_failing.of(&fleet),
             status_writes: Family::default(),
             status_pending: Gauge::default(),
             status_yielded: Gauge::default(),
-            certificates: Gauge::default(),
-            certificates_expiring: Gauge::default(),
-            certificates_expired: Gauge::default(),
-            certificates_kept: Gauge::default(),
+            certificates: fleets.certificates.of(&fleet),
+            certificates_expiring: fleets.certificates_expiring.of(&fleet),
+            certificates_expired: fleets.certificates_expired.of(&fleet),
+            certificates_kept: fleets.certificates_kept.of(&fleet),
             earliest_expiry: Family::default(),
             served: Arc::default(),
             leader: Gauge::default(),
             certificate_requests: Family::default(),
             identity_problem: Gauge::default(),
             authority_expiry: Family::default(),
+            fleets,
+            fleet,
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of Nuncio", build);
         registry.register_collector(Box::new(Process));
+        let of_fleets = &metrics.fleets;
         registry.register_with_unit(
             "build_duration",
             "Time from receiving changes to publishing the snapshot",
             Unit::Seconds,
-            metrics.build_duration.clone(),
+            of_fleets.build_duration.clone(),
         );
         registry.register(
             "publishes",
             "Published snapshots",
-            metrics.publishes.clone(),
+            of_fleets.publishes.clone(),
         );
         registry.register(
             "changes",
             "Changes received from the apiserver or from files",
-            metrics.changes.clone(),
+            of_fleets.changes.clone(),
         );
         registry.register(
             "units_rendered",
             "Rendered units (an xDS resource each), whether or not the result differed",
-            metrics.units_rendered.clone(),
+            of_fleets.units_rendered.clone(),
         );
+        registry.register(
+            "quarantined_resources",
+            "Resources that Envoys rejected, and of which the last good version is served",
+            of_fleets.quarantined.clone(),
+        );
+        registry.register(
+            "consul_services",
+            "Watched services of Consul",
+            of_fleets.consul_services.clone(),
+        );
+        registry.register(
+            "consul_failing",
+            "Of these, those whose Consul agent fails; known addresses are kept",
+            of_fleets.consul_failing.clone(),
+        );
+        metrics.register_changes(registry);
         metrics.register_certificates(registry);
         metrics.register_of_cluster(registry);
         metrics
+    }
+
+    /// Registers the metrics about how long changes take.
+    fn register_changes(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "change_published",
+            "Time from receiving a change to publishing the snapshot with it; the first of several that are published together",
+            Unit::Seconds,
+            self.fleets.change_published.clone(),
+        );
+        registry.register_with_unit(
+            "change_acknowledged",
+            "Time from receiving a change until all connected Envoys have acknowledged or rejected it, or have disconnected",
+            Unit::Seconds,
+            self.fleets.change_acknowledged.clone(),
+        );
     }
 
     /// Registers the metrics about certificates.
@@ -163,22 +265,22 @@ impl Metrics {
         registry.register(
             "certificates",
             "Served certificates",
-            self.certificates.clone(),
+            self.fleets.certificates.clone(),
         );
         registry.register(
             "certificates_expiring",
             "Served certificates that expire soon",
-            self.certificates_expiring.clone(),
+            self.fleets.certificates_expiring.clone(),
         );
         registry.register(
             "certificates_expired",
             "Served certificates that have expired",
-            self.certificates_expired.clone(),
+            self.fleets.certificates_expired.clone(),
         );
         registry.register(
             "certificates_kept",
             "Served certificates whose Secret has become invalid since",
-            self.certificates_kept.clone(),
+            self.fleets.certificates_kept.clone(),
         );
     }
 
@@ -239,6 +341,30 @@ impl Metrics {
 }
 
 impl Metrics {
+    /// Those of one of several fleets, for what it publishes and queries; others are those of the process.
+    #[must_use]
+    pub fn of_fleet(&self, id: &str) -> Self {
+        let (fleets, fleet) = (&self.fleets, FleetLabel::of(id));
+        Self {
+            build_duration: fleets.build_duration.of(&fleet),
+            change_published: fleets.change_published.of(&fleet),
+            change_acknowledged: fleets.change_acknowledged.of(&fleet),
+            publishes: fleets.publishes.of(&fleet),
+            changes: fleets.changes.of(&fleet),
+            units_rendered: fleets.units_rendered.of(&fleet),
+            quarantined: fleets.quarantined.of(&fleet),
+            consul_services: fleets.consul_services.of(&fleet),
+            consul_failing: fleets.consul_failing.of(&fleet),
+            certificates: fleets.certificates.of(&fleet),
+            certificates_expiring: fleets.certificates_expiring.of(&fleet),
+            certificates_expired: fleets.certificates_expired.of(&fleet),
+            certificates_kept: fleets.certificates_kept.of(&fleet),
+            served: Arc::default(),
+            fleet,
+            ..self.clone()
+        }
+    }
+
     /// Counts a published snapshot.
     pub fn published(&self, duration: std::time::Duration, rendered: usize) {
         self.build_duration.observe(duration.as_secs_f64());
@@ -270,10 +396,10 @@ impl Metrics {
         self.certificates_kept.set(count(|served| served.is_kept));
         match all.values().map(|served| served.not_after).min() {
             Some(first) => {
-                self.earliest_expiry.get_or_create(&Vec::new()).set(first);
+                self.earliest_expiry.get_or_create(&self.fleet).set(first);
             }
             None => {
-                self.earliest_expiry.remove(&Vec::new());
+                self.earliest_expiry.remove(&self.fleet);
             }
         }
     }
@@ -434,6 +560,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_a_fleet_does_has_its_label_if_there_are_several() {
+        let mut registry = Registry::with_prefix("nuncio");
+        let metrics = Metrics::new(&mut registry);
+        let (a, b) = (metrics.of_fleet("a"), metrics.of_fleet("b"));
+        a.published(std::time::Duration::ZERO, 3);
+        b.quarantined.set(1);
+        let certificate = served(7, Validity::Valid, false);
+        b.count_certificates([("default/c", Some(certificate))].into_iter());
+        a.count_certificates([("default/c", None)].into_iter());
+        metrics.count_objects(Kind::Mapping, 2);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "nuncio_publishes_total{fleet=\"a\"} 1",
+            "nuncio_publishes_total{fleet=\"b\"} 0",
+            "nuncio_units_rendered_total{fleet=\"a\"} 3",
+            "nuncio_build_duration_seconds_count{fleet=\"a\"} 1",
+            "nuncio_quarantined_resources{fleet=\"b\"} 1",
+            "nuncio_certificates{fleet=\"a\"} 0",
+            "nuncio_certificates{fleet=\"b\"} 1",
+            "nuncio_certificate_earliest_not_after_seconds{fleet=\"b\"} 7",
+            "nuncio_objects{kind=\"Mapping\"} 2",
+        ] {
+            assert!(text.contains(line), "{line:?} is missing in:\n{text}");
+        }
+        assert!(!text.contains("nuncio_publishes_total "), "{text}");
+    }
+
     /// Names in the form of `/metrics`, without the suffixes of histograms.
     fn names(text: &str) -> BTreeSet<String> {
         text.lines()
@@ -514,7 +669,7 @@ mod tests {
     fn certificates_are_counted_and_the_first_to_expire_is_shown() {
         let metrics = Metrics::default();
         let counts = || {
-            let earliest = metrics.earliest_expiry.get(&Vec::new());
+            let earliest = metrics.earliest_expiry.get(&FleetLabel::default());
             (
                 metrics.certificates.get(),
                 metrics.certificates_expiring.get(),

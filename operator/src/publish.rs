@@ -4,7 +4,8 @@
 //! There is no debounce: a change is published at once. Changes that arrive during a round are applied together in the
 //! next one; slow Envoys skip to the newest snapshot by themselves.
 //!
-//! Nothing is published before every source has been listed: a snapshot of a part would remove configuration.
+//! Nothing is published before every source has been listed: a snapshot of a part would remove configuration. Consul counts
+//! as listed when there is a state for each service that is used; who queries it gives one soon, even without an answer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,10 +17,12 @@ use std::{
 use jiff::Timestamp;
 use nuncio_xds::{
     Unit,
-    cache::{Update, Writer},
+    cache::Update,
     fleet::{CANNOT_BIND, Fleet, Rejection},
     ir::ListenerKey,
+    quarantine::{Culprit, Culprits, Elsewhere, Quarantine},
     render,
+    resource::Ref,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -28,9 +31,15 @@ use tokio::{
 use tracing::{debug, info};
 
 use self::attribution::Attribution;
-use crate::{metrics::Metrics, status::Book};
+use crate::{
+    gateway::Gateways,
+    journal::{Journal, LISTED, Pending, Publication, Round},
+    metrics::Metrics,
+    status::Book,
+};
 use nuncio_core::{
-    change::{Change, Source},
+    change::{Batch, Change, Source},
+    consul::WantedConsul,
     last_usable::LastUsable,
     object::{Kind, ObjectRef},
     settings::Settings,
@@ -45,9 +54,17 @@ const CLOCK: Duration = Duration::from_secs(60);
 /// Where the loop sends its results.
 pub struct Outputs {
     /// The snapshot for Envoys.
-    pub writer: Writer,
+    pub quarantine: Quarantine,
     /// The connected Envoys and what they rejected.
     pub fleet: Fleet,
+    /// What other replicas hear of that.
+    pub rejections: watch::Sender<Vec<Rejection>>,
+    /// What is heard of other replicas.
+    pub elsewhere: watch::Receiver<Elsewhere>,
+    /// The gateway, for readers.
+    pub gateways: Gateways,
+    /// What was published, and why.
+    pub journal: Journal,
     /// Reports and statuses of objects.
     pub book: Book,
     /// Becomes true with the first snapshot.
@@ -56,6 +73,8 @@ pub struct Outputs {
     pub unbound: watch::Sender<Vec<String>>,
     /// The Secrets to fetch.
     pub wanted_secrets: watch::Sender<WantedSecrets>,
+    /// The services of Consul to query.
+    pub wanted_consul: watch::Sender<WantedConsul>,
     /// Metrics of this loop.
     pub metrics: Metrics,
 }
@@ -73,50 +92,72 @@ pub struct Question {
 
 /// Runs until the sources are gone.
 pub async fn run(
-    mut inputs: mpsc::Receiver<Vec<Change>>,
+    mut inputs: mpsc::Receiver<Batch>,
     mut questions: mpsc::Receiver<Question>,
     outputs: Outputs,
     settings: Settings,
 ) {
     let mut rejections = outputs.fleet.subscribe_rejections();
+    let mut elsewhere = outputs.elsewhere.clone();
+    let gateways = outputs.gateways.clone();
     let mut publisher = Publisher::new(outputs, settings);
     let mut clock = interval(CLOCK);
     loop {
         tokio::select! {
-            changes = inputs.recv() => {
-                let Some(changes) = changes else { return };
-                publisher.apply(changes);
+            batch = inputs.recv() => {
+                let Some(batch) = batch else { return };
+                publisher.apply(batch);
                 while let Ok(more) = inputs.try_recv() {
                     publisher.apply(more);
                 }
                 publisher.publish();
             }
+            () = gateways.wanted() => publisher.show(),
             Some(question) = questions.recv() => publisher.answer(question),
             Ok(()) = rejections.changed() => publisher.report_rejections(),
+            Ok(()) = elsewhere.changed() => {
+                let heard = elsewhere.borrow_and_update().clone();
+                publisher.outputs.quarantine.hear(heard);
+                publisher.report_rejections();
+            }
             _ = clock.tick() => {
                 publisher.store.set_time(Timestamp::now().as_second());
                 publisher.publish();
+                publisher.outputs.quarantine.review();
             }
         }
+        publisher.record();
     }
 }
 
 struct Publisher {
     outputs: Outputs,
     store: Store,
-    /// What this replica remembers of Secrets.
+    /// What this replica remembers of Secrets and of the Module's script.
     last_usable: LastUsable,
     /// Kinds that have been listed.
     synced: BTreeSet<Kind>,
     published: bool,
     attribution: Attribution,
     rejections: Vec<Rejection>,
+    culprits: Culprits,
+    /// Those that were reported.
+    reported: Vec<Culprit>,
     /// Generation of the wanted Secrets that were sent.
     wanted: Option<(u64, bool)>,
+    /// Generation of the wanted services of Consul that were sent.
+    wanted_consul: u64,
+    /// What changed since the last round that could be published.
+    pending: Pending,
+    /// The last snapshot with an update.
+    shown: Option<u64>,
+    /// The last round, until it is recorded.
+    round: Option<Round>,
 }
 
 impl Publisher {
-    fn new(outputs: Outputs, settings: Settings) -> Self {
+    fn new(mut outputs: Outputs, settings: Settings) -> Self {
+        outputs.quarantine.record(LISTED);
         Self {
             outputs,
             store: Store::new(settings),
@@ -125,17 +166,26 @@ impl Publisher {
             published: false,
             attribution: Attribution::default(),
             rejections: Vec::new(),
+            culprits: Culprits::default(),
+            reported: Vec::new(),
             wanted: None,
+            wanted_consul: 0,
+            pending: Pending::default(),
+            shown: None,
+            round: None,
         }
     }
 
-    fn apply(&mut self, changes: Vec<Change>) {
-        self.outputs.metrics.changes.inc_by(changes.len() as u64);
-        for change in changes {
+    fn apply(&mut self, batch: Batch) {
+        let count = batch.changes.len() as u64;
+        self.outputs.metrics.changes.inc_by(count);
+        for change in batch.changes {
             if let Change::Replace(Source::Api, kind, _) = &change {
                 self.synced.insert(*kind);
             }
             self.store.apply(self.last_usable.complete(change));
+            let touched = self.store.touched();
+            self.pending.add(batch.received, &batch.deleted, touched);
         }
     }
 
@@ -153,18 +203,26 @@ impl Publisher {
             // linking finds the wanted Secrets; what it made dirty is kept until they are there
             let early = self.store.link();
             self.send_wanted_secrets();
+            self.send_wanted_consul();
             self.store.keep(early);
             return;
         }
         let started = Instant::now();
         let mut outcome = self.store.link();
+        let linked = started.elapsed();
         self.send_wanted_secrets();
+        self.send_wanted_consul();
+        if first && self.store.waits_for_consul() {
+            self.store.keep(outcome);
+            return;
+        }
         let certificates = mem::take(&mut outcome.certificates);
         let certificates = certificates.iter().map(|name| {
             let served = self.store.served_certificate(name);
             (&**name, served)
         });
         self.outputs.metrics.count_certificates(certificates);
+        let causes = self.pending.take();
         if outcome.units.is_empty() && outcome.reports.is_empty() && !first {
             return;
         }
@@ -175,9 +233,22 @@ impl Publisher {
             self.attribution.start(&update, rejected);
         } else {
             let changed = outcome.reports.iter().map(|(object, _)| object.clone());
-            self.attribution.record(&update, changed.collect());
+            let quarantine = &mut self.outputs.quarantine;
+            quarantine.review();
+            let is_tried = |resource: &Ref| quarantine.is_tried(resource);
+            self.attribution
+                .record(&update, changed.collect(), is_tried);
         }
-        let seq = self.outputs.writer.apply(update);
+        let seq = self.outputs.quarantine.apply(update);
+        self.round = Some(Round {
+            seq,
+            is_first: first,
+            causes,
+            linking: linked,
+            rendering: started.elapsed().saturating_sub(linked),
+        });
+        self.record();
+        self.show_as(seq);
         self.outputs.book.record(seq, outcome.reports);
         self.outputs
             .metrics
@@ -192,8 +263,37 @@ impl Publisher {
         if !self.outputs.unbound.borrow().is_empty() {
             // others may be behind the Listener now
             self.rejections.clear();
-            self.report_rejections();
         }
+        self.report_rejections();
+    }
+
+    /// Shows readers what was published last.
+    fn show(&mut self) {
+        if let Some(seq) = self.shown {
+            self.show_as(seq);
+        }
+    }
+
+    fn show_as(&mut self, seq: u64) {
+        self.shown = Some(seq);
+        self.outputs.gateways.show(seq, &self.store);
+    }
+
+    /// Records in the journal what was published since the last call.
+    fn record(&mut self) {
+        for published in self.outputs.quarantine.take_published() {
+            let round = self.round.take_if(|round| round.seq == published.seq);
+            let publication = Publication::of(published, round, Timestamp::now());
+            if let Some(received) = publication.received() {
+                let time = publication.at.saturating_duration_since(received);
+                self.outputs
+                    .metrics
+                    .change_published
+                    .observe(time.as_secs_f64());
+            }
+            self.outputs.journal.record(publication);
+        }
+        self.round = None;
     }
 
     fn answer(&mut self, question: Question) {
@@ -213,11 +313,21 @@ impl Publisher {
     }
 
     /// Renders the dirty units.
-    fn render(&self, outcome: &Outcome) -> Update {
+    fn render(&mut self, outcome: &Outcome) -> Update {
         let ir = self.store.ir();
         let mut update = Update::default();
         for unit in &outcome.units {
-            match render(unit, ir) {
+            let resource = match unit {
+                Unit::RouteTable(key) => match ir.route_tables.get(key) {
+                    Some(table) => Some(self.culprits.resource(table)),
+                    None => {
+                        self.culprits.forget(key);
+                        None
+                    }
+                },
+                _ => render(unit, ir),
+            };
+            match resource {
                 Some(resource) => update.upserts.push(resource),
                 None => update.removals.push((unit.kind(), unit.name())),
             }
@@ -241,11 +351,63 @@ impl Publisher {
         });
     }
 
+    fn send_wanted_consul(&mut self) {
+        let generation = self.store.wanted_consul_generation();
+        if self.wanted_consul == generation {
+            return;
+        }
+        self.wanted_consul = generation;
+        let wanted = self.store.wanted_consul();
+        self.outputs.wanted_consul.send_if_modified(|current| {
+            let differs = *current != wanted;
+            if differs {
+                *current = wanted;
+            }
+            differs
+        });
+    }
+
+    /// Searches the routes because of which Envoys reject a table without a good version.
+    fn search(&mut self) {
+        let mut update = Update::default();
+        for rejection in self.outputs.quarantine.unreplaced() {
+            if let Some(Unit::RouteTable(key)) = Unit::parse(rejection.kind, &rejection.name)
+                && let Some(table) = self.store.ir().route_tables.get(&key)
+            {
+                let (version, message) = (rejection.version, &rejection.message);
+                let next = self.culprits.rejected(table, version, message);
+                update.upserts.extend(next);
+            }
+        }
+        if !update.is_empty() {
+            self.outputs.quarantine.apply(update);
+        }
+    }
+
     /// Reports what Envoys reject on the objects that it is attributed to. If the address of a Listener cannot be bound, that
     /// is everything behind it which no other Listener serves.
     fn report_rejections(&mut self) {
-        let rejections = self.outputs.fleet.rejections();
-        if rejections == self.rejections {
+        self.outputs.quarantine.review();
+        self.search();
+        let quarantine = &self.outputs.quarantine;
+        let count = i64::try_from(quarantine.len()).unwrap_or(i64::MAX);
+        self.outputs.metrics.quarantined.set(count);
+        let mut rejections = quarantine.rejections();
+        for rejection in &mut rejections {
+            // what Envoy says to a probe is of no use to anybody
+            if let Some(Unit::RouteTable(key)) = Unit::parse(rejection.kind, &rejection.name)
+                && let Some(message) = self.culprits.searched(&key)
+            {
+                rejection.message = message.clone();
+            }
+        }
+        self.outputs.rejections.send_if_modified(|announced| {
+            let differs = *announced != rejections;
+            announced.clone_from(&rejections);
+            differs
+        });
+        let found: Vec<Culprit> = self.culprits.found().cloned().collect();
+        if rejections == self.rejections && found == self.reported {
             return;
         }
         let mut rejected: BTreeMap<ObjectRef, String> = BTreeMap::new();
@@ -277,8 +439,19 @@ impl Publisher {
                     .or_insert_with(|| rejection.message.to_string());
             }
         }
+        for culprit in &found {
+            // the name of a route is that of its Mapping
+            if let Some((namespace, name)) = culprit.route.name.split_once('/') {
+                let mapping = ObjectRef::new(Kind::Mapping, namespace, name);
+                rejected.insert(mapping, culprit.effect());
+            }
+        }
         self.outputs.unbound.send_replace(unbound);
         self.rejections = rejections;
+        self.reported = found;
         self.outputs.book.reject(rejected.into_iter().collect());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use nuncio_xds::{Resource, ResourceType, config_dump, render_all};
+use nuncio_xds::{
+    Resource, ResourceType, Unit, config_dump,
+    ir::{FilterSettings, Ir},
+    render_all,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -46,7 +50,7 @@ impl Rendering {
         }
         store.link();
         let mut resources: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
-        for resource in render_all(store.ir()) {
+        for resource in render_all(store.ir()).filter(|resource| !is_off(resource, store.ir())) {
             let json = config_dump::to_json(&resource).with_context(|| {
                 format!(
                     "cannot convert {} {:?} to JSON",
@@ -84,6 +88,17 @@ impl Rendering {
     }
 }
 
+/// Whether a resource is a filter that does nothing.
+fn is_off(resource: &Resource, ir: &Ir) -> bool {
+    match Unit::parse(resource.kind, &resource.name) {
+        Some(Unit::Filter(filter)) => ir
+            .filters
+            .get(&filter)
+            .is_some_and(|settings| **settings == FilterSettings::Off),
+        _ => false,
+    }
+}
+
 fn resource_name(resource: &Resource) -> String {
     resource.name.to_string()
 }
@@ -93,7 +108,9 @@ const fn section(kind: ResourceType) -> &'static str {
         ResourceType::Cluster => "clusters",
         ResourceType::Endpoints => "endpoints",
         ResourceType::Secret => "secrets",
+        ResourceType::Filter => "filters",
         ResourceType::Listener => "listeners",
+        ResourceType::Scope => "scopes",
         ResourceType::RouteTable => "routes",
     }
 }

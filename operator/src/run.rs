@@ -3,17 +3,25 @@
 //! a second signal ends the waiting. On SIGHUP files are read again.
 
 use std::{
-    collections::BTreeSet, fs::Permissions, future::Future, os::unix::fs::PermissionsExt as _,
-    path::Path, sync::Arc, time::Duration,
+    collections::BTreeMap,
+    fs::Permissions,
+    future::Future,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
+use futures::future::join_all;
 use kube::{Client, config::KubeConfigOptions};
 use nuncio_crds::kind::Scope;
 use nuncio_xds::{
-    ads,
+    ads::{self, Served},
     cache::{self, SnapshotCache},
-    fleet::Fleet,
+    encodings::Encodings,
+    fleet::{Fleet, Rejection},
+    quarantine::{Elsewhere, Quarantine},
     socket::{Address, Listener},
     tls::{Files, Tls},
 };
@@ -31,29 +39,35 @@ use tracing::{error, info};
 use crate::{
     args::{EnvoyArguments, IdentityArguments, Servers},
     client::{self, Limits},
-    default_listeners, envoy, files,
-    health::{self, Health, Progress},
-    identity::{self, Identity, Peers, Policy, ServiceAccount},
+    consul::{self, Environment},
+    default_listeners,
+    descriptors::{self, Share},
+    envoy,
+    fan_out::{CHANGES, Changes, Questions},
+    files,
+    gateway::Gateways,
+    health::{self, FleetHealth, Health, Progress},
+    identity::{self, Allowed, Identity, Peers, Policy, ServiceAccount},
     istio,
+    journal::{self, Journal},
     leader::{self, access::Access},
     metrics::Metrics,
     publish::{self, Outputs, Question},
     status::{
         self, Book, Manager,
-        replica::{self, Replica},
+        replica::{self, Member, Replica},
     },
     unsupported,
     watch::{self as kube_watch, definitions::Definitions},
 };
 use nuncio_core::{
-    change::{Change, Source},
+    change::{Batch, Change, Source},
+    consul::WantedConsul,
     object::Kind,
-    settings::Settings,
+    settings::{Fleets, Settings},
     store::WantedSecrets,
 };
 
-/// Batches of changes that wait for the publish loop; a source that sends more waits.
-const CHANGES: usize = 64;
 /// How long tasks may take to stop. Streams of Envoys end within [`ads::Settings::shutdown_spread`].
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -193,23 +207,35 @@ impl Signals {
 /// The parts that `operator` and `serve` share.
 pub struct ControlPlane {
     /// Where sources send changes.
-    pub changes: mpsc::Sender<Vec<Change>>,
+    pub changes: Changes,
     /// Where sources ask before they believe a list.
-    pub questions: mpsc::Sender<Question>,
+    pub questions: Questions,
     /// Reports and statuses of objects.
     pub book: Book,
     /// What each source still waits for.
     pub progress: Progress,
     /// Metrics of this process.
     pub metrics: Metrics,
+    /// The parts that each fleet has.
+    pub fleets: Vec<FleetPlane>,
+    /// Address of the xDS server.
+    pub xds_address: Address,
+}
+
+/// What a fleet does not share with others.
+pub struct FleetPlane {
+    /// Statuses of objects, with the reports of this fleet.
+    pub book: Book,
     /// Secrets that other objects refer to.
     pub wanted_secrets: watch::Receiver<WantedSecrets>,
     /// The configuration of Envoys.
     pub snapshots: SnapshotCache,
     /// The connected Envoys.
     pub fleet: Fleet,
-    /// Address of the xDS server.
-    pub xds_address: Address,
+    /// What Envoys of this replica reject.
+    pub rejections: watch::Receiver<Vec<Rejection>>,
+    /// Where to say what those of other replicas do.
+    pub elsewhere: watch::Sender<Elsewhere>,
 }
 
 async fn serve_health(listener: TcpListener, health: Health) -> anyhow::Result<()> {
@@ -218,28 +244,20 @@ async fn serve_health(listener: TcpListener, health: Health) -> anyhow::Result<(
     Ok(())
 }
 
-/// Starts the publish loop, the ADS server and the health server.
+/// Starts a publish loop for each fleet, the ADS server and the health server.
 ///
 /// # Errors
 /// Addresses that cannot be bound, certificates that cannot be read.
 pub async fn start(
     tasks: &mut Tasks,
     servers: &Servers,
-    settings: &Settings,
+    fleets: &Fleets,
     security: (Option<Tls>, Peers),
 ) -> anyhow::Result<ControlPlane> {
     let mut registry = Registry::with_prefix("nuncio");
     let metrics = Metrics::new(&mut registry);
     let mut xds_registry = Registry::with_prefix("nuncio");
     let ads_metrics = ads::Metrics::new(&mut xds_registry);
-    let (changes, inputs) = mpsc::channel(CHANGES);
-    let (questions, asked) = mpsc::channel(1);
-    let (writer, cache) = cache::channel();
-    let (ready_sender, ready) = watch::channel(false);
-    let (unbound_sender, unbound) = watch::channel(Vec::new());
-    let (wanted_sender, wanted_secrets) = watch::channel(None);
-    let (fleet, book, progress) = (Fleet::new(), Book::default(), Progress::default());
-
     let xds_address = servers.xds_address();
     let xds = Listener::bind(&xds_address)
         .await
@@ -249,38 +267,48 @@ pub async fn start(
         .await
         .with_context(|| cannot_listen(&servers.health_address.into(), "--health-address"))?;
     let health_address = health.local_addr()?;
-    let outputs = Outputs {
-        writer,
-        fleet: fleet.clone(),
-        book: book.clone(),
-        ready: ready_sender,
-        unbound: unbound_sender,
-        wanted_secrets: wanted_sender,
-        metrics: metrics.clone(),
+
+    let encodings = if fleets.are_several() {
+        Encodings::shared()
+    } else {
+        Encodings::default()
     };
-    tasks.start_endless(
-        "publish loop",
-        publish::run(inputs, asked, outputs, settings.clone()),
-    );
-    if let Some(directory) = settings.istio_secret_dir.clone() {
-        tasks.start_endless(
-            "Istio certificates",
-            istio::follow(directory, settings.clone(), changes.clone()),
-        );
+    let books = Book::of_fleets(fleets);
+    let book = books.first().cloned().unwrap_or_default();
+    let (mut changes, mut questions) = (Vec::new(), Vec::new());
+    let (mut served, mut ready, mut planes) = (Vec::new(), Vec::new(), Vec::new());
+    for (settings, book) in fleets.iter().zip(books) {
+        let id = fleets
+            .are_several()
+            .then_some(settings.ambassador_id.as_str());
+        let of_fleet = |id| (metrics.of_fleet(id), ads_metrics.of_fleet(id));
+        let (metrics, ads_metrics) = id.map_or((metrics.clone(), ads_metrics.clone()), of_fleet);
+        let started = start_fleet(tasks, settings, metrics, book, encodings.clone());
+        changes.push(started.changes);
+        questions.push(started.questions);
+        served.push(Served {
+            cache: started.plane.snapshots.clone(),
+            fleet: started.plane.fleet.clone(),
+            metrics: ads_metrics,
+        });
+        ready.push(FleetHealth {
+            id: id.map(str::to_owned),
+            ready: started.ready,
+            unbound: started.unbound,
+        });
+        planes.push(started.plane);
     }
-    let snapshots = cache.clone();
-    let xds_settings = xds_settings(servers, settings, security, &xds_address);
-    let server = ads::Server::new(cache, fleet.clone(), xds_settings, ads_metrics);
-    let stop = tasks.stop.clone();
+    let changes = Changes::new(changes);
+    follow_istio(tasks, fleets, &changes);
+    let xds_settings = xds_settings(servers, fleets, security, &xds_address);
+    let server = ads::Server::of_fleets(served, xds_settings, ads_metrics);
+    let stop = tasks.stop.clone().cancelled_owned();
     tasks.start("xDS server", async move {
-        server
-            .serve(xds, stop.cancelled_owned())
-            .await
-            .map_err(Into::into)
+        server.serve(xds, stop).await.map_err(Into::into)
     });
+    let progress = Progress::default();
     let health_state = Health {
-        ready,
-        unbound,
+        fleets: ready,
         progress: progress.clone(),
         registries: Arc::new([registry, xds_registry]),
         stopping: tasks.stop.clone(),
@@ -289,21 +317,115 @@ pub async fn start(
     info!(xds = %xds_address, health = %health_address, "control plane started");
     Ok(ControlPlane {
         changes,
-        questions,
+        questions: Questions::new(questions),
         book,
         progress,
         metrics,
-        wanted_secrets,
-        snapshots,
-        fleet,
+        fleets: planes,
         xds_address,
     })
+}
+
+/// Starts what reads certificates of Istio, if there are any.
+fn follow_istio(tasks: &mut Tasks, fleets: &Fleets, changes: &Changes) {
+    let settings = fleets.common().clone();
+    if let Some(directory) = settings.istio_secret_dir.clone() {
+        let follow = istio::follow(directory, settings, changes.clone());
+        tasks.start_endless("Istio certificates", follow);
+    }
+}
+
+/// A fleet whose publish loop runs.
+struct Started {
+    changes: mpsc::Sender<Batch>,
+    questions: mpsc::Sender<Question>,
+    ready: watch::Receiver<bool>,
+    unbound: watch::Receiver<Vec<String>>,
+    plane: FleetPlane,
+}
+
+/// Starts the publish loop of a fleet, and what queries Consul for it.
+fn start_fleet(
+    tasks: &mut Tasks,
+    settings: &Settings,
+    metrics: Metrics,
+    book: Book,
+    encodings: Encodings,
+) -> Started {
+    let (changes, inputs) = mpsc::channel(CHANGES);
+    let (questions, asked) = mpsc::channel(1);
+    let (writer, snapshots) = cache::channel_of(encodings);
+    let (ready_sender, ready) = watch::channel(false);
+    let (unbound_sender, unbound) = watch::channel(Vec::new());
+    let (wanted_sender, wanted_secrets) = watch::channel(None);
+    let (rejections_sender, rejections) = watch::channel(Vec::new());
+    let (elsewhere, heard) = watch::channel(Elsewhere::default());
+    let fleet = Fleet::new();
+    let outputs = Outputs {
+        quarantine: Quarantine::new(writer, fleet.clone()),
+        fleet: fleet.clone(),
+        rejections: rejections_sender,
+        gateways: Gateways::default(),
+        journal: keep_journal(tasks, &fleet, &metrics),
+        elsewhere: heard,
+        book: book.clone(),
+        ready: ready_sender,
+        unbound: unbound_sender,
+        wanted_secrets: wanted_sender,
+        wanted_consul: follow_consul(tasks, changes.clone().into(), &metrics),
+        metrics,
+    };
+    let settings = Settings {
+        queries_consul: true,
+        ..settings.clone()
+    };
+    tasks.start_endless(
+        "publish loop",
+        publish::run(inputs, asked, outputs, settings),
+    );
+    Started {
+        changes,
+        questions,
+        ready,
+        unbound,
+        plane: FleetPlane {
+            book,
+            wanted_secrets,
+            snapshots,
+            fleet,
+            rejections,
+            elsewhere,
+        },
+    }
+}
+
+/// A journal, and its metrics.
+fn keep_journal(tasks: &mut Tasks, fleet: &Fleet, metrics: &Metrics) -> Journal {
+    let journal = Journal::new(fleet.clone(), journal::Limits::default());
+    let measure = journal::measure(journal.clone(), metrics.clone());
+    tasks.start_endless("journal", measure);
+    journal
+}
+
+/// Starts what queries Consul, and returns where it learns what to query.
+fn follow_consul(
+    tasks: &mut Tasks,
+    changes: Changes,
+    metrics: &Metrics,
+) -> watch::Sender<WantedConsul> {
+    let (sender, wanted) = watch::channel(WantedConsul::default());
+    let environment = Environment::of_process();
+    tasks.start_endless(
+        "Consul",
+        consul::follow(wanted, changes, environment, metrics.clone()),
+    );
+    sender
 }
 
 /// Settings of the ADS server on this address.
 fn xds_settings(
     servers: &Servers,
-    settings: &Settings,
+    fleets: &Fleets,
     (tls, peers): (Option<Tls>, Peers),
     address: &Address,
 ) -> ads::Settings {
@@ -311,12 +433,16 @@ fn xds_settings(
     ads::Settings {
         tls,
         authorize: Arc::new(Policy {
-            fleet: settings.ambassador_id.clone(),
+            fleets: fleets.clone(),
             peers,
         }),
         max_connection_age: Some(age).filter(|age| !age.is_zero()),
-        max_connections: max_connections(),
+        max_connections: descriptors::at_most(
+            ads::Settings::default().max_connections,
+            Share::Half,
+        ),
         shutdown_spread: shutdown_spread(address),
+        min_envoy: servers.min_envoy_version,
         ..ads::Settings::default()
     }
 }
@@ -333,17 +459,8 @@ fn shutdown_spread(address: &Address) -> Duration {
     }
 }
 
-/// Maximum number of connections of the ADS server: half of the file descriptors.
-fn max_connections() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let half = limit.map_or(usize::MAX, |limit| {
-        usize::try_from(limit / 2).unwrap_or(usize::MAX)
-    });
-    half.min(ads::Settings::default().max_connections)
-}
-
 /// Certificates of the ADS server, and whose it accepts. Without them it serves loopback only, unless `--xds-insecure` is set.
-fn xds_tls(servers: &Servers) -> anyhow::Result<(Option<Tls>, Peers)> {
+fn xds_tls(servers: &Servers, fleets: &Fleets) -> anyhow::Result<(Option<Tls>, Peers)> {
     let address = servers.xds_address();
     let is_local = match &address {
         Address::Tcp(address) => address.ip().is_loopback(),
@@ -360,6 +477,11 @@ fn xds_tls(servers: &Servers) -> anyhow::Result<(Option<Tls>, Peers)> {
             "--xds-address {address} is reachable from other machines, and every client with a certificate of \
              --xds-tls-client-ca gets all private keys: set --xds-client-name to the URI or DNS name in the certificate of Envoys"
         );
+        anyhow::ensure!(
+            !fleets.are_several() || !names.is_empty(),
+            "several AMBASSADOR_IDs are served, and every client with a certificate of --xds-tls-client-ca could get the private \
+             keys of each: set --xds-client-name NAME=ID for the Envoys of each"
+        );
         let tls = Tls::Files(Files {
             certificate: certificate.clone(),
             key: key.clone(),
@@ -367,7 +489,14 @@ fn xds_tls(servers: &Servers) -> anyhow::Result<(Option<Tls>, Peers)> {
         });
         let peers = match names.as_slice() {
             [] => Peers::AnyCertificate,
-            names => Peers::Named(names.iter().cloned().collect()),
+            names => {
+                let mut allowed: BTreeMap<String, Allowed> = BTreeMap::new();
+                for name in names {
+                    let (name, more) = identity::client_name(name, fleets)?;
+                    add(&mut allowed, name, more);
+                }
+                Peers::Named(allowed)
+            }
         };
         return Ok((Some(tls), peers));
     }
@@ -379,22 +508,44 @@ fn xds_tls(servers: &Servers) -> anyhow::Result<(Option<Tls>, Peers)> {
     Ok((None, Peers::Any))
 }
 
+/// Adds what the clients of this name may have.
+fn add<K: Ord>(names: &mut BTreeMap<K, Allowed>, name: K, more: Allowed) {
+    let allowed = match names.remove(&name) {
+        Some(allowed) => allowed.or(more),
+        None => more,
+    };
+    names.insert(name, allowed);
+}
+
 /// The identity of Envoys, if this control plane signs their certificates.
 fn own_identity(
     servers: &Servers,
     arguments: &IdentityArguments,
-    settings: &Settings,
-) -> Option<Identity> {
-    let address = arguments.address(servers)?;
-    let namespace = &settings.ambassador_namespace;
-    let mut accounts: BTreeSet<_> = arguments.envoy_service_accounts.iter().cloned().collect();
+    fleets: &Fleets,
+) -> anyhow::Result<Option<Identity>> {
+    let Some(address) = arguments.address(servers)? else {
+        return Ok(None);
+    };
+    let namespace = &fleets.common().ambassador_namespace;
+    let mut accounts = BTreeMap::new();
+    for account in &arguments.envoy_service_accounts {
+        let allowed = account.allowed(fleets)?;
+        add(&mut accounts, account.account.clone(), allowed);
+    }
     if accounts.is_empty() {
-        accounts.insert(ServiceAccount {
+        anyhow::ensure!(
+            !fleets.are_several(),
+            "set --envoy-service-account NAMESPACE/NAME=ID for the Envoys of each AMBASSADOR_ID ({}), because one that all of \
+             them use would let each have the private keys of all",
+            fleets.name()
+        );
+        let account = ServiceAccount {
             namespace: namespace.clone(),
             name: identity::ENVOY_SERVICE_ACCOUNT.to_owned(),
-        });
+        };
+        accounts.insert(account, Allowed::Any);
     }
-    Some(Identity::new(namespace, address, accounts))
+    Ok(Some(Identity::new(namespace, address, accounts)))
 }
 
 /// Runs the control plane of a cluster.
@@ -406,28 +557,28 @@ pub async fn operator(
     default_listeners: bool,
     servers: Servers,
     identity: IdentityArguments,
-    settings: Settings,
+    fleets: Fleets,
 ) -> anyhow::Result<()> {
-    let own_identity = own_identity(&servers, &identity, &settings);
+    let own_identity = own_identity(&servers, &identity, &fleets)?;
     let mut own_ports = servers.open_ports();
     if let Some(port) = servers.xds_address().port()
         && own_identity.is_some()
     {
         own_ports.remove(&port);
     }
-    let settings = Settings {
+    let fleets = fleets.with(|settings| Settings {
         in_cluster: true,
         reads_secrets_on_demand: true,
-        own_ports,
+        own_ports: own_ports.clone(),
         ..settings
-    };
+    });
     let client = connect(context).await?;
     let mut tasks = Tasks::new();
     let security = match &own_identity {
         Some(identity) => (Some(identity.xds_tls()), identity.peers()),
-        None => xds_tls(&servers)?,
+        None => xds_tls(&servers, &fleets)?,
     };
-    let plane = start(&mut tasks, &servers, &settings, security).await?;
+    let plane = start(&mut tasks, &servers, &fleets, security).await?;
     if let Some(identity) = own_identity {
         let (progress, metrics) = (plane.progress.clone(), plane.metrics.clone());
         identity
@@ -437,7 +588,7 @@ pub async fn operator(
     let (installed, definitions) = watch::channel(Definitions::default());
     let watching = kube_watch::Context {
         client: client.clone(),
-        settings: settings.clone(),
+        fleets: fleets.clone(),
         changes: plane.changes.clone(),
         questions: plane.questions.clone(),
         book: plane.book.clone(),
@@ -449,32 +600,34 @@ pub async fn operator(
         "definitions",
         kube_watch::definitions::watch(watching.clone(), installed),
     );
-    watch_all(&mut tasks, &watching, &plane.wanted_secrets).await?;
+    let wanted = plane.fleets.iter();
+    let wanted = wanted.map(|fleet| fleet.wanted_secrets.clone()).collect();
+    watch_all(&mut tasks, &watching, wanted).await?;
     let identity = std::env::var("POD_NAME")
         .ok()
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| format!("{}-{}", envoy::hostname(), std::process::id()));
     let (leading_sender, leading) = watch::channel(false);
     if default_listeners {
-        let create = default_listeners::create(client.clone(), settings.clone(), leading.clone());
+        let create = default_listeners::create(client.clone(), fleets.clone(), leading.clone());
         tasks.start_endless("default Listeners", create);
     }
-    let replica = write_status(
+    let replicas = write_status(
         &mut tasks,
         plane,
         &client,
-        &settings,
+        &fleets,
         &identity,
         watching.definitions,
         (leading_sender, leading),
     );
     let result = tasks.finish().await;
-    let namespace = &settings.ambassador_namespace;
-    let lease = leader::lease_name(&settings.ambassador_id);
+    let namespace = &fleets.common().ambassador_namespace;
+    let lease = leader::lease_name(&fleets.name());
     let release = async {
         tokio::join!(
             leader::resign(client, namespace, &lease, &identity),
-            replica.withdraw()
+            join_all(replicas.iter().map(Replica::withdraw))
         )
     };
     let _ = timeout(GRACE, release).await;
@@ -485,7 +638,7 @@ pub async fn operator(
 async fn watch_all(
     tasks: &mut Tasks,
     watching: &kube_watch::Context,
-    wanted_secrets: &watch::Receiver<WantedSecrets>,
+    wanted_secrets: Vec<watch::Receiver<WantedSecrets>>,
 ) -> anyhow::Result<()> {
     for kind in Kind::WATCHED {
         if kind == Kind::Secret {
@@ -494,10 +647,11 @@ async fn watch_all(
                 kube_watch::secret::watch(watching.clone(), wanted_secrets.clone()),
             );
         } else if kind.info().scope == Scope::Cluster
-            && watching.settings.single_namespace.is_some()
+            && watching.fleets.common().single_namespace.is_some()
         {
             // a Role cannot grant cluster-scoped kinds, and with one namespace there is nothing to select
             let none = vec![Change::Replace(Source::Api, kind, Vec::new())];
+            let none = Batch::new(Instant::now(), none);
             watching.changes.send(none).await?;
         } else {
             tasks.start_endless(kind.name(), kube_watch::watch(kind, watching.clone()));
@@ -506,16 +660,16 @@ async fn watch_all(
     Ok(())
 }
 
-/// Starts what writes status: leader election, the Lease of this replica, and the writer.
+/// Starts what writes status: leader election, the Leases of this replica, and the writer.
 fn write_status(
     tasks: &mut Tasks,
     plane: ControlPlane,
     client: &Client,
-    settings: &Settings,
+    fleets: &Fleets,
     identity: &str,
     definitions: watch::Receiver<Definitions>,
     (leading_sender, leading): (watch::Sender<bool>, watch::Receiver<bool>),
-) -> Replica {
+) -> Vec<Replica> {
     let access = |purpose, outcome| {
         Access::new(
             plane.progress.clone(),
@@ -524,12 +678,13 @@ fn write_status(
             outcome,
         )
     };
+    let settings = fleets.common();
     tasks.start_endless(
         "leader election",
         leader::campaign(
             client.clone(),
             settings.ambassador_namespace.clone(),
-            leader::lease_name(&settings.ambassador_id),
+            leader::lease_name(&fleets.name()),
             identity.to_owned(),
             leading_sender,
             access(
@@ -540,36 +695,41 @@ fn write_status(
     );
     tasks.start_endless(
         "unsupported kinds",
-        unsupported::follow(
-            client.clone(),
-            settings.clone(),
-            definitions,
-            leading.clone(),
-        ),
+        unsupported::follow(client.clone(), fleets.clone(), definitions, leading.clone()),
     );
     tasks.start_endless(
         "leadership",
         lead(leading, plane.book.clone(), plane.metrics.clone()),
     );
-    let replica = Replica::new(client.clone(), settings, identity);
-    tasks.start_endless(
-        "replica Lease",
-        replica::announce(
-            replica.clone(),
-            plane.fleet.clone(),
-            access(
-                "replica Lease",
-                "the Envoys of this replica are not counted in status",
+    let replicas = Replica::of_fleets(client, fleets, identity);
+    let mut members = Vec::new();
+    for (replica, fleet) in replicas.iter().zip(plane.fleets) {
+        tasks.start_endless(
+            "replica Lease",
+            replica::announce(
+                replica.clone(),
+                fleet.fleet.clone(),
+                fleet.rejections,
+                access(
+                    "replica Lease",
+                    "the Envoys of this replica are not counted in status",
+                ),
             ),
-        ),
-    );
+        );
+        members.push(Member {
+            replica: replica.clone(),
+            snapshots: fleet.snapshots,
+            fleet: fleet.fleet,
+            book: fleet.book,
+            elsewhere: fleet.elsewhere,
+        });
+    }
     tasks.start_endless(
         "Envoy count",
         replica::follow(
-            replica.clone(),
-            plane.snapshots,
-            plane.fleet,
-            plane.book.clone(),
+            client.clone(),
+            settings.clone(),
+            members,
             access(
                 "Envoy count",
                 "the Envoys of other replicas are not counted in status",
@@ -582,10 +742,10 @@ fn write_status(
             plane.book,
             client.clone(),
             plane.metrics,
-            Manager::new(settings),
+            Manager::new(fleets),
         ),
     );
-    replica
+    replicas
 }
 
 async fn connect(context: Option<String>) -> anyhow::Result<Client> {
@@ -623,10 +783,10 @@ pub async fn serve(
     directory: &Path,
     servers: Servers,
     envoy: EnvoyArguments,
-    settings: Settings,
+    fleets: Fleets,
 ) -> anyhow::Result<()> {
     let mut tasks = Tasks::new();
-    serve_in(&mut tasks, directory, &servers, &envoy, settings).await?;
+    serve_in(&mut tasks, directory, &servers, &envoy, fleets).await?;
     tasks.finish().await
 }
 
@@ -639,8 +799,13 @@ pub async fn serve_in(
     directory: &Path,
     servers: &Servers,
     envoy: &EnvoyArguments,
-    settings: Settings,
+    fleets: Fleets,
 ) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        envoy.envoy.is_none() || !fleets.are_several(),
+        "--envoy runs one Envoy, which belongs to one AMBASSADOR_ID: start Envoys of {} with nuncio bootstrap",
+        fleets.name()
+    );
     anyhow::ensure!(
         directory.is_dir(),
         "{} is not a directory",
@@ -657,20 +822,14 @@ pub async fn serve_in(
     }
     let mut own_ports = servers.open_ports();
     own_ports.extend(envoy.envoy_admin_address.as_ref().and_then(Address::port));
-    let settings = Settings {
-        own_ports,
+    let fleets = fleets.with(|settings| Settings {
+        own_ports: own_ports.clone(),
         ..settings
-    };
-    let plane = start(tasks, &servers, &settings, xds_tls(&servers)?).await?;
-    let directory = directory.to_owned();
-    let changes = plane.changes;
-    let (stop, reread) = (tasks.stop.clone(), tasks.reread.clone());
-    tasks.start("files", async move {
-        tokio::select! {
-            result = files::follow(&directory, &settings, changes, &reread) => result,
-            () = stop.cancelled() => Ok(()),
-        }
     });
+    let security = xds_tls(&servers, &fleets)?;
+    let plane = start(tasks, &servers, &fleets, security).await?;
+    let cluster = node_cluster(fleets.common());
+    follow_files(tasks, directory, &fleets, &plane.changes);
     if let Some(program) = &envoy.envoy {
         let settings = envoy::Settings {
             program: envoy::Program {
@@ -678,6 +837,7 @@ pub async fn serve_in(
                 concurrency: envoy.envoy_concurrency,
                 drain_time: envoy.envoy_drain_time,
             },
+            cluster,
             xds: plane.xds_address,
             admin: envoy.envoy_admin_address.clone(),
             ready: envoy.envoy_ready_address,
@@ -689,6 +849,44 @@ pub async fn serve_in(
     }
     Ok(())
 }
+
+/// Starts what reads the directory for each fleet.
+fn follow_files(tasks: &mut Tasks, directory: &Path, fleets: &Fleets, changes: &Changes) {
+    let mut rereads = Vec::new();
+    for (number, settings) in fleets.iter().enumerate() {
+        let (directory, settings) = (directory.to_owned(), settings.clone());
+        let changes = changes.of(number);
+        let (stop, reread) = (tasks.stop.clone(), Arc::new(Notify::new()));
+        rereads.push(reread.clone());
+        tasks.start("files", async move {
+            tokio::select! {
+                result = files::follow(&directory, &settings, changes, &reread) => result,
+                () = stop.cancelled() => Ok(()),
+            }
+        });
+    }
+    let reread = tasks.reread.clone();
+    tasks.start_endless("reading files again", async move {
+        loop {
+            reread.notified().await;
+            for each in &rereads {
+                each.notify_one();
+            }
+        }
+    });
+}
+
+/// `node.cluster`, as Emissary names it: the name of the gateway in traces of Zipkin and in the label `source_cluster`.
+fn node_cluster(settings: &Settings) -> String {
+    let id = match settings.ambassador_id.as_str() {
+        "default" => "ambassador",
+        id => id,
+    };
+    format!("{id}-{}", settings.ambassador_namespace)
+}
+
+#[cfg(test)]
+mod several;
 
 #[cfg(test)]
 mod tests {
@@ -705,17 +903,71 @@ mod tests {
         }
     }
 
+    fn fleets(ids: &str) -> Fleets {
+        let settings = Settings {
+            ambassador_id: ids.to_owned(),
+            ..Settings::default()
+        };
+        Fleets::split(settings).unwrap()
+    }
+
+    fn tls_of(servers: &Servers) -> anyhow::Result<(Option<Tls>, Peers)> {
+        xds_tls(servers, &fleets("default"))
+    }
+
+    #[test]
+    fn with_several_fleets_no_certificate_is_for_all_unless_it_says_so() {
+        let tls = "--xds-tls-cert c --xds-tls-key k --xds-tls-client-ca a";
+        let of = |line: &str| xds_tls(&servers(line), &fleets("a,b"));
+        let error = of(tls).unwrap_err().to_string();
+        assert!(error.contains("set --xds-client-name NAME=ID"), "{error}");
+        let error = of(&format!("{tls} --xds-client-name x")).unwrap_err();
+        assert!(error.to_string().contains("must name the AMBASSADOR_ID"));
+        let line =
+            format!("{tls} --xds-client-name x=a --xds-client-name y=b --xds-client-name x=b");
+        let (_, peers) = of(&line).unwrap();
+        let Peers::Named(names) = peers else {
+            panic!("{peers:?}")
+        };
+        assert!(names["x"].contains("a") && names["x"].contains("b"));
+        assert!(!names["y"].contains("a") && names["y"].contains("b"));
+    }
+
+    #[test]
+    fn with_several_fleets_no_service_account_is_for_all_unless_it_says_so() {
+        let identity = |line: &str, ids: &str| {
+            let line = format!("nuncio operator --xds-address 0.0.0.0:8003 {line}");
+            let Command::Operator {
+                servers, identity, ..
+            } = Arguments::parse_from(line.split_whitespace()).command
+            else {
+                panic!("another command")
+            };
+            let own = own_identity(&servers, &identity, &fleets(ids))?;
+            anyhow::Ok(own.map(|own| own.peers()))
+        };
+        assert!(matches!(identity("", "a"), Ok(Some(Peers::Pods(_)))));
+        let error = identity("", "a,b").unwrap_err().to_string();
+        assert!(error.contains("for the Envoys of each"), "{error}");
+        let error = identity("--envoy-service-account x/y", "a,b").unwrap_err();
+        assert!(error.to_string().contains("must name the AMBASSADOR_ID"));
+        let flags = "--envoy-service-account x/y=a --envoy-service-account x/z=b";
+        assert!(matches!(identity(flags, "a,b"), Ok(Some(Peers::Pods(_)))));
+    }
+
     #[test]
     fn a_shared_certificate_needs_a_name_beyond_loopback() {
         let tls = "--xds-tls-cert c --xds-tls-key k --xds-tls-client-ca a";
         let beyond = format!("--xds-address 0.0.0.0:8003 {tls}");
-        let error = xds_tls(&servers(&beyond)).unwrap_err().to_string();
+        let error = tls_of(&servers(&beyond)).unwrap_err().to_string();
         assert!(error.contains("set --xds-client-name"), "{error}");
-        let (_, peers) = xds_tls(&servers(&format!("{beyond} --xds-client-name b"))).unwrap();
-        assert!(matches!(peers, Peers::Named(names) if names == ["b".to_owned()].into()));
-        let (_, peers) = xds_tls(&servers(&format!("--xds-address 127.0.0.1:8003 {tls}"))).unwrap();
+        let (_, peers) = tls_of(&servers(&format!("{beyond} --xds-client-name b"))).unwrap();
+        assert!(
+            matches!(peers, Peers::Named(names) if names == [("b".to_owned(), Allowed::Any)].into())
+        );
+        let (_, peers) = tls_of(&servers(&format!("--xds-address 127.0.0.1:8003 {tls}"))).unwrap();
         assert!(matches!(peers, Peers::AnyCertificate), "{peers:?}");
-        let (tls, peers) = xds_tls(&servers("--xds-address unix:/xds")).unwrap();
+        let (tls, peers) = tls_of(&servers("--xds-address unix:/xds")).unwrap();
         assert!(tls.is_none() && matches!(peers, Peers::Any), "{peers:?}");
     }
 }

@@ -18,6 +18,7 @@ use self::{fleet::Acknowledged, queue::Queue};
 use nuncio_core::{
     object::{Kind, ObjectRef},
     report::{Report, Severity},
+    settings::Fleets,
 };
 
 mod bucket;
@@ -25,8 +26,10 @@ mod condition;
 mod fleet;
 mod manager;
 mod observed;
+mod pace;
 mod queue;
 pub mod replica;
+mod request;
 mod writer;
 
 pub use manager::Manager;
@@ -34,9 +37,14 @@ pub use observed::Observed;
 pub use writer::write;
 
 /// Reports and statuses of objects. Cheap to clone: clones share their content.
+///
+/// Reports, rejections and acknowledgements that it records are those of one fleet; see [`Book::of_fleets`].
 #[derive(Clone, Debug, Default)]
 pub struct Book {
     inner: Arc<Inner>,
+    fleet: usize,
+    /// ID of the fleet, if there are several.
+    id: Option<Arc<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +54,25 @@ struct Inner {
 }
 
 impl Book {
+    /// A book for each of these fleets, in their order. They share their content, so that an object has one status.
+    #[must_use]
+    pub fn of_fleets(fleets: &Fleets) -> Vec<Self> {
+        if !fleets.are_several() {
+            return vec![Self::default()];
+        }
+        let ids: Vec<Arc<str>> = fleets.ids().map(Into::into).collect();
+        let inner = Arc::new(Inner {
+            queue: Mutex::new(Queue::of_fleets(ids.iter().cloned())),
+            changed: Notify::new(),
+        });
+        let book = |(fleet, id)| Self {
+            inner: inner.clone(),
+            fleet,
+            id: Some(id),
+        };
+        ids.into_iter().enumerate().map(book).collect()
+    }
+
     /// Records the reports of objects as of snapshot `seq`; `None` for a deleted object.
     pub fn record(&self, seq: u64, reports: Vec<(ObjectRef, Option<Arc<Report>>)>) {
         let now = Instant::now();
@@ -53,7 +80,7 @@ impl Book {
         self.change(|queue| {
             for (object, report) in reports {
                 let before = if object.kind.has_status() {
-                    queue.record(seq, &object, report.clone(), now)
+                    queue.record(self.fleet, seq, &object, report.clone(), now)
                 } else {
                     None
                 };
@@ -64,7 +91,7 @@ impl Book {
                 }
             }
         });
-        log(&differing);
+        log(self.id.as_deref(), &differing);
     }
 
     /// Replaces the set of objects that an Envoy rejected, with its messages.
@@ -72,7 +99,7 @@ impl Book {
         let of_status = rejected
             .into_iter()
             .filter(|(object, _)| object.kind.has_status());
-        self.change(|queue| queue.reject(of_status.collect()));
+        self.change(|queue| queue.reject(self.fleet, of_status.collect()));
     }
 
     /// Objects whose status says that Envoy rejects them.
@@ -84,6 +111,12 @@ impl Book {
     /// Records the status that an object has.
     pub fn observe(&self, object: &ObjectRef, observed: Observed) {
         self.change(|queue| queue.observe(object, observed));
+    }
+
+    /// The status that an object has.
+    #[cfg(test)]
+    pub(crate) fn observed(&self, object: &ObjectRef) -> Option<Observed> {
+        self.lock().observed(object)
     }
 
     /// Records the statuses of all objects of a kind; other objects of the kind were deleted.
@@ -121,7 +154,7 @@ impl Book {
 
     /// Records what the connected Envoys have acknowledged.
     fn acknowledge(&self, acknowledged: Acknowledged) {
-        self.change(|queue| queue.acknowledge(acknowledged, Instant::now()));
+        self.change(|queue| queue.acknowledge(self.fleet, acknowledged, Instant::now()));
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
@@ -170,21 +203,21 @@ const OBSERVED: usize = 64;
 const LOGGED: usize = 50;
 
 /// Logs the problems of objects: without a cluster they are shown nowhere else.
-fn log(reports: &[(ObjectRef, Arc<Report>)]) {
+fn log(fleet: Option<&str>, reports: &[(ObjectRef, Arc<Report>)]) {
     let with_problems = || reports.iter().filter(|(_, report)| !report.is_clean());
     for (object, report) in with_problems().take(LOGGED) {
         for problem in &report.problems {
             let path = (!problem.path.is_empty()).then_some(problem.path.as_str());
             let (severity, problem) = (problem.severity, problem.message.as_str());
             match severity {
-                Severity::Error => warn!(%object, path, problem, "object not served"),
-                Severity::Warning => warn!(%object, path, problem, "object has a problem"),
+                Severity::Error => warn!(%object, fleet, path, problem, "object not served"),
+                Severity::Warning => warn!(%object, fleet, path, problem, "object has a problem"),
                 Severity::Notice => {}
             }
         }
     }
     let more = with_problems().count().saturating_sub(LOGGED);
     if more > 0 {
-        warn!(more, "more objects have problems");
+        warn!(fleet, more, "more objects have problems");
     }
 }

@@ -25,7 +25,7 @@ use crate::{status::Manager, watch::definitions::Definitions};
 use nuncio_core::{
     reconcile::is_for,
     report::{ConditionType, Reason},
-    settings::Settings,
+    settings::Fleets,
 };
 
 /// Pause between two looks.
@@ -46,14 +46,14 @@ struct Kind {
 /// Follows what is there until the task is dropped.
 pub async fn follow(
     client: Client,
-    settings: Settings,
+    fleets: Fleets,
     mut definitions: watch::Receiver<Definitions>,
     mut leading: watch::Receiver<bool>,
 ) {
     let mut kinds = Kinds {
         client,
-        manager: Manager::new(&settings),
-        settings,
+        manager: Manager::new(&fleets),
+        fleets,
         logged: BTreeSet::new(),
     };
     loop {
@@ -71,7 +71,7 @@ pub async fn follow(
 
 struct Kinds {
     client: Client,
-    settings: Settings,
+    fleets: Fleets,
     manager: Manager,
     /// What was logged: each once.
     logged: BTreeSet<String>,
@@ -117,24 +117,25 @@ impl Kinds {
     /// The objects that are for this instance.
     async fn objects(&self, kind: &Kind) -> Result<Vec<DynamicObject>, kube::Error> {
         let client = self.client.clone();
-        let api: Api<DynamicObject> = match &self.settings.single_namespace {
+        let settings = self.fleets.common();
+        let api: Api<DynamicObject> = match &settings.single_namespace {
             Some(namespace) if kind.is_namespaced => {
                 Api::namespaced_with(client, namespace, &kind.resource)
             }
             _ => Api::all_with(client, &kind.resource),
         };
         let mut parameters = ListParams::default().limit(PAGE_SIZE);
-        if let Some(selector) = &self.settings.label_selector {
+        if let Some(selector) = &settings.label_selector {
             parameters = parameters.labels(selector);
         }
-        if let Some(selector) = &self.settings.field_selector {
+        if let Some(selector) = &settings.field_selector {
             parameters = parameters.fields(selector);
         }
         let mut objects = Vec::new();
         loop {
             let page = api.list(&parameters).await?;
             let is_ours =
-                |object: &DynamicObject| is_for(&object.data, &self.settings.ambassador_id);
+                |object: &DynamicObject| self.fleets.ids().any(|id| is_for(&object.data, id));
             objects.extend(page.items.into_iter().filter(is_ours));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters = parameters.continue_token(&token),

@@ -13,44 +13,53 @@
 //! it), and a kind that the gateway can do without and must not read (403). Both answers must be repeated for a while
 //! ([`outage::SETTLED_AFTER`]), from an apiserver that answers other requests otherwise. The process is not ready before each other kind was listed.
 
-use std::{collections::BTreeSet, mem, time::Duration};
+use std::{
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use kube::{
     Api, Client,
-    api::DynamicObject,
     runtime::watcher::{self, Event},
 };
 use nuncio_crds::GROUP;
-use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::{
+    audience::Audience,
     definitions::Definitions,
     events::Events,
     known::{Known, Verdict},
+    listing::{Found, Listing, Reader},
+    object::Object,
     outage::{Cause, Outage, Reaction},
+    seen::Seen,
 };
 use crate::{
     api::api_resource,
+    fan_out::{Changes, Questions},
     health::Progress,
     metrics::Metrics,
-    publish::Question,
-    status::{Book, Manager, Observed},
+    status::Book,
 };
 use nuncio_core::{
-    change::{Change, Reconciled, Source},
-    object::{Kind, ObjectRef},
-    reconcile::reconcile,
-    settings::Settings,
+    change::{Change, ResourceVersion, Source},
+    object::Kind,
+    settings::{Fleets, Settings},
     store::Loss,
 };
 
+mod audience;
 pub mod definitions;
 pub(crate) mod events;
 mod known;
+mod listing;
+pub(crate) mod object;
 mod outage;
 pub mod secret;
+mod seen;
 
 /// Pause between requests for a kind that is absent or that must not be read.
 const SETTLED: Duration = Duration::from_secs(15);
@@ -66,12 +75,12 @@ const PURPOSE: &str = "watch";
 pub struct Context {
     /// Connection to the apiserver.
     pub client: Client,
-    /// Which objects are watched.
-    pub settings: Settings,
+    /// Which objects are watched, and which of them are for whom.
+    pub fleets: Fleets,
     /// Where changes go.
-    pub changes: mpsc::Sender<Vec<Change>>,
+    pub changes: Changes,
     /// Where watches ask before they believe a list.
-    pub questions: mpsc::Sender<Question>,
+    pub questions: Questions,
     /// Where the current status of objects goes.
     pub book: Book,
     /// What each source still waits for.
@@ -83,9 +92,14 @@ pub struct Context {
 }
 
 impl Context {
+    /// Which objects are watched.
+    fn settings(&self) -> &Settings {
+        self.fleets.common()
+    }
+
     /// Shows that a permission is missing, until it is there again.
     fn missing_permission(&self, kind: Kind, verb: &str) {
-        let scope = self.settings.single_namespace.as_ref().map_or_else(
+        let scope = self.settings().single_namespace.as_ref().map_or_else(
             || "in all namespaces".to_owned(),
             |namespace| format!("in namespace {namespace}"),
         );
@@ -99,20 +113,6 @@ impl Context {
         warn!(%kind, verb, resource, "missing permission");
         self.progress.warn(kind.name(), text);
         self.metrics.missing_permission(&resource, PURPOSE, true);
-    }
-
-    /// What would be lost if the apiserver had only these objects of a kind.
-    async fn loss(&self, kind: Kind, listed: BTreeSet<ObjectRef>) -> Loss {
-        let (answer, answered) = oneshot::channel();
-        let question = Question {
-            kind,
-            listed,
-            answer,
-        };
-        match self.questions.send(question).await {
-            Ok(()) => answered.await.unwrap_or_default(),
-            Err(_stopping) => Loss::default(),
-        }
     }
 
     fn recovered(&self, kind: Kind) {
@@ -155,18 +155,25 @@ fn config(kind: Kind, settings: &Settings) -> watcher::Config {
 pub async fn watch(kind: Kind, context: Context) {
     let resource = api_resource(kind);
     let client = context.client.clone();
-    let api: Api<DynamicObject> = match &context.settings.single_namespace {
+    let api: Api<Object> = match &context.settings().single_namespace {
         Some(namespace) => Api::namespaced_with(client, namespace, &resource),
         None => Api::all_with(client, &resource),
     };
     context.progress.waiting(kind, "not listed yet");
     let mut definitions = context.definitions.clone();
-    let mut events = Events::new(api, config(kind, &context.settings));
+    let mut events = Events::new(api, config(kind, context.settings()));
     let mut watch = Watch::new(kind, context);
     loop {
+        let mut received = None;
+        let mut version = ResourceVersion::Unknown;
         let change = tokio::select! {
             event = events.next() => match event {
                 Ok(event) => {
+                    received = Some(Instant::now());
+                    if let Event::Delete(object) | Event::Apply(object) = &event {
+                        let text = object.metadata.resource_version.as_deref();
+                        version = text.map(ResourceVersion::parse).unwrap_or_default();
+                    }
                     let change = watch.event(event).await;
                     if mem::take(&mut watch.is_held) {
                         events.restart();
@@ -193,9 +200,10 @@ pub async fn watch(kind: Kind, context: Context) {
                 None
             }
         };
-        if let Some(change) = change
-            && watch.context.changes.send(vec![change]).await.is_err()
-        {
+        let Some(changes) = change else { continue };
+        let received = received.unwrap_or_else(Instant::now);
+        let sent = watch.context.changes.send_each(received, version, changes);
+        if sent.await.is_err() {
             return;
         }
     }
@@ -203,12 +211,15 @@ pub async fn watch(kind: Kind, context: Context) {
 
 struct Watch {
     kind: Kind,
-    manager: Manager,
     context: Context,
-    listing: Vec<(Reconciled, Observed)>,
+    reader: Arc<Reader>,
+    listing: Listing,
     /// Whether the kind was listed, or counts as empty.
     is_complete: bool,
     known: Known,
+    audience: Audience,
+    /// What was reconciled since the last list began.
+    seen: Seen,
     /// Whether the last list must be confirmed.
     is_held: bool,
     outage: Outage,
@@ -216,13 +227,16 @@ struct Watch {
 
 impl Watch {
     fn new(kind: Kind, context: Context) -> Self {
+        let reader = Arc::new(Reader::new(kind, context.fleets.clone()));
         Self {
             kind,
-            manager: Manager::new(&context.settings),
             context,
-            listing: Vec::new(),
+            listing: Listing::new(reader.clone()),
+            audience: Audience::new(reader.fleets()),
+            reader,
             is_complete: false,
             known: Known::default(),
+            seen: Seen::default(),
             is_held: false,
             outage: Outage::default(),
         }
@@ -248,42 +262,53 @@ impl Watch {
         definitions.contains(&definitions::name(self.kind))
     }
 
-    async fn event(&mut self, event: Event<DynamicObject>) -> Option<Change> {
+    /// The change of each fleet, if there is one.
+    async fn event(&mut self, event: Event<Object>) -> Option<Vec<Option<Change>>> {
         // `Init` comes before the list is requested and proves nothing
         if !matches!(event, Event::Init) {
             self.recover();
         }
         let change = match event {
             Event::Init => {
-                self.listing.clear();
+                self.listing = Listing::new(self.reader.clone());
+                self.seen = Seen::default();
                 None
             }
             Event::InitApply(object) => {
-                let found = self.reconcile(object);
-                self.listing.push(found);
+                if self.kind.has_status() {
+                    self.seen.record(&object);
+                }
+                self.listing.push(object);
                 None
             }
             Event::InitDone => self.listed().await,
             Event::Apply(object) => {
                 self.known.apply(&object.metadata);
-                let (found, observed) = self.reconcile(object);
-                if self.kind.has_status() {
-                    self.context.book.observe(&found.object, observed);
+                if self.kind.has_status() && !self.seen.record(&object) {
+                    let observed = self.reader.observed(&object);
+                    self.context
+                        .book
+                        .observe(&self.reader.name(&object), observed);
+                    return None;
                 }
-                Some(Change::Apply(Source::Api, Box::new(found)))
+                let Found {
+                    object,
+                    fleets,
+                    observed,
+                } = self.reader.read(object);
+                if self.kind.has_status() {
+                    self.context.book.observe(&object, observed);
+                }
+                Some(self.audience.apply(&object, fleets))
             }
             Event::Delete(object) => {
                 self.known.delete(&object.metadata);
-                let metadata = object.metadata;
-                let object = ObjectRef::new(
-                    self.kind,
-                    &metadata.namespace.unwrap_or_default(),
-                    &metadata.name.unwrap_or_default(),
-                );
+                self.seen.forget(&object);
+                let object = self.reader.name(&object);
                 if self.kind.has_status() {
                     self.context.book.forget(&object);
                 }
-                Some(Change::Delete(Source::Api, object))
+                Some(self.audience.delete(&object))
             }
         };
         if change.is_some() {
@@ -295,13 +320,14 @@ impl Watch {
     }
 
     /// The list is complete.
-    async fn listed(&mut self) -> Option<Change> {
-        let listing = mem::take(&mut self.listing);
-        let objects = || listing.iter().map(|(found, _)| &found.object);
+    async fn listed(&mut self) -> Option<Vec<Option<Change>>> {
+        let next = Listing::new(self.reader.clone());
+        let listing = mem::replace(&mut self.listing, next).finish().await;
+        let objects = || listing.iter().map(|found| &found.object);
         let names = || objects().map(|object| (&*object.namespace, &*object.name));
         let loss = if self.known.is_doubtful(names()) {
             let objects = objects().cloned().collect();
-            self.context.loss(self.kind, objects).await
+            self.context.questions.loss(self.kind, objects).await
         } else {
             Loss::default()
         };
@@ -312,18 +338,22 @@ impl Watch {
             self.is_held = true;
             return None;
         }
-        let (found, observed): (Vec<Reconciled>, Vec<_>) = listing
-            .into_iter()
-            .map(|(found, observed)| {
-                let object = found.object.clone();
-                (found, (object, observed))
-            })
-            .unzip();
+        let mut all: Vec<Vec<_>> = (0..self.reader.fleets()).map(|_| Vec::new()).collect();
+        let mut observed = Vec::with_capacity(listing.len());
+        self.audience.clear();
+        for found in listing {
+            self.audience.remember(&found.object, &found.fleets);
+            observed.push((found.object, found.observed));
+            for (all, found) in all.iter_mut().zip(found.fleets) {
+                all.extend(found);
+            }
+        }
         if self.kind.has_status() {
             self.context.book.observe_all(self.kind, observed);
         }
         self.complete();
-        Some(Change::Replace(Source::Api, self.kind, found))
+        let change = |all| Some(Change::Replace(Source::Api, self.kind, all));
+        Some(all.into_iter().map(change).collect())
     }
 
     fn complete(&mut self) {
@@ -331,23 +361,15 @@ impl Watch {
         self.context.progress.complete(self.kind);
     }
 
-    fn reconcile(&self, mut object: DynamicObject) -> (Reconciled, Observed) {
-        let managers = object.metadata.managed_fields.take();
-        let value = serde_json::to_value(&object).unwrap_or(Value::Null);
-        let observed = if self.kind.has_status() {
-            Observed::of(self.kind, &value).beside(managers.as_deref(), &self.manager)
-        } else {
-            Observed::default()
-        };
-        (
-            reconcile(self.kind, value, &self.context.settings),
-            observed,
-        )
+    /// Each fleet has no object of the kind.
+    fn none(&self) -> Vec<Option<Change>> {
+        let change = |_fleet| Some(Change::Replace(Source::Api, self.kind, Vec::new()));
+        (0..self.reader.fleets()).map(change).collect()
     }
 
     /// Logs an outage once. A kind that is absent, or that must not be read and can be done without, is an empty list
     /// unless it was listed before.
-    async fn error(&mut self, error: &watcher::Error) -> Option<Change> {
+    async fn error(&mut self, error: &watcher::Error) -> Option<Vec<Option<Change>>> {
         let kind = self.kind;
         self.context.metrics.count_watch_error(kind);
         let cause = match Cause::of(error) {
@@ -355,7 +377,7 @@ impl Watch {
             Cause::Forbidden(_) if self.is_all_forbidden() => Cause::Other,
             cause => cause,
         };
-        let reaction = self.outage.fail(cause, std::time::Instant::now());
+        let reaction = self.outage.fail(cause, Instant::now());
         if !self.is_complete {
             self.context.progress.waiting(kind, error.to_string());
         }
@@ -385,7 +407,7 @@ impl Watch {
         }
         self.complete();
         self.context.metrics.count_objects(kind, 0);
-        Some(Change::Replace(Source::Api, kind, Vec::new()))
+        Some(self.none())
     }
 
     /// Whether the apiserver may forbid everything, as one does whose roles are not loaded: the permission for a kind that

@@ -16,7 +16,9 @@ use std::{
 };
 
 use named_test::NamedTest;
+use nuncio_core::reconcile::module::keys;
 use schema::schemas;
+use serde_json::Value;
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -46,7 +48,7 @@ fn rows(page: &str) -> BTreeMap<&str, Vec<Vec<&str>>> {
             && let Some(heading) = heading
         {
             let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-            let is_head = cells[0] == "field" || cells[0].starts_with("---");
+            let is_head = ["field", "key"].contains(&cells[0]) || cells[0].starts_with("---");
             if !is_head {
                 rows.entry(heading).or_default().push(cells);
             }
@@ -139,5 +141,42 @@ fn golden_cases_set_the_fields_of_their_rows() {
             }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The keys of a Module are not in its schema.
+#[test]
+fn every_key_of_the_module_has_a_row_with_a_golden_case() {
+    let page = page();
+    let rows = rows(&page);
+    let mut missing = keys();
+    let mut wrong = Vec::new();
+    for cells in rows.get("Keys of the Module").into_iter().flatten() {
+        if cells.len() != 4 || cells.iter().any(|cell| cell.is_empty()) {
+            wrong.push(format!("not four cells: {}", cells.join(" | ")));
+            continue;
+        }
+        let tests = quoted(cells[3]).filter_map(NamedTest::parse);
+        let objects = tests.filter_map(|test| test.objects("Module"));
+        let objects: Vec<Value> = objects.flatten().collect();
+        let is_set = |key: &&str| {
+            let set = |object: &Value| !object["spec"]["config"][*key].is_null();
+            objects.iter().any(set)
+        };
+        for key in quoted(cells[0]) {
+            if !missing.remove(key) {
+                wrong.push(format!("unknown key, or one with two rows: {key}"));
+            }
+        }
+        let unset: Vec<&str> = quoted(cells[0]).filter(|key| !is_set(key)).collect();
+        if !unset.is_empty() {
+            wrong.push(format!("no golden case of the row sets {unset:?}"));
+        }
+    }
+    wrong.extend(
+        missing
+            .iter()
+            .map(|key| format!("no row for the key {key}")),
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -5,21 +5,37 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::watch;
 
-use crate::{Resource, ResourceType, snapshot::Snapshot};
+use crate::{
+    Resource, ResourceType,
+    encodings::Encodings,
+    resource::Ref,
+    snapshot::{Entry, Snapshot},
+};
 
 /// Changes to the current snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Update {
     /// Resources that are new or may have changed.
     pub upserts: Vec<Resource>,
+    /// Entries of earlier snapshots, to be served again.
+    pub restored: Vec<(ResourceType, Arc<Entry>)>,
     /// Resources to remove.
-    pub removals: Vec<(ResourceType, Arc<str>)>,
+    pub removals: Vec<Ref>,
+}
+
+impl Update {
+    /// Whether there is no change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.upserts.is_empty() && self.restored.is_empty() && self.removals.is_empty()
+    }
 }
 
 /// The writer of a cache.
 #[derive(Debug)]
 pub struct Writer {
     sender: watch::Sender<Option<Arc<Snapshot>>>,
+    encodings: Encodings,
 }
 
 /// The readers of a cache. Cheap to clone.
@@ -32,8 +48,14 @@ pub struct SnapshotCache {
 /// would delete resources that Envoys still have.
 #[must_use]
 pub fn channel() -> (Writer, SnapshotCache) {
+    channel_of(Encodings::default())
+}
+
+/// As [`channel`], for one of several fleets.
+#[must_use]
+pub fn channel_of(encodings: Encodings) -> (Writer, SnapshotCache) {
     let (sender, receiver) = watch::channel(None);
-    (Writer { sender }, SnapshotCache { receiver })
+    (Writer { sender, encodings }, SnapshotCache { receiver })
 }
 
 impl Writer {
@@ -47,7 +69,13 @@ impl Writer {
         let current = self.sender.borrow().clone();
         let ready = current.is_some();
         let current = current.unwrap_or_default();
-        match current.next(&update.upserts, &update.removals) {
+        let next = current.next_with(
+            &update.upserts,
+            &update.restored,
+            &update.removals,
+            &self.encodings,
+        );
+        match next {
             Some(mut next) => {
                 next.published = Some(Instant::now());
                 let seq = next.seq;
@@ -61,6 +89,13 @@ impl Writer {
                 current.seq
             }
         }
+    }
+}
+
+impl Writer {
+    /// The current snapshot; an empty one before the first.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.sender.borrow().clone().unwrap_or_default()
     }
 }
 

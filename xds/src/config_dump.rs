@@ -28,9 +28,25 @@ pub fn to_json(resource: &Resource) -> Result<Value, Error> {
     let options = SerializeOptions::new()
         .use_proto_field_name(true)
         .stringify_64_bit_integers(false);
-    message
+    let mut json = message
         .serialize_with_options(serde_json::value::Serializer, &options)
-        .map_err(|source| Error(source.to_string()))
+        .map_err(|source| Error(source.to_string()))?;
+    restore_nothing(&mut json);
+    Ok(json)
+}
+
+/// Type of what stands for an empty `Any`, which the serializer rejects and Envoy has a meaning for.
+const NOTHING: &str = "type.googleapis.com/google.protobuf.Struct";
+
+fn restore_nothing(json: &mut Value) {
+    match json {
+        Value::Object(fields) if fields.get("@type").is_some_and(|found| found == NOTHING) => {
+            fields.clear();
+        }
+        Value::Object(fields) => fields.values_mut().for_each(restore_nothing),
+        Value::Array(items) => items.iter_mut().for_each(restore_nothing),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Descriptors of messages.
@@ -87,6 +103,23 @@ mod tests {
             google::protobuf::{Any, BoolValue, Duration},
         },
     };
+
+    #[test]
+    fn an_empty_any_is_an_empty_object() {
+        let socket = TransportSocket {
+            name: "s".to_owned(),
+            config_type: Some(ConfigType::TypedConfig(Any::default())),
+        };
+        let cluster = Cluster {
+            transport_socket: Some(socket),
+            ..Cluster::default()
+        };
+        let json = shown(ResourceType::Cluster, &cluster);
+        assert_eq!(
+            json["transport_socket"],
+            json!({"name": "s", "typed_config": {}})
+        );
+    }
 
     #[test]
     fn names_are_those_of_the_protos_and_durations_are_readable() {

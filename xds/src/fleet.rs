@@ -15,9 +15,13 @@ use tokio::sync::watch;
 
 use crate::{ResourceType, Version};
 
+mod delivery;
 mod suspects;
 
+pub use delivery::{Delivery, Means, STEPS, Step};
 pub(crate) use suspects::Suspects;
+
+use delivery::Progress;
 
 /// Variant of the xDS protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +89,7 @@ pub struct Fleet {
 struct Inner {
     streams: Mutex<Streams>,
     acknowledged: watch::Sender<u64>,
+    complete: watch::Sender<u64>,
     rejections: watch::Sender<u64>,
     suspects: watch::Sender<Suspects>,
 }
@@ -98,6 +103,7 @@ struct Streams {
     /// Streams by node id, and whether it was logged that there are several.
     nodes: BTreeMap<String, Node>,
     acked: AckedCounts,
+    progress: Progress,
     rejections: BTreeMap<Key, Rejection>,
 }
 
@@ -123,6 +129,7 @@ impl Fleet {
             inner: Arc::new(Inner {
                 streams: Mutex::default(),
                 acknowledged: watch::channel(0).0,
+                complete: watch::channel(0).0,
                 rejections: watch::channel(0).0,
                 suspects: watch::channel(Suspects::default()).0,
             }),
@@ -166,6 +173,26 @@ impl Fleet {
         self.inner.acknowledged.subscribe()
     }
 
+    /// Receives the newest snapshot that all connected Envoys have acknowledged, whenever that is another one: once for a
+    /// snapshot, however many Envoys there are.
+    #[must_use]
+    pub fn subscribe_complete(&self) -> watch::Receiver<u64> {
+        self.inner.complete.subscribe()
+    }
+
+    /// When Envoys acknowledged a snapshot.
+    #[must_use]
+    pub fn delivery(&self, seq: u64) -> Delivery {
+        self.lock().progress.of(seq)
+    }
+
+    /// When all connected Envoys had acknowledged the snapshots after this one, in their order. A step is about its own snapshot
+    /// and those since the step before.
+    #[must_use]
+    pub fn complete_after(&self, seq: u64) -> Vec<Step> {
+        self.lock().progress.complete_after(seq)
+    }
+
     /// Receives a growing number whenever a resource is rejected by the first Envoy, or no longer by any.
     #[must_use]
     pub fn subscribe_rejections(&self) -> watch::Receiver<u64> {
@@ -190,15 +217,24 @@ impl Fleet {
         let membership = Membership {
             fleet: self.clone(),
             id,
-            node: envoy.node.clone(),
+            node: envoy.node.as_str().into(),
             newest,
             acked: envoy.acked,
+            reached: 0,
             rejected: BTreeMap::new(),
         };
         streams.members.insert(id, envoy);
         drop(streams);
         notify(&self.inner.acknowledged);
         membership
+    }
+
+    /// See [`Progress::advance`].
+    fn advance(&self, streams: &mut Streams, node: &Arc<str>, from: u64, to: Option<u64>) {
+        if streams.progress.advance(node, from, to) {
+            let complete = streams.progress.complete();
+            self.inner.complete.send_replace(complete);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Streams> {
@@ -232,9 +268,11 @@ fn recount(counts: &mut AckedCounts, from: u64, to: Option<u64>) {
 pub(crate) struct Membership {
     fleet: Fleet,
     id: u64,
-    node: String,
+    node: Arc<str>,
     newest: Arc<AtomicU64>,
     acked: u64,
+    /// The newest snapshot that it has ever acknowledged. `acked` is less for a while when it subscribes to more.
+    reached: u64,
     rejected: BTreeMap<(ResourceType, Arc<str>), Version>,
 }
 
@@ -248,6 +286,11 @@ impl Membership {
             envoy.digest = digest;
         }
         recount(&mut streams.acked, before, Some(acked));
+        if acked > self.reached {
+            let before = std::mem::replace(&mut self.reached, acked);
+            self.fleet
+                .advance(&mut streams, &self.node, before, Some(acked));
+        }
         drop(streams);
         notify(&self.fleet.inner.acknowledged);
     }
@@ -307,7 +350,7 @@ impl Membership {
             return false;
         }
         let mut streams = self.fleet.lock();
-        let Some(node) = streams.nodes.get_mut(&self.node) else {
+        let Some(node) = streams.nodes.get_mut(&*self.node) else {
             return false;
         };
         let is_older = node.streams.last().is_some_and(|newest| *newest != self.id);
@@ -335,13 +378,17 @@ impl Drop for Membership {
         let mut streams = self.fleet.lock();
         streams.members.remove(&self.id);
         recount(&mut streams.acked, self.acked, None);
-        if let Some(node) = streams.nodes.get_mut(&self.node) {
+        if self.reached > 0 {
+            self.fleet
+                .advance(&mut streams, &self.node, self.reached, None);
+        }
+        if let Some(node) = streams.nodes.get_mut(&*self.node) {
             node.streams.retain(|id| *id != self.id);
             if let Some(newest) = node.streams.last() {
                 node.newest.store(*newest, Ordering::Relaxed);
             }
             if node.streams.is_empty() {
-                streams.nodes.remove(&self.node);
+                streams.nodes.remove(&*self.node);
             }
         }
         let mut is_last = false;

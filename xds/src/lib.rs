@@ -5,6 +5,8 @@
 
 pub mod render;
 
+pub mod encodings;
+pub mod per_fleet;
 pub mod resource;
 pub mod snapshot;
 pub mod socket;
@@ -13,6 +15,7 @@ pub mod tls;
 
 pub mod cache;
 pub mod fleet;
+pub mod quarantine;
 
 pub mod ads;
 pub mod bootstrap;

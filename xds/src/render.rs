@@ -6,8 +6,13 @@
 
 use prost::{Message, Name};
 
-use crate::{Resource, Unit, ir::Ir, pb};
+use crate::{
+    Resource, ResourceType, Unit,
+    ir::{Ir, RouteTable},
+    pb,
+};
 
+mod access_log;
 mod action;
 mod cluster;
 mod endpoint;
@@ -18,11 +23,15 @@ mod listener;
 mod refs;
 mod route;
 mod route_tree;
+mod scope;
 mod secret;
 mod tcp_proxy;
 mod tls;
+mod tracing;
 mod virtual_host;
 mod wire;
+
+pub(crate) use self::scope::HEADER as SCOPE_HEADER;
 
 /// The resource of a unit; `None` if the gateway does not have it (any more).
 #[must_use]
@@ -48,17 +57,38 @@ pub fn render(unit: &Unit, ir: &Ir) -> Option<Resource> {
             let secret = ir.secrets.get(key)?;
             Some(Resource::new(kind, name, encode(&secret::secret(secret))))
         }
+        Unit::Filter(filter) => {
+            let settings = ir.filters.get(filter)?;
+            let resource = Resource::new(kind, name, encode(&filter::resource(filter, settings)));
+            Some(resource.with_refs(refs::of_filter(settings)))
+        }
         Unit::Listener(key) => {
             let listener = ir.listeners.get(key)?;
-            let resource = Resource::new(kind, name, encode(&listener::listener(listener)));
+            let resource = Resource::new(kind, name, listener::listener(listener));
             Some(resource.with_refs(refs::of_listener(listener)))
+        }
+        Unit::Loading(key) => {
+            let table = ir.route_tables.get(key)?;
+            let body = encode(&scope::scope(unit, key));
+            table.is_selected.then(|| Resource::new(kind, name, body))
+        }
+        Unit::Selection(key) => {
+            let table = &ir.selected(key)?.key;
+            let resource = Resource::new(kind, name, encode(&scope::scope(unit, table)));
+            Some(resource.with_refs([(ResourceType::RouteTable, table.to_string().into())]))
         }
         Unit::RouteTable(key) => {
             let table = ir.route_tables.get(key)?;
-            let resource = Resource::new(kind, name, route::route_configuration(table));
-            Some(resource.with_refs(refs::of_route_table(table)))
+            Some(route_table(table))
         }
     }
+}
+
+/// The resource of a route table.
+pub(crate) fn route_table(table: &RouteTable) -> Resource {
+    let name = table.key.to_string();
+    let body = route::route_configuration(table);
+    Resource::new(ResourceType::RouteTable, name, body).with_refs(refs::of_route_table(table))
 }
 
 /// All resources of the gateway.
@@ -130,5 +160,31 @@ fn host_address(host: String, port: u16) -> pb::envoy::config::core::v3::Address
             port_specifier: Some(PortSpecifier::PortValue(port.into())),
             ..SocketAddress::default()
         })),
+    }
+}
+
+/// The authority of requests that Envoy itself sends to a cluster: what comes first in its name. Envoy would use the whole
+/// name, which is no authority if it has a slash, and servers reject such requests.
+fn authority(cluster: &str) -> &str {
+    cluster.split('/').next().unwrap_or(cluster)
+}
+
+/// A gRPC service of a cluster.
+fn grpc_service(
+    cluster: &str,
+    timeout: Option<std::time::Duration>,
+) -> pb::envoy::config::core::v3::GrpcService {
+    use pb::envoy::config::core::v3::{
+        GrpcService,
+        grpc_service::{EnvoyGrpc, TargetSpecifier},
+    };
+    GrpcService {
+        timeout: timeout.map(duration),
+        target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+            cluster_name: cluster.to_owned(),
+            authority: authority(cluster).to_owned(),
+            ..EnvoyGrpc::default()
+        })),
+        ..GrpcService::default()
     }
 }

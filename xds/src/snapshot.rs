@@ -10,7 +10,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use imbl::{OrdMap, Vector, ordmap::DiffItem};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-use crate::{Resource, ResourceType, Version, resource::Ref};
+use crate::{
+    Resource, ResourceType, Version, encodings::Encodings, fleet::Protocol, resource::Ref,
+};
+
+mod difference;
+
+pub use difference::{Difference, ResourceChange};
 
 /// Number of changes in the log of a type. A stream that is further behind compares snapshots.
 const LOG_LENGTH: usize = 1 << 12;
@@ -22,6 +28,8 @@ pub struct Entry {
     pub name: Arc<str>,
     /// Hash of the content.
     pub version: Version,
+    /// The snapshot that brought this version.
+    pub since: u64,
     /// See [`Resource::refs`].
     pub refs: Arc<[Ref]>,
     /// See [`Resource::warms`].
@@ -55,7 +63,7 @@ const ANY_VALUE: u32 = 2;
 impl Entry {
     /// Encodes a resource. `Resource.resource` and `DiscoveryResponse.resources` have the same field number and type, so the
     /// end of the delta encoding is the SotW encoding.
-    fn new(resource: &Resource) -> Self {
+    fn new(resource: &Resource, since: u64, encodings: &Encodings) -> Self {
         let version = resource.version.to_string();
         let type_url = resource.kind.type_url();
         let field =
@@ -64,23 +72,26 @@ impl Entry {
         let inner = field(RESOURCE_NAME, resource.name.len())
             + field(RESOURCE_VERSION, version.len())
             + field(RESOURCE_RESOURCE, any);
-        let mut buffer = BytesMut::with_capacity(field(RESPONSE_RESOURCES, inner));
-        let mut open = |number, length: usize, content: &[u8]| {
-            encode_key(number, WireType::LengthDelimited, &mut buffer);
-            encode_varint(length as u64, &mut buffer);
-            buffer.put_slice(content);
-        };
-        open(RESPONSE_RESOURCES, inner, &[]);
-        open(RESOURCE_NAME, resource.name.len(), resource.name.as_bytes());
-        open(RESOURCE_VERSION, version.len(), version.as_bytes());
-        open(RESOURCE_RESOURCE, any, &[]);
-        open(ANY_TYPE_URL, type_url.len(), type_url.as_bytes());
-        open(ANY_VALUE, resource.body.len(), &resource.body);
-        let delta = buffer.freeze();
+        let delta = encodings.of(resource, || {
+            let mut buffer = BytesMut::with_capacity(field(RESPONSE_RESOURCES, inner));
+            let mut open = |number, length: usize, content: &[u8]| {
+                encode_key(number, WireType::LengthDelimited, &mut buffer);
+                encode_varint(length as u64, &mut buffer);
+                buffer.put_slice(content);
+            };
+            open(RESPONSE_RESOURCES, inner, &[]);
+            open(RESOURCE_NAME, resource.name.len(), resource.name.as_bytes());
+            open(RESOURCE_VERSION, version.len(), version.as_bytes());
+            open(RESOURCE_RESOURCE, any, &[]);
+            open(ANY_TYPE_URL, type_url.len(), type_url.as_bytes());
+            open(ANY_VALUE, resource.body.len(), &resource.body);
+            buffer.freeze()
+        });
         let sotw = delta.slice(delta.len() - field(RESOURCE_RESOURCE, any)..);
         Self {
             name: resource.name.clone(),
             version: resource.version,
+            since,
             refs: resource.refs.clone(),
             warms: resource.warms,
             delta,
@@ -98,6 +109,14 @@ impl Entry {
     #[must_use]
     pub fn sotw(&self) -> Bytes {
         self.sotw.clone()
+    }
+
+    /// The resource in a response of this variant.
+    pub(crate) const fn encoded(&self, protocol: Protocol) -> &Bytes {
+        match protocol {
+            Protocol::Delta => &self.delta,
+            Protocol::Sotw => &self.sotw,
+        }
     }
 
     /// Encoded size in a delta response.
@@ -184,19 +203,35 @@ impl TypeView {
         self.digest
     }
 
-    fn insert(&mut self, seq: u64, resource: &Resource) -> bool {
-        let old = self.entries.get(&resource.name);
-        if old.is_some_and(|old| old.version == resource.version) {
-            return false;
+    fn insert(&mut self, seq: u64, resource: &Resource, encodings: &Encodings) -> bool {
+        let is_new = !self.has(&resource.name, resource.version);
+        if is_new {
+            let entry = Entry::new(resource, seq, encodings);
+            self.set(seq, resource.kind, Arc::new(entry));
         }
-        if let Some(old) = old {
-            self.digest ^= digest(resource.kind, &old.name, old.version);
+        is_new
+    }
+
+    fn restore(&mut self, seq: u64, kind: ResourceType, entry: &Arc<Entry>) -> bool {
+        let is_new = !self.has(&entry.name, entry.version);
+        if is_new {
+            self.set(seq, kind, entry.clone());
         }
-        self.digest ^= digest(resource.kind, &resource.name, resource.version);
-        self.entries
-            .insert(resource.name.clone(), Arc::new(Entry::new(resource)));
-        self.log_change(seq, resource.name.clone());
-        true
+        is_new
+    }
+
+    fn has(&self, name: &str, version: Version) -> bool {
+        let current = self.entries.get(name);
+        current.is_some_and(|current| current.version == version)
+    }
+
+    fn set(&mut self, seq: u64, kind: ResourceType, entry: Arc<Entry>) {
+        let name = entry.name.clone();
+        self.digest ^= digest(kind, &name, entry.version);
+        if let Some(old) = self.entries.insert(name.clone(), entry) {
+            self.digest ^= digest(kind, &name, old.version);
+        }
+        self.log_change(seq, name);
     }
 
     fn remove(&mut self, seq: u64, kind: ResourceType, name: &Arc<str>) -> bool {
@@ -240,6 +275,12 @@ impl Snapshot {
         &self.types[kind.index()]
     }
 
+    /// The resource with this type and name.
+    #[must_use]
+    pub fn get(&self, (kind, name): &Ref) -> Option<&Arc<Entry>> {
+        self.of(*kind).get(name)
+    }
+
     /// Hash of all names and versions, equal for equal content on every replica.
     #[must_use]
     pub fn digest(&self) -> u128 {
@@ -250,17 +291,27 @@ impl Snapshot {
 
     /// The next snapshot; `None` if nothing changed.
     #[must_use]
-    pub fn next(
+    pub fn next(&self, upserts: &[Resource], removals: &[Ref]) -> Option<Self> {
+        self.next_with(upserts, &[], removals, &Encodings::default())
+    }
+
+    /// The same, with entries of earlier snapshots, and with what other fleets have encoded.
+    pub(crate) fn next_with(
         &self,
         upserts: &[Resource],
-        removals: &[(ResourceType, Arc<str>)],
+        restored: &[(ResourceType, Arc<Entry>)],
+        removals: &[Ref],
+        encodings: &Encodings,
     ) -> Option<Self> {
         let mut next = self.clone();
         next.seq += 1;
         next.published = None;
         let mut changed = false;
         for resource in upserts {
-            changed |= next.types[resource.kind.index()].insert(next.seq, resource);
+            changed |= next.types[resource.kind.index()].insert(next.seq, resource, encodings);
+        }
+        for (kind, entry) in restored {
+            changed |= next.types[kind.index()].restore(next.seq, *kind, entry);
         }
         for (kind, name) in removals {
             changed |= next.types[kind.index()].remove(next.seq, *kind, name);
@@ -282,7 +333,7 @@ mod tests {
 
     #[test]
     fn entry_is_a_field_of_both_responses() {
-        let entry = Entry::new(&resource("a", b"body"));
+        let entry = Entry::new(&resource("a", b"body"), 1, &Encodings::default());
         let delta = DeltaDiscoveryResponse::decode(entry.delta()).unwrap();
         let sotw = DiscoveryResponse::decode(entry.sotw()).unwrap();
         assert_eq!(delta.resources.len(), 1);
@@ -375,11 +426,14 @@ mod tests {
         let first = Snapshot::default().next(&many, &[]).unwrap();
         let second = first.next(&[resource("7", b"2")], &[]).unwrap();
         let view = second.of(ResourceType::Cluster);
+        // the shortest of many, during which nothing else ran
         let time = |work: &dyn Fn() -> usize| {
-            let started = Instant::now();
-            let found: usize = (0..100).map(|_| work()).sum();
-            assert!(found > 0);
-            started.elapsed()
+            let times = (0..100).map(|_| {
+                let started = Instant::now();
+                assert!(work() > 0);
+                started.elapsed()
+            });
+            times.min().unwrap()
         };
         let recent = time(&|| view.changed_since(1).unwrap().count());
         let all = time(&|| {

@@ -51,6 +51,18 @@ kinds! {
         schema: Schema::of::<v3alpha1::KubernetesEndpointResolver>(),
     }
 
+    /// Resolver: the passing instances of a Consul service.
+    ConsulResolver {
+        name: "ConsulResolver",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "consulresolvers",
+        scope: Scope::Namespaced,
+        status: Status::Conditions,
+        optional: true,
+        schema: Schema::of::<v3alpha1::ConsulResolver>(),
+    }
+
     /// TLS settings for Hosts, Mappings and TCPMappings.
     TlsContext {
         name: "TLSContext",
@@ -109,6 +121,78 @@ kinds! {
         status: Status::Conditions,
         optional: true,
         schema: Schema::of::<v3alpha1::TCPMapping>(),
+    }
+
+    /// Settings of the whole gateway.
+    Module {
+        name: "Module",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "modules",
+        scope: Scope::Namespaced,
+        status: Status::Conditions,
+        optional: true,
+        schema: Schema::of::<v3alpha1::Module>(),
+    }
+
+    /// An external service that authorizes requests.
+    AuthService {
+        name: "AuthService",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "authservices",
+        scope: Scope::Namespaced,
+        status: Status::Conditions,
+        optional: true,
+        schema: Schema::of::<v3alpha1::AuthService>(),
+    }
+
+    /// An external service that limits the rate of requests.
+    RateLimitService {
+        name: "RateLimitService",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "ratelimitservices",
+        scope: Scope::Namespaced,
+        status: Status::Conditions,
+        optional: true,
+        schema: Schema::of::<v3alpha1::RateLimitService>(),
+    }
+
+    /// An external service that gets access logs.
+    LogService {
+        name: "LogService",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "logservices",
+        scope: Scope::Namespaced,
+        status: Status::Conditions,
+        optional: true,
+        schema: Schema::of::<v3alpha1::LogService>(),
+    }
+
+    /// An external service that gets traces.
+    TracingService {
+        name: "TracingService",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "tracingservices",
+        scope: Scope::Namespaced,
+        status: Status::Conditions,
+        optional: true,
+        schema: Schema::of::<v3alpha1::TracingService>(),
+    }
+
+    /// A kind without effect.
+    DevPortal {
+        name: "DevPortal",
+        group: GROUP,
+        versions: V3ALPHA1,
+        plural: "devportals",
+        scope: Scope::Namespaced,
+        status: Status::Conditions,
+        optional: true,
+        schema: Schema::of::<v3alpha1::DevPortal>(),
     }
 
     /// A Service of Kubernetes.

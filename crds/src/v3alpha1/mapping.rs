@@ -207,6 +207,10 @@ pub struct MappingSpec {
     /// Whether requests bypass the AuthService. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bypass_auth: Option<bool>,
+    /// AuthService that authorizes the requests of this Mapping, instead of the default ones: `name`, or `name.namespace`.
+    /// Default: all AuthServices with `default: true`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_service: Option<String>,
     /// Context that is sent to the AuthService with the requests of this Mapping.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub auth_context_extensions: BTreeMap<String, String>,

@@ -17,4 +17,5 @@ pub mod echo;
 mod frame;
 mod header;
 pub mod server;
+pub mod span;
 pub mod wait;

@@ -31,12 +31,13 @@ mod http;
 mod request;
 mod response;
 mod tls;
+mod traces;
 mod version;
 mod websocket;
 
 pub use self::{
     grpc_als::GrpcAls, grpc_auth::GrpcAuth, grpc_echo::GrpcEcho, grpc_rls::GrpcRls,
-    health_check::HealthCheck, http::Http, version::ApiVersion,
+    health_check::HealthCheck, http::Http, traces::Traces, version::ApiVersion,
 };
 
 /// Addresses to listen on; port 0 is any free one.

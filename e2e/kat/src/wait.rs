@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::time::{sleep, timeout};
 
-/// Longest wait for anything.
+/// Longest wait for anything that has no bound of its own.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Pauses between attempts: short at first, longer for what takes long and whose attempts cost much, such as a kubectl.
@@ -23,6 +23,18 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// There is none within [`PATIENCE`].
 pub async fn until<T, F: Future<Output = Result<T>>>(
     what: &str,
+    attempt: impl FnMut() -> F,
+) -> Result<T> {
+    until_within(PATIENCE, what, attempt).await
+}
+
+/// The same, with another bound.
+///
+/// # Errors
+/// There is none within `bound`.
+pub async fn until_within<T, F: Future<Output = Result<T>>>(
+    bound: Duration,
+    what: &str,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T> {
     let mut last = anyhow!("the first attempt has not finished");
@@ -36,9 +48,9 @@ pub async fn until<T, F: Future<Output = Result<T>>>(
             sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
         }
     };
-    match timeout(PATIENCE, attempts).await {
+    match timeout(bound, attempts).await {
         Ok(found) => Ok(found),
-        Err(_elapsed) => bail!("{what}: not within {PATIENCE:?}: {last:#}"),
+        Err(_elapsed) => bail!("{what}: not within {bound:?}: {last:#}"),
     }
 }
 

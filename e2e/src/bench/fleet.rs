@@ -1,103 +1,126 @@
-//! What one change costs the xDS server with many Envoys, which are simulated: gRPC clients that acknowledge what they get.
+//! What one change costs the xDS server with many Envoys, and what their streams keep in memory. The Envoys are simulated.
+
+mod envoys;
 
 use std::{
     fs,
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
-use bytes::Bytes;
-use futures::{StreamExt as _, channel::mpsc::unbounded};
+use anyhow::{Context as _, Result, bail, ensure};
 use nuncio_xds::{
     Resource, ResourceType,
     ads::{Metrics, Server, Settings},
     cache::{self, Update, Writer},
     fleet::Fleet,
-    pb::{
-        envoy::{config::core::v3::Node, service::discovery::v3::DeltaDiscoveryRequest},
-        google::rpc,
-    },
 };
 use prometheus_client::registry::Registry;
-use tokio::{net::TcpListener, runtime, task::JoinSet, time::timeout};
-use tonic::{Request, client::Grpc, transport::Endpoint};
-use tonic_prost::ProstCodec;
+use tokio::{
+    net::TcpListener,
+    process::Child,
+    runtime,
+    time::{sleep, timeout},
+};
+
+pub use envoys::{Variant, run as run_envoys};
 
 use super::{Options, quantile::quantile, table};
 
 /// Number of Envoys.
 const ENVOYS: usize = 500;
 /// Longest wait for all of them.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Name of the server's threads, by which their CPU time is found.
 const SERVER: &str = "fleet-server";
 /// Clients reject resources with this text.
 const BAD: &[u8] = b"reject this";
-/// Size of a resource.
-const BYTES: usize = 300;
-const METHOD: &str =
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+/// Number of route tables, over which the routes are spread.
+const TABLES: usize = 100;
+/// Bytes of a cluster, of the endpoints of a cluster, and of a route.
+const CLUSTER: usize = 300;
+const ENDPOINTS: usize = 300;
+const ROUTE: usize = 150;
+/// How long memory settles after all Envoys are gone.
+const SETTLE: Duration = Duration::from_secs(3);
 
-/// The fields of a `DeltaDiscoveryResponse` that a client needs.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Response {
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    resources: Vec<Bytes>,
-    #[prost(string, tag = "4")]
-    type_url: String,
-    #[prost(string, tag = "5")]
-    nonce: String,
-}
-
-/// Measures one change, and one change right after every client has rejected another.
+/// Measures one change, one change right after every client has rejected another, and memory.
 pub(super) async fn run(options: &Options) -> Result<()> {
-    let title = format!("One change, {ENVOYS} simulated Envoys on one replica");
+    let title = format!(
+        "One change, {ENVOYS} simulated Envoys on one replica. N clusters with endpoints each, and {TABLES} tables with N \
+         routes. Memory is that of the server's process, in MiB: before, at the peak while all connect, with all of \
+         them, after the changes, and after all are gone"
+    );
     let columns = [
-        "resources",
+        "N",
+        "variant",
+        "all connected, s",
         "change, best ms",
         "p50 ms",
         "p99 ms",
-        "CPU of the server, p50 ms",
-        "after 500 NACKs, best ms",
-        "p50 ms",
-        "memory per Envoy, KiB",
+        "CPU, p50 ms",
+        "after 500 NACKs, p50 ms",
+        "KiB per stream",
+        "memory",
     ];
-    table::head(&title, &columns, &[]);
+    table::head(&title, &columns, &["variant", "memory"]);
     for size in options.sizes(&[1000, 10_000]) {
-        let mut rig = Rig::start(size).await?;
-        let (mut latencies, mut used) = (Vec::new(), Vec::new());
-        for edit in 0..options.edits {
-            let before = cpu()?;
-            latencies.push(rig.change(edit).await?);
-            used.push((cpu()? - before).as_secs_f64() * 1e3);
+        for variant in options.variants() {
+            table::row(&measure(options, size, variant).await?);
         }
-        let mut after_nacks = Vec::new();
+    }
+    Ok(())
+}
+
+async fn measure(options: &Options, size: usize, variant: Variant) -> Result<Vec<String>> {
+    // a full state for each change takes a while
+    let edits = match variant {
+        Variant::Delta => options.edits,
+        Variant::Sotw => options.edits.min(10),
+    };
+    let mut rig = Rig::start(size).await?;
+    let before = memory()?;
+    let connected = rig.connect(variant).await?;
+    let peak = memory_of("VmHWM")?;
+    let with_all = memory()?;
+    let (mut latencies, mut used) = (Vec::new(), Vec::new());
+    for edit in 0..edits {
+        let before = cpu()?;
+        latencies.push(rig.change(edit).await?);
+        used.push((cpu()? - before).as_secs_f64() * 1e3);
+    }
+    let mut after_nacks = Vec::new();
+    if variant == Variant::Delta {
         for edit in 0..options.edits.min(20) {
             after_nacks.push(rig.change_after_nacks(options.edits + edit).await?);
         }
-        table::row(&[
-            size.to_string(),
-            format!("{:.1}", quantile(0, &latencies)),
-            format!("{:.1}", quantile(50, &latencies)),
-            format!("{:.1}", quantile(99, &latencies)),
-            format!("{:.1}", quantile(50, &used)),
-            format!("{:.1}", quantile(0, &after_nacks)),
-            format!("{:.1}", quantile(50, &after_nacks)),
-            format!("{:.0}", rig.memory),
-        ]);
     }
-    Ok(())
+    let after_changes = memory()?;
+    rig.disconnect().await?;
+    let after_all = memory()?;
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    let per_stream = (with_all.max(after_changes) - before) * 1024.0 / ENVOYS as f64;
+    let memory = [before, peak, with_all, after_changes, after_all];
+    Ok(vec![
+        size.to_string(),
+        variant.text().to_owned(),
+        format!("{connected:.1}"),
+        format!("{:.1}", quantile(0, &latencies)),
+        format!("{:.1}", quantile(50, &latencies)),
+        format!("{:.1}", quantile(99, &latencies)),
+        format!("{:.1}", quantile(50, &used)),
+        format!("{:.1}", quantile(50, &after_nacks)),
+        format!("{per_stream:.0}"),
+        memory.map(|mib| format!("{mib:.0}")).join(" / "),
+    ])
 }
 
 struct Rig {
     writer: Writer,
     fleet: Fleet,
     size: usize,
-    clients: JoinSet<Result<()>>,
+    address: std::net::SocketAddr,
+    envoys: Option<Child>,
     server: Option<runtime::Runtime>,
-    /// KiB for each Envoy, of the server and of the simulated Envoy.
-    memory: f64,
 }
 
 impl Drop for Rig {
@@ -109,7 +132,7 @@ impl Drop for Rig {
 }
 
 impl Rig {
-    /// A server with this many resources, which all clients have.
+    /// A server with the resources of this many Mappings.
     async fn start(size: usize) -> Result<Self> {
         let server = runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -122,7 +145,11 @@ impl Rig {
         let (writer, cache) = cache::channel();
         let fleet = Fleet::new();
         let metrics = Metrics::new(&mut Registry::default());
-        let service = Server::new(cache, fleet.clone(), Settings::default(), metrics);
+        let settings = Settings {
+            idle_timeout: PATIENCE,
+            ..Settings::default()
+        };
+        let service = Server::new(cache, fleet.clone(), settings, metrics);
         server.spawn(async move {
             let listener = TcpListener::from_std(listener).expect("it was a listener of tokio");
             let _ = service.serve(listener, std::future::pending()).await;
@@ -131,18 +158,11 @@ impl Rig {
             writer,
             fleet,
             size,
-            clients: JoinSet::new(),
+            address,
+            envoys: None,
             server: Some(server),
-            memory: 0.0,
         };
-        let all = (0..size).map(|n| resource(n, "first"));
-        let seq = rig.apply(all.collect());
-        let before = resident()?;
-        for n in 0..ENVOYS {
-            rig.clients.spawn(client(address, n));
-        }
-        rig.acknowledged(seq).await?;
-        rig.memory = (resident()? - before) / ENVOYS as f64;
+        rig.apply(configuration(size));
         Ok(rig)
     }
 
@@ -153,9 +173,41 @@ impl Rig {
         })
     }
 
+    /// How many seconds it takes until all Envoys have the configuration.
+    async fn connect(&mut self, variant: Variant) -> Result<f64> {
+        // from here on the peak of memory is recorded
+        fs::write("/proc/self/clear_refs", "5")?;
+        let started = Instant::now();
+        self.envoys = Some(envoys::start(self.address, variant)?);
+        let seq = self.writer.apply(Update::default());
+        self.acknowledged(seq).await?;
+        // a client with all clusters and listeners can be without endpoints and tables
+        let mut counted = 0;
+        while counted < 3 {
+            sleep(Duration::from_millis(100)).await;
+            let is_idle = self.fleet.acked_counts().keys().all(|acked| *acked >= seq);
+            counted = if is_idle { counted + 1 } else { 0 };
+        }
+        Ok((started.elapsed() - Duration::from_millis(300)).as_secs_f64())
+    }
+
+    async fn disconnect(&mut self) -> Result<()> {
+        if let Some(mut envoys) = self.envoys.take() {
+            envoys.kill().await?;
+        }
+        let started = Instant::now();
+        while !self.fleet.acked_counts().is_empty() {
+            ensure!(started.elapsed() < PATIENCE, "streams do not end");
+            sleep(Duration::from_millis(50)).await;
+        }
+        sleep(SETTLE).await;
+        Ok(())
+    }
+
     /// Waits until all clients have acknowledged this snapshot.
     async fn acknowledged(&mut self, seq: u64) -> Result<()> {
         let mut changes = self.fleet.subscribe_acknowledged();
+        let envoys = self.envoys.as_mut().context("no Envoys")?;
         let wait = async {
             loop {
                 let counts = self.fleet.acked_counts();
@@ -164,7 +216,7 @@ impl Rig {
                 }
                 tokio::select! {
                     changed = changes.changed() => changed?,
-                    Some(ended) = self.clients.join_next() => return ended?,
+                    ended = envoys.wait() => bail!("the Envoys ended: {}", ended?),
                 }
             }
         };
@@ -176,7 +228,7 @@ impl Rig {
     /// How many milliseconds it takes until all clients have a change.
     async fn change(&mut self, edit: usize) -> Result<f64> {
         let started = Instant::now();
-        let seq = self.apply(vec![resource(edit % self.size, &format!("edit {edit}"))]);
+        let seq = self.apply(vec![endpoints(edit % self.size, &format!("edit {edit}"))]);
         self.acknowledged(seq).await?;
         Ok(started.elapsed().as_secs_f64() * 1e3)
     }
@@ -184,13 +236,13 @@ impl Rig {
     /// The same while all clients reject another.
     async fn change_after_nacks(&mut self, edit: usize) -> Result<f64> {
         let bad = format!("{} {edit}", String::from_utf8_lossy(BAD));
-        self.apply(vec![resource(0, &bad)]);
+        self.apply(vec![endpoints(0, &bad)]);
         let mut rejections = self.fleet.subscribe_rejections();
         while self.fleet.rejections().is_empty() {
             timeout(PATIENCE, rejections.changed()).await??;
         }
         let after = self.change(edit + 1).await?;
-        let seq = self.apply(vec![resource(0, &format!("good {edit}"))]);
+        let seq = self.apply(vec![endpoints(0, &format!("good {edit}"))]);
         self.acknowledged(seq).await?;
         ensure!(
             self.fleet.rejections().is_empty(),
@@ -200,52 +252,50 @@ impl Rig {
     }
 }
 
-fn resource(n: usize, text: &str) -> Resource {
-    let kind = ResourceType::ALL[n % 3];
-    Resource::new(
-        kind,
-        format!("resource-{n}"),
-        format!("{text:BYTES$}").into(),
-    )
+/// What this many Mappings on [`TABLES`] Hosts become.
+fn configuration(size: usize) -> Vec<Resource> {
+    let mut all = Vec::new();
+    for n in 0..size {
+        let refs = [(ResourceType::Endpoints, name(n).into())];
+        let cluster = resource(ResourceType::Cluster, &name(n), "first", CLUSTER);
+        all.push(cluster.with_refs(refs));
+        all.push(endpoints(n, "first"));
+    }
+    for table in 0..TABLES {
+        let clusters = (table..size).step_by(TABLES);
+        let bytes = ROUTE * clusters.len();
+        let refs = clusters.map(|n| (ResourceType::Cluster, name(n).into()));
+        let table = resource(
+            ResourceType::RouteTable,
+            &table_name(table),
+            "first",
+            bytes.max(ROUTE),
+        );
+        all.push(table.with_refs(refs));
+    }
+    let tables = (0..TABLES).map(|n| (ResourceType::RouteTable, table_name(n).into()));
+    let listener = resource(ResourceType::Listener, "listener", "first", 1000);
+    all.push(listener.with_refs(tables));
+    all
 }
 
-/// A client that subscribes to everything and acknowledges it, except for bad resources.
-async fn client(address: SocketAddr, n: usize) -> Result<()> {
-    let channel = Endpoint::from_shared(format!("http://{address}"))?
-        .connect()
-        .await?;
-    let mut grpc = Grpc::new(channel).max_decoding_message_size(64 << 20);
-    grpc.ready().await?;
-    let (requests, receiver) = unbounded();
-    for kind in ResourceType::ALL {
-        requests.unbounded_send(DeltaDiscoveryRequest {
-            node: Some(Node {
-                id: format!("envoy-{n}"),
-                ..Node::default()
-            }),
-            type_url: kind.type_url().to_owned(),
-            ..DeltaDiscoveryRequest::default()
-        })?;
-    }
-    let codec: ProstCodec<DeltaDiscoveryRequest, Response> = ProstCodec::default();
-    let path = METHOD.parse()?;
-    let responses = grpc.streaming(Request::new(receiver), path, codec).await?;
-    let mut responses = responses.into_inner();
-    while let Some(response) = responses.next().await {
-        let response = response?;
-        let is_bad = |resource: &Bytes| resource.windows(BAD.len()).any(|part| part == BAD);
-        let error = response.resources.len() == 1 && response.resources.iter().any(is_bad);
-        requests.unbounded_send(DeltaDiscoveryRequest {
-            type_url: response.type_url,
-            response_nonce: response.nonce,
-            error_detail: error.then(|| rpc::Status {
-                message: "no".to_owned(),
-                ..rpc::Status::default()
-            }),
-            ..DeltaDiscoveryRequest::default()
-        })?;
-    }
-    Ok(())
+/// Name of a cluster and of its endpoints.
+fn name(n: usize) -> String {
+    format!("cluster_default_service-{n}_8080")
+}
+
+fn table_name(n: usize) -> String {
+    format!("https-8443/default/host-{n}")
+}
+
+fn endpoints(n: usize, text: &str) -> Resource {
+    resource(ResourceType::Endpoints, &name(n), text, ENDPOINTS)
+}
+
+/// A resource of this size, of which the start is this text and the name.
+fn resource(kind: ResourceType, name: &str, text: &str, bytes: usize) -> Resource {
+    let text = format!("{text} {name}");
+    Resource::new(kind, name, format!("{text:bytes$}").into())
 }
 
 /// CPU time of the server's threads.
@@ -262,10 +312,16 @@ fn cpu() -> Result<Duration> {
     Ok(total)
 }
 
-/// Resident memory of this process in KiB.
-fn resident() -> Result<f64> {
+/// Resident memory of this process in MiB.
+fn memory() -> Result<f64> {
+    memory_of("VmRSS")
+}
+
+fn memory_of(field: &str) -> Result<f64> {
     let text = fs::read_to_string("/proc/self/status")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let mut lines = text.lines();
+    let line = lines.find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
-    Ok(kib.context("no memory")?.trim().parse()?)
+    let kib: f64 = kib.context("no memory")?.trim().parse()?;
+    Ok(kib / 1024.0)
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use clap::ValueEnum;
 
+use super::rig::TLS_LISTENER;
 use crate::certificate::Authority;
 
 /// How Mappings are laid out.
@@ -36,9 +37,12 @@ impl Layout {
         }
     }
 
-    /// The Hosts, with the Secrets that they name.
+    /// The Hosts, with the Secrets that they name and the Listener for them.
     pub(super) fn manifests(self, authority: &Authority) -> Result<String> {
-        let mut manifests = String::new();
+        let mut manifests = match self {
+            Self::Tls => TLS_LISTENER.to_owned(),
+            Self::Cleartext | Self::One => String::new(),
+        };
         for host in 0..self.hosts() {
             let name = hostname(host);
             let rest = match self {

@@ -20,7 +20,7 @@ use super::{
     latencies::Latencies,
     layout::{Layout, hostname},
     object,
-    options::Options,
+    options::{Clusters, Options},
     rig::{HTTP, HTTPS, Rig},
     table,
 };
@@ -38,6 +38,7 @@ pub(super) async fn run(options: &Options) -> Result<()> {
         &[
             "Mappings",
             "layout",
+            "clusters",
             "load to all routes",
             "edit",
             "add",
@@ -53,19 +54,21 @@ pub(super) async fn run(options: &Options) -> Result<()> {
     for size in options.sizes(&[100, 1_000, 10_000]) {
         for layout in Layout::value_variants() {
             if options.layout.is_none_or(|only| only == *layout) {
-                table::row(&measure(size, *layout, options.edits).await?);
+                table::row(&measure(options, size, *layout).await?);
             }
         }
     }
     Ok(())
 }
 
-async fn measure(size: usize, layout: Layout, edits: usize) -> Result<Vec<String>> {
+async fn measure(options: &Options, size: usize, layout: Layout) -> Result<Vec<String>> {
+    let edits = options.edits;
     let authority = Authority::new()?;
     let rig = Rig::start(&layout.manifests(&authority)?).await?;
     let mappings = Mappings {
         api: object::kind(&rig.client, "Mapping", "mappings"),
         layout,
+        clusters: options.clusters.unwrap_or(Clusters::Shared),
         size,
         authority,
     };
@@ -82,6 +85,7 @@ async fn measure(size: usize, layout: Layout, edits: usize) -> Result<Vec<String
     Ok(vec![
         size.to_string(),
         layout.name().to_owned(),
+        mappings.clusters.number(size).to_string(),
         format!("{:.2} s", loaded.as_secs_f64()),
         edit.to_string(),
         add.to_string(),
@@ -97,6 +101,7 @@ async fn measure(size: usize, layout: Layout, edits: usize) -> Result<Vec<String
 struct Mappings {
     api: Api<DynamicObject>,
     layout: Layout,
+    clusters: Clusters,
     size: usize,
     authority: Authority,
 }
@@ -107,12 +112,16 @@ impl Mappings {
     }
 
     fn mapping(&self, number: usize, service: &str, rewrite: &str) -> Value {
-        json!({
+        let mut mapping = json!({
             "apiVersion": "getambassador.io/v3alpha1",
             "kind": "Mapping",
             "metadata": {"name": format!("m-{number}")},
             "spec": {"hostname": self.host(number), "prefix": format!("/m-{number}/"), "service": service, "rewrite": rewrite}
-        })
+        });
+        if self.clusters == Clusters::Own {
+            mapping["spec"]["cluster_tag"] = json!(format!("m{number}"));
+        }
+        mapping
     }
 
     /// Creates all; the time from the last creation until all routes answer.

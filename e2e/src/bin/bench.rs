@@ -9,6 +9,10 @@ use nuncio_e2e::{
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    if let (Some(address), Some(variant)) = (options.envoys_of, options.variant) {
+        let envoys = bench::run_envoys(address, variant);
+        return tokio::runtime::Runtime::new()?.block_on(envoys);
+    }
     sandbox::enter()?;
     tokio::runtime::Runtime::new()?.block_on(bench::run(&options))
 }

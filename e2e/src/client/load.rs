@@ -141,7 +141,7 @@ impl Load {
             let mut lost = Vec::new();
             let mut connection = None;
             let mut number = 0;
-            while !stopped.load(Ordering::Relaxed) && number < 100_000 {
+            while !stopped.load(Ordering::Relaxed) && number < 10_000_000 {
                 if let Err(error) = once(&mut connection, &open, &counted, &host, &path).await {
                     lost.push(format!("request {number}: {error:#}"));
                     connection = None;
@@ -193,6 +193,32 @@ impl Load {
             sent.requests
         );
         Ok(sent)
+    }
+}
+
+/// Two steady loads on one path: one on a connection that stays open, and one with new connections.
+#[derive(Debug)]
+pub struct Loads([Load; 2]);
+
+impl Loads {
+    /// Starts both. Every status other than 200 counts as lost.
+    #[must_use]
+    pub fn start(address: &str, host: &str, path: &str) -> Self {
+        Self([
+            Load::start(address, host, path),
+            Load::start_connections(address, host, path),
+        ])
+    }
+
+    /// Stops both.
+    ///
+    /// # Errors
+    /// Requests of one were lost, or too few were sent.
+    pub async fn finish(self) -> Result<()> {
+        for load in self.0 {
+            load.finish().await?;
+        }
+        Ok(())
     }
 }
 

@@ -25,7 +25,8 @@ fn number(kind: Kind) -> usize {
     match kind {
         Kind::Mapping => 34,
         Kind::TcpMapping => 6,
-        Kind::Listener => 2,
+        Kind::Listener | Kind::Module | Kind::AuthService => 2,
+        Kind::DevPortal => 1,
         _ if kind.has_status() => 4,
         _ => 0,
     }
@@ -63,7 +64,7 @@ impl World {
 
     fn object(&self, kind: Kind, index: usize, random: &mut Random) -> Object {
         let metadata = metadata(kind, index, random);
-        let mut author = Author::any(random);
+        let mut author = Author::any(kind, random);
         let mut spec = author.value(self.schemas.of(kind));
         if author.random.percent(8) {
             spoil(&mut spec, &mut author);
@@ -79,7 +80,9 @@ fn metadata(kind: Kind, index: usize, random: &mut Random) -> Value {
     if kind == Kind::TlsContext {
         name = format!("c{index}");
     }
-    if random.percent(2) {
+    if kind == Kind::Module && random.percent(80) {
+        "ambassador".clone_into(&mut name);
+    } else if random.percent(2) {
         name = format!("{}{index}", hostile::text(random));
     }
     let namespace = if random.percent(90) {
@@ -157,6 +160,7 @@ fn secrets() -> Result<Vec<Object>> {
         secret("authority", json!({"tls.crt": authority.pem()})),
         secret("revoked", json!({"crl.pem": revoked()?})),
         secret("broken", json!({"tls.crt": "-----BEGIN", "tls.key": ""})),
+        secret("token", json!({"token": "5ec7e7"})),
     ];
     for (name, hosts) in [
         ("cert", ["a.example", "*.example"]),

@@ -59,6 +59,7 @@ impl Gateway {
             node_id: "fuzz".to_owned(),
             cluster: "fuzz".to_owned(),
             ambassador_id: None,
+            zone: None,
             xds: Target::Tcp {
                 host: xds.ip().to_string(),
                 port: xds.port(),
@@ -69,6 +70,7 @@ impl Gateway {
             tls: None,
             max_heap_bytes: None,
             max_connections: MAX_CONNECTIONS,
+            statsd: None,
         };
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("bootstrap.json");
@@ -104,6 +106,7 @@ impl Gateway {
         let update = Update {
             upserts: resources.values().cloned().collect(),
             removals: removals.map(|(kind, name)| (*kind, name.clone())).collect(),
+            ..Update::default()
         };
         self.told.clone_from(resources);
         let seq = self.writer.apply(update);

@@ -10,6 +10,7 @@ pub(super) fn text(path: &[String], random: &mut Random) -> String {
         ("tlsSecret" | "acmeProvider" | "privateKeySecret", "name") => SECRETS,
         ("tlsContext", "name") => &["c0", "c1", "missing"],
         ("cookie", "name") => &["session", "a.b"],
+        ("ConsulResolver", "address") => AGENTS,
         ("matchLabels" | "matchExpressions", _) => &["x", "y", "1", "2"],
         _ => by_field(field),
     };
@@ -42,16 +43,35 @@ fn by_field(field: &str) -> &'static [&'static str] {
             "*",
         ],
         "hostname" | "host" | "hosts" | "authority" => HOSTS,
-        "service" => SERVICES,
+        "service" | "auth_service" => SERVICES,
         "resolver" => &[
             "",
             "endpoint",
             "endpoint",
             "kubernetes-service",
             "slices",
+            "consul",
+            "c0",
+            "c1.default",
             "missing",
         ],
+        "peer" | "remote" => &[
+            "10.0.0.0/8",
+            "127.0.0.1",
+            "::1/128",
+            "::/0",
+            "10.0.0.0/33",
+            "a",
+        ],
+        "lua_scripts" => SCRIPTS,
+        "envoy_log_path" => &["/dev/stdout", "/dev/fd/1", "/nowhere/log", ""],
+        "envoy_log_format" => FORMATS,
+        "path_prefix" => &["/check", "check", "/", "//"],
+        "collector_endpoint" => &["/api/v2/spans", "spans", ""],
+        "domain" | "default_label_domain" => &["ambassador", "other"],
         "tls" | "tlsContext" => &["c0", "c1", "c2", "missing"],
+        "datacenter" => &["dc1", "dc1", "east", "dc 1", ""],
+        "token_secret" | "tls_secret" => &["token", "token", "cert", "broken", "missing"],
         "secret" | "ca_secret" | "crl_secret" => SECRET_NAMES,
         "alpn_protocols" => &["h2,http/1.1", "h2", "http/1.1", "h2, http/1.1,h2"],
         "cipher_suites" => &[
@@ -135,6 +155,21 @@ const SECRET_NAMES: &[&str] = &[
     "missing.nowhere",
 ];
 
+/// Addresses of Consul agents.
+const AGENTS: &[&str] = &[
+    "",
+    "127.0.0.1:8500",
+    "consul",
+    "https://consul.invalid:8501",
+    "[::1]:8500",
+    "$CONSUL_ADDR:8500",
+    "${CONSUL_ADDR",
+    "unix:///run/consul",
+    "unix://run",
+    "ftp://consul",
+    "consul:0",
+];
+
 const OUTLIERS: &[&str] = &[
     "{consecutive_5xx: 5}",
     "{consecutive_5xx: 0, interval: 1s}",
@@ -151,6 +186,17 @@ const FORMATS: &[&str] = &[
     "%START_TIME(%Y)%",
     "a%UPSTREAM_HOST%b",
     "",
+];
+
+/// None fails at its top level: that would be found by Envoy alone.
+const SCRIPTS: &[&str] = &[
+    "function envoy_on_request(h) h:headers():add('x-a', [[b]]) end",
+    "local n = 0x1.8p1 + 2LL ::again:: if n == 0 then goto again end",
+    "#!lua\nreturn function(...) return {..., [1] = '\\z  \\u{41}'} end",
+    "function envoy_on_request(h) goto done ::done:: ; break end",
+    "function envoy_on_response(",
+    "x = 'unclosed",
+    "-- nothing",
 ];
 
 const WORDS: &[&str] = &[

@@ -20,6 +20,7 @@ use nuncio_xds::{Resource, ResourceType, config_dump, render_all};
 
 use super::{
     batch::Object,
+    consul::Answers,
     finding::{Finding, What},
 };
 
@@ -62,6 +63,7 @@ fn settings() -> Settings {
     Settings {
         in_cluster: true,
         bind_address: [127, 0, 0, 1].into(),
+        queries_consul: true,
         ..Settings::default()
     }
 }
@@ -71,7 +73,7 @@ pub(super) fn make(objects: &[Object]) -> Made {
     let mut made = Made::default();
     let reconciled = reconcile_all(objects, &mut made.findings);
     let mut store = Store::new(settings());
-    let built = caught(|| build(&mut store, reconciled));
+    let built = caught(|| build(&mut store, &mut Answers::default(), reconciled));
     let (resources, reports) = match built {
         Ok(built) => built,
         Err(panic) => {
@@ -115,7 +117,11 @@ fn reconcile_all(objects: &[Object], findings: &mut Vec<Finding>) -> Vec<Reconci
     all
 }
 
-fn build(store: &mut Store, reconciled: Vec<Reconciled>) -> (Resources, Reports) {
+fn build(
+    store: &mut Store,
+    answers: &mut Answers,
+    reconciled: Vec<Reconciled>,
+) -> (Resources, Reports) {
     let mut by_kind: BTreeMap<Kind, Vec<Reconciled>> = Kind::WATCHED
         .into_iter()
         .map(|kind| (kind, Vec::new()))
@@ -130,23 +136,27 @@ fn build(store: &mut Store, reconciled: Vec<Reconciled>) -> (Resources, Reports)
         store.apply(Change::Replace(Source::Api, kind, all));
     }
     store.link();
+    answers.give(store);
     let resources =
         render_all(store.ir()).map(|resource| ((resource.kind, resource.name.clone()), resource));
-    (resources.collect(), store.reports().clone())
+    (
+        resources.collect(),
+        store.reports().clone().into_iter().collect(),
+    )
 }
 
 /// A Store that is kept from batch to batch, like that of a control plane.
-pub(super) struct Survivor(Store);
+pub(super) struct Survivor(Store, Answers);
 
 impl Survivor {
     pub(super) fn new() -> Self {
-        Self(Store::new(settings()))
+        Self(Store::new(settings()), Answers::default())
     }
 
     /// Applies the next batch; whether the resources equal those of a new Store.
     pub(super) fn agrees(&mut self, objects: &[Object], resources: &Resources) -> bool {
         let reconciled = reconcile_all(objects, &mut Vec::new());
-        match caught(|| build(&mut self.0, reconciled)) {
+        match caught(|| build(&mut self.0, &mut self.1, reconciled)) {
             Ok((own, _)) => own == *resources,
             Err(_panic) => {
                 *self = Self::new();

@@ -24,6 +24,9 @@ impl Schemas {
 }
 
 fn load(kind: Kind) -> Result<Value> {
+    if kind == Kind::Module {
+        return Ok(super::module::schema());
+    }
     let name = format!("{}_{}.yaml", kind.group(), kind.plural());
     let path = root().join("config/crd/bases").join(name);
     let text =

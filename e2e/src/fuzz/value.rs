@@ -1,5 +1,6 @@
 //! Arbitrary values that pass a schema.
 
+use nuncio_core::object::Kind;
 use serde_json::{Map, Number, Value};
 
 use super::{hostile, meaning, random::Random};
@@ -11,19 +12,20 @@ pub(super) struct Author<'a> {
     pub(super) diligence: usize,
     /// How many of a hundred values are hostile.
     pub(super) hostility: usize,
+    /// The kind, and the names of fields.
     path: Vec<String>,
 }
 
 impl<'a> Author<'a> {
     /// Someone of a random temper.
-    pub(super) fn any(random: &'a mut Random) -> Self {
+    pub(super) fn any(kind: Kind, random: &'a mut Random) -> Self {
         let diligence = [3, 10, 30, 70, 100][random.below(5)];
         let hostility = [0, 0, 2, 10, 50][random.below(5)];
         Self {
             random,
             diligence,
             hostility,
-            path: Vec::new(),
+            path: vec![kind.name().to_owned()],
         }
     }
 

@@ -230,6 +230,10 @@ impl Task {
             .map(|word| environment::expanded(word, &environment))
             .collect();
         ensure!(container.working_dir.is_none(), "unsupported: workingDir");
+        ensure!(
+            container.restart_policy.is_none(),
+            "unsupported: restartPolicy of a container (native sidecar)"
+        );
         let security = container.security_context.clone().unwrap_or_default();
         let restarts = self.state.borrow().restarts;
         let (name, pod) = (&container.name, self.pod.name_any());

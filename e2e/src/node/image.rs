@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -24,7 +25,7 @@ pub struct Image {
     pub user: (u32, u32),
 }
 
-/// Images by name, without registry and tag.
+/// Images by name, without registry; one with a tag in its name is meant by that tag alone, others by every tag.
 #[derive(Clone, Debug, Default)]
 pub struct Images(BTreeMap<String, Image>);
 
@@ -39,8 +40,9 @@ impl Images {
     /// The image with a name as Pods write it: `REGISTRY/NAME:TAG@DIGEST`.
     pub(super) fn find(&self, reference: &str) -> Option<&Image> {
         let last = reference.rsplit('/').next().unwrap_or_default();
-        let name = last.split(['@', ':']).next().unwrap_or_default();
-        self.0.get(name)
+        let tagged = last.split('@').next().unwrap_or_default();
+        let name = tagged.split(':').next().unwrap_or_default();
+        self.0.get(tagged).or_else(|| self.0.get(name))
     }
 }
 
@@ -94,6 +96,35 @@ impl Image {
         let dockerfile = fs::read_to_string(workspace::root().join("Dockerfile"))?;
         configured(&dockerfile, role, root)
             .with_context(|| format!("stage {role} of the Dockerfile"))
+    }
+}
+
+impl Image {
+    /// This image with its Envoy behind a shell that starts it without `LD_PRELOAD`: Envoy hangs with libfaketime.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn without_preload(&self, root: &Path) -> Result<Self> {
+        const ENVOY: &str = "usr/local/bin/envoy";
+        let mut copy_all = Command::new("cp");
+        let status = copy_all.arg("-al").arg(&self.root).arg(root).status()?;
+        ensure!(status.success(), "cannot copy {}", self.root.display());
+        let shell = Path::new("/bin/sh");
+        for file in libraries(shell)?.iter().map(Path::new).chain([shell]) {
+            let target = root.join(file.strip_prefix("/")?);
+            if !target.exists() {
+                copy(file, &target)?;
+            }
+        }
+        let moved = root.join(format!("{ENVOY}.real"));
+        fs::rename(root.join(ENVOY), moved)?;
+        let script = format!("#!/bin/sh\nunset LD_PRELOAD\nexec /{ENVOY}.real \"$@\"\n");
+        fs::write(root.join(ENVOY), script)?;
+        fs::set_permissions(root.join(ENVOY), fs::Permissions::from_mode(0o755))?;
+        Ok(Self {
+            root: root.to_owned(),
+            ..self.clone()
+        })
     }
 }
 
@@ -158,22 +189,26 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_found_without_registry_tag_and_digest() {
-        let image = Image {
-            root: PathBuf::new(),
+    fn an_image_is_found_by_name_and_by_tag_where_that_matters() {
+        let image = |root: &str| Image {
+            root: root.into(),
             entrypoint: Vec::new(),
             command: Vec::new(),
             user: (0, 0),
         };
-        let images = Images::default().with("nuncio", image);
+        let images = Images::default()
+            .with("nuncio", image("any"))
+            .with("nuncio:older", image("older"));
         for reference in [
             "nuncio",
             "nuncio:1",
             "localhost:5000/a/nuncio:1@sha256:00",
             "nuncio@sha256:00",
         ] {
-            assert!(images.find(reference).is_some(), "{reference}");
+            assert_eq!(images.find(reference).unwrap().root, Path::new("any"));
         }
+        let older = images.find("localhost:5000/a/nuncio:older@sha256:00");
+        assert_eq!(older.unwrap().root, Path::new("older"));
         assert!(images.find("nuncio-envoy:1").is_none());
     }
 }

@@ -13,6 +13,9 @@ use super::command::run;
 /// Address of the node: where Pods with `hostNetwork` listen, and the gateway of all others.
 pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
 const BRIDGE: &str = "pods";
+/// Without an address of its own, a bridge takes the lowest of its links, which is another one when Pods come and go: Pods
+/// that know the one before reach nothing until they ask again, up to a minute later.
+const BRIDGE_MAC: &str = "02:00:0a:f4:00:01";
 
 /// The pod network of a node.
 pub(super) struct Network {
@@ -35,7 +38,7 @@ impl Network {
     pub(super) async fn create(folder: &Path) -> Result<Self> {
         let commands = format!(
             "route del local 10.244.0.0/16 dev lo\n\
-             link add {BRIDGE} type bridge\n\
+             link add {BRIDGE} address {BRIDGE_MAC} type bridge\n\
              addr add {NODE}/16 dev {BRIDGE}\n\
              link set {BRIDGE} up\n"
         );

@@ -103,20 +103,18 @@ pub(crate) async fn a_missing_permission_is_named(space: &mut Space) -> Result<(
     }
 }
 
-/// Kinds of Emissary-ingress that are not supported, which the test defines with a status.
-const WITH_STATUS: [&str; 6] = [
-    "AuthService",
-    "ConsulResolver",
-    "LogService",
-    "Module",
-    "RateLimitService",
-    "TracingService",
-];
+/// Kinds of Ambassador Edge Stack, which are not supported, and which the test defines with a status.
+const WITH_STATUS: [&str; 2] = ["Filter", "FilterPolicy"];
+/// One that the test defines without, at first.
+const WITHOUT_STATUS: &str = "RateLimit";
 
-/// A definition of a kind of Emissary-ingress; `more` goes into its version.
+/// A definition of a kind; `more` goes into its version.
 fn definition(kind: &str, more: &str) -> String {
     let singular = kind.to_lowercase();
-    let plural = format!("{singular}s");
+    let plural = match singular.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{singular}s"),
+    };
     let schema = "openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}";
     format!(
         "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: {plural}.getambassador.io}}\n\
@@ -128,10 +126,10 @@ fn definition(kind: &str, more: &str) -> String {
 pub(crate) async fn a_kind_that_is_not_supported_is_reported(space: &mut Space) -> Result<()> {
     let status = ", subresources: {status: {}}";
     let definitions = WITH_STATUS.map(|kind| definition(kind, status));
-    let definitions = definitions.concat() + &definition("DevPortal", "");
+    let definitions = definitions.concat() + &definition(WITHOUT_STATUS, "");
     space.plane.kubectl(&["apply", "-f", "-"], &definitions)?;
     let mut objects: Vec<String> = WITH_STATUS.map(|kind| object(kind, "one", "")).to_vec();
-    objects.push(object("DevPortal", "one", ""));
+    objects.push(object(WITHOUT_STATUS, "one", ""));
     until("the definitions", || async {
         space.apply(&objects.concat())
     })
@@ -142,15 +140,15 @@ pub(crate) async fn a_kind_that_is_not_supported_is_reported(space: &mut Space) 
     for kind in WITH_STATUS {
         is_reported(space, kind).await?;
     }
-    let portal = space.field("devportal/one", "{.status}")?;
-    ensure!(portal.is_empty(), "{portal}");
+    let status_before = space.field("ratelimit/one", "{.status}")?;
+    ensure!(status_before.is_empty(), "{status_before}");
     until("the kinds in the log", || async {
         let log = fs::read_to_string(&space.gateway.replica.process.log)?;
         let lines = log
             .lines()
             .filter(|line| line.contains("kind not supported"));
         let lines: Vec<&str> = lines.collect();
-        for kind in ["LogService", "DevPortal"] {
+        for kind in [WITH_STATUS[1], WITHOUT_STATUS] {
             // the one before may have seen it, too
             let number = lines.iter().filter(|line| line.contains(kind)).count();
             ensure!((1..=2).contains(&number), "{lines:?}");
@@ -158,9 +156,9 @@ pub(crate) async fn a_kind_that_is_not_supported_is_reported(space: &mut Space) 
         Ok(())
     })
     .await?;
-    let definition = definition("DevPortal", status);
+    let definition = definition(WITHOUT_STATUS, status);
     space.plane.kubectl(&["apply", "-f", "-"], &definition)?;
-    is_reported(space, "DevPortal").await
+    is_reported(space, WITHOUT_STATUS).await
 }
 
 /// Waits until the object of a kind has the condition that the kind is not supported.

@@ -4,20 +4,29 @@
 //! takes about half an hour; `HITLESS_ROWS` chooses rows by words of their names, separated by commas. `table.md` beside the
 //! logs has what was sent and lost. The last row proves that a loss is noticed on every lane.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::future::BoxFuture;
-use nuncio_e2e::traffic::{Outcome, Traffic};
+use nuncio_e2e::{
+    traffic::{Outcome, Traffic},
+    wait::{until, until_within},
+};
 
-use crate::installation::{Installation, record};
+use crate::installation::{HOST, Installation, TRAFFIC, record};
 
+#[path = "hitless/authority.rs"]
+mod authority;
+#[path = "hitless/clock.rs"]
+mod clock;
 #[path = "hitless/edit.rs"]
 mod edit;
 #[path = "hitless/failure.rs"]
 mod failure;
 #[path = "hitless/operation.rs"]
 mod operation;
+#[path = "hitless/upgrade.rs"]
+mod upgrade;
 
 /// How much of a row is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +38,14 @@ pub(crate) enum Form {
 }
 
 impl Form {
+    /// The form that the environment asks for.
+    fn chosen() -> Self {
+        match std::env::var("HITLESS").as_deref() {
+            Ok("full") => Self::Full,
+            _ => Self::Short,
+        }
+    }
+
     /// One of two numbers.
     fn choose<T>(self, short: T, full: T) -> T {
         match self {
@@ -76,19 +93,33 @@ const OPERATIONS: &[Row] = rows![
     "Envoys restarted": operation::envoys_restarted,
 ];
 
+/// Upgrades, and the way back.
+const UPGRADES: &[Row] = rows![
+    "upgrade of everything, and rollback": upgrade::everything,
+    "Envoy upgraded from the older minor version": upgrade::envoy,
+];
+
+/// What happens between control planes and Envoys.
+const IDENTITIES: &[Row] = rows![
+    "xDS authority rotated": authority::rotated,
+    "xDS authority of a user replaced": authority::replaced,
+    "clocks moved by a day": clock::moved,
+];
+
 pub(crate) async fn edits_and_failures_lose_nothing() -> Result<()> {
     run(&[EDITS, FAILURES].concat()).await
 }
 
 pub(crate) async fn scaling_and_rollouts_lose_nothing() -> Result<()> {
-    run(OPERATIONS).await
+    run(&[OPERATIONS, UPGRADES].concat()).await
+}
+
+pub(crate) async fn rotations_and_clocks_lose_nothing() -> Result<()> {
+    run(IDENTITIES).await
 }
 
 async fn run(rows: &[Row]) -> Result<()> {
-    let form = match std::env::var("HITLESS").as_deref() {
-        Ok("full") => Form::Full,
-        _ => Form::Short,
-    };
+    let form = Form::chosen();
     let only = std::env::var("HITLESS_ROWS").unwrap_or_default();
     let start = Instant::now();
     let mut installation = Installation::start("default").await?;
@@ -154,10 +185,26 @@ async fn losses_are_noticed(installation: &Installation) -> Result<()> {
     Ok(())
 }
 
+/// A change must be served by every Envoy within this time, which its status says.
+async fn all_serve_a_change(installation: &Installation, bound: Duration) -> Result<()> {
+    let prefix = format!("/change-{}/", fastrand::u32(..));
+    let mapping = crate::fixture::mapping("change", HOST, &prefix, "backend", "");
+    let start = Instant::now();
+    until("a change", || async { apply(installation, &mapping) }).await?;
+    let rest = bound.saturating_sub(start.elapsed());
+    until_within(rest, "2/2 Envoys", || async {
+        let path = "{.metadata.generation} {range .status.conditions[?(@.type=='Programmed')]}{.observedGeneration} {.status} {.message}{end}";
+        let status = installation.plane.field(TRAFFIC, "mapping/change", path)?;
+        let (generation, rest) = status.split_once(' ').context("no generation")?;
+        let is_served = rest.starts_with(&format!("{generation} True 2/2 Envoys"));
+        ensure!(is_served, "generation {status}");
+        Ok(())
+    })
+    .await
+}
+
 /// Applies manifests in the namespace of traffic.
 fn apply(installation: &Installation, manifests: &str) -> Result<()> {
-    let applied = installation
-        .plane
-        .apply(crate::installation::TRAFFIC, manifests);
+    let applied = installation.plane.apply(TRAFFIC, manifests);
     applied.with_context(|| format!("cannot apply {manifests}"))
 }

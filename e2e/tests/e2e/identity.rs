@@ -253,13 +253,12 @@ pub(crate) async fn a_new_authority_drops_no_stream_and_holds_for_all_replicas(
     for stream in &mut streams {
         stream.response().await?;
     }
-    an_authority_that_expires_soon_gets_a_successor(&plane, &token).await
+    an_authority_that_expires_soon_gets_a_successor(&plane, &token).await?;
+    an_authority_that_a_user_replaces_is_trusted_meanwhile(&plane, &token).await
 }
 
-async fn an_authority_that_expires_soon_gets_a_successor(
-    plane: &ControlPlane,
-    token: &str,
-) -> Result<()> {
+/// A certificate of an authority that is a month old and expires in a month, and its key.
+fn authority() -> Result<(String, String)> {
     let month = Duration::from_secs(30 * 24 * 3600);
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let key = KeyPair::generate()?;
@@ -271,10 +270,12 @@ async fn an_authority_that_expires_soon_gets_a_successor(
     ];
     params.not_before = date_time_ymd(1970, 1, 1) + (now - month);
     params.not_after = date_time_ymd(1970, 1, 1) + (now + month);
-    let old = params.self_signed(&key)?.pem();
-    let data =
-        json!({"stringData": {"tls.crt": old, "tls.key": key.serialize_pem(), "ca.crt": old}});
-    let patch = data.to_string();
+    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
+}
+
+/// Changes the Secret of the authority.
+fn patch_authority(plane: &ControlPlane, patch: &Value) -> Result<()> {
+    let patch = patch.to_string();
     plane.kubectl(
         &[
             "patch",
@@ -288,6 +289,49 @@ async fn an_authority_that_expires_soon_gets_a_successor(
         ],
         "",
     )?;
+    Ok(())
+}
+
+async fn an_authority_that_a_user_replaces_is_trusted_meanwhile(
+    plane: &ControlPlane,
+    token: &str,
+) -> Result<()> {
+    let before = trusted(plane)?;
+    // the pod may have asked too often
+    let first = || Envoy::new(&before, REPLICAS[0], token);
+    let mut envoy = until("a certificate", first).await?;
+    let (certificate, key) = authority()?;
+    let patch = json!({
+        "metadata": {"labels": {"app.kubernetes.io/managed-by": null}},
+        "data": {"ca.crt": null, "next.crt": null, "next.key": null},
+        "stringData": {"tls.crt": certificate, "tls.key": key},
+    });
+    patch_authority(plane, &patch)?;
+    envoy.ca = until("the authority of the user", || async {
+        let published = trusted(plane)?;
+        let count = CertificateDer::pem_slice_iter(published.as_bytes()).count();
+        ensure!(count == 1, "{count} authorities are published");
+        Ok(published)
+    })
+    .await?;
+    for replica in REPLICAS {
+        // its own certificate is of the new one
+        let renewed = || Envoy::new(&envoy.ca, replica, token);
+        until("the new authority", renewed).await?;
+        let stream = envoy.stream(replica, "envoy-1").await;
+        let mut stream = stream.context("a certificate of the old authority")?;
+        stream.response().await?;
+    }
+    Ok(())
+}
+
+async fn an_authority_that_expires_soon_gets_a_successor(
+    plane: &ControlPlane,
+    token: &str,
+) -> Result<()> {
+    let (old, key) = authority()?;
+    let patch = json!({"stringData": {"tls.crt": old, "tls.key": key, "ca.crt": old}});
+    patch_authority(plane, &patch)?;
     until("the next authority", || async {
         let next = plane.field(NAMESPACE, "secret/nuncio-ca", r"{.data.next\.crt}")?;
         ensure!(!next.is_empty(), "there is none");

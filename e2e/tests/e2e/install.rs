@@ -2,6 +2,8 @@
 
 #[path = "install/manifests.rs"]
 mod manifests;
+#[path = "install/ways.rs"]
+mod ways;
 
 use std::{fs, time::Instant};
 
@@ -11,6 +13,10 @@ use nuncio_e2e::{client::get, control_plane::ControlPlane, wait::until, workspac
 use crate::installation::{Installation, NUNCIO, record};
 
 pub(crate) use manifests::overlays_and_components_are_valid;
+pub(crate) use ways::{
+    a_gateway_for_one_namespace_serves_no_other, envoys_in_the_network_of_their_node_serve_traffic,
+    the_minimal_overlay_serves_traffic, the_production_overlay_serves_traffic,
+};
 
 /// The commands in README.md that install Nuncio and a route, without `kubectl`.
 fn commands() -> Result<Vec<String>> {

@@ -7,6 +7,7 @@ use nuncio_e2e::{
     certificate::Authority,
     client::{get, tls_config},
     control_plane::ControlPlane,
+    gateway::metric,
     node::{
         Node,
         image::{Image, Images},
@@ -23,10 +24,10 @@ pub(crate) const TRAFFIC: &str = "traffic";
 /// Host name of traffic.
 pub(crate) const HOST: &str = "traffic.example";
 /// The backend of traffic, on all addresses of the node.
-const BACKEND: &str = "0.0.0.0:9000";
+pub(crate) const BACKEND: &str = "0.0.0.0:9000";
 
 /// A Service for the backend, and the route to it, which the first certificate completes.
-const ROUTE: &str = "
+pub(crate) const ROUTE: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: backend}
@@ -149,6 +150,18 @@ impl Installation {
         .await
     }
 
+    /// A metric of an Envoy pod.
+    pub(crate) async fn metric(&self, pod: &str, name: &str) -> Result<f64> {
+        metric(&self.address(pod, 8006)?, name).await
+    }
+
+    /// A port of a Pod.
+    pub(crate) fn address(&self, pod: &str, port: u16) -> Result<String> {
+        let path = "{.status.podIP}";
+        let address = self.plane.field(NUNCIO, &format!("pod/{pod}"), path)?;
+        Ok(format!("{address}:{port}"))
+    }
+
     /// Statistics of the Envoys that explain a loss.
     pub(crate) async fn statistics(&self) -> Result<String> {
         const WORDS: [&str; 7] = [
@@ -162,10 +175,8 @@ impl Installation {
         ];
         let mut text = String::new();
         for pod in self.pods("nuncio-envoy")? {
-            let address = self
-                .plane
-                .field(NUNCIO, &format!("pod/{pod}"), "{.status.podIP}")?;
-            let page = get(&format!("{address}:8006"), "localhost", "/metrics?usedonly").await?;
+            let address = self.address(&pod, 8006)?;
+            let page = get(&address, "localhost", "/metrics?usedonly").await?;
             let lines = page.body.lines().filter(|line| {
                 let is_one = WORDS.iter().any(|word| line.contains(word));
                 is_one && !line.starts_with('#') && !line.ends_with(" 0")
@@ -193,7 +204,7 @@ pub(crate) fn apply_overlay(plane: &ControlPlane, overlay: &str) -> Result<()> {
 }
 
 /// The address that the load balancer has given the Envoys.
-async fn balancer(plane: &ControlPlane) -> Result<String> {
+pub(crate) async fn balancer(plane: &ControlPlane) -> Result<String> {
     until("the load balancer", || async {
         let path = "{.status.loadBalancer.ingress[0].ip}";
         let address = plane.field(NUNCIO, "service/nuncio-envoy", path)?;
@@ -203,13 +214,30 @@ async fn balancer(plane: &ControlPlane) -> Result<String> {
     .await
 }
 
+/// The image of Envoy pods with the minor version of Envoy before this one.
+pub(crate) const OLDER_ENVOY: &str = "nuncio-envoy:older";
+
+/// The image of Envoy pods in which libfaketime moves the clock of `nuncio envoy` and not that of Envoy.
+pub(crate) const OWN_CLOCK: &str = "nuncio-envoy:own-clock";
+
 /// The images of the project, with what is built here.
 pub(crate) fn images(folder: &Path) -> Result<Images> {
-    let (nuncio, envoy) = (nuncio()?, tool("envoy")?);
+    let nuncio = nuncio()?;
     let mut images = Images::default();
-    for role in ["nuncio", "nuncio-envoy"] {
-        let image = Image::assemble(role, &folder.join(role), &nuncio, &envoy);
-        images = images.with(role, image.with_context(|| format!("image {role}"))?);
+    // a colon separates the layers of an overlay
+    let root = |name: &str| folder.join(name.replace(':', "-"));
+    for (name, role, envoy) in [
+        ("nuncio", "nuncio", "envoy"),
+        ("nuncio-envoy", "nuncio-envoy", "envoy"),
+        (OLDER_ENVOY, "nuncio-envoy", "older-envoy"),
+    ] {
+        let image = Image::assemble(role, &root(name), &nuncio, &tool(envoy)?);
+        let image = image.with_context(|| format!("image {name}"))?;
+        if name == "nuncio-envoy" {
+            let other = image.without_preload(&root(OWN_CLOCK))?;
+            images = images.with(OWN_CLOCK, other);
+        }
+        images = images.with(name, image);
     }
     Ok(images)
 }

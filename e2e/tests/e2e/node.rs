@@ -146,6 +146,13 @@ spec: {containers: [{name: c, image: 'example.com/unknown:1'}]}
 ---
 apiVersion: v1
 kind: Pod
+metadata: {name: sidecar}
+spec:
+  initContainers: [{name: s, image: tools, restartPolicy: Always, args: ['-c', 'exit 0']}]
+  containers: [{name: c, image: tools, args: ['-c', 'exit 0']}]
+---
+apiVersion: v1
+kind: Pod
 metadata: {name: once}
 spec: {restartPolicy: Never, containers: [{name: c, image: tools, args: ['-c', 'exit 3']}]}
 "#;
@@ -386,6 +393,9 @@ pub(crate) async fn probes_and_grace_are_honoured() -> Result<()> {
     ] {
         cluster.has(pod, &format!("{status}{path}"), value).await?;
     }
+    let waiting = "{.status.initContainerStatuses[0].state.waiting.message}";
+    let text = "unsupported: restartPolicy of a container (native sidecar)";
+    cluster.has("pod/sidecar", waiting, text).await?;
     cluster
         .has("pod/unready", "{.status.phase}", "Running")
         .await?;

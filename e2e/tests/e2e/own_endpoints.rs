@@ -3,20 +3,14 @@
 use std::{collections::BTreeSet, fmt::Write as _, fs};
 
 use anyhow::{Context as _, Result, ensure};
-use nuncio_e2e::{
-    backend::Backend,
-    client::get,
-    process::Process,
-    wait::until,
-    workspace::{nuncio, tool},
-};
+use nuncio_e2e::{backend::Backend, client::get, wait::until};
 use rustix::process::Signal;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use super::serve::{HTTP, READY, gone, samples};
+use super::serve::{HTTP, READY, gone, samples, serve_with};
 
 /// Ways to write an address of this machine.
 const SPELLINGS: [&str; 6] = [
@@ -71,17 +65,7 @@ pub(crate) async fn no_service_reaches_the_control_plane_or_the_admin_interface(
     samples(directory.path())?;
     let (text, tcp) = manifests()?;
     fs::write(directory.path().join("hostile.yaml"), text)?;
-    let envoy = tool("envoy")?.display().to_string();
-    let directory = directory.path().display().to_string();
-    let arguments = [
-        "serve",
-        &directory,
-        "--envoy",
-        &envoy,
-        "--envoy-concurrency",
-        "1",
-    ];
-    let serve = Process::start("nuncio-serve-own", &nuncio()?, arguments, &[])?;
+    let serve = serve_with(directory.path(), &[], &[])?;
     let works = || async {
         let answer = get(HTTP, "localhost", "/works/").await?;
         ensure!(answer.status == 200, "status {}", answer.status);

@@ -1,14 +1,18 @@
 //! Several replicas: each serves its Envoys, one writes status.
 
-use anyhow::{Result, bail, ensure};
+use std::{fs, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
 use nuncio_e2e::{
     backend::Backend,
     client::Load,
     control_plane::NAMESPACE,
     gateway::{Envoy, Replica},
+    instance::Instance,
     sandbox::{CONTROL_PLANES, REPLICAS},
-    wait::until,
+    wait::{until, until_within},
 };
+use rustix::process::Signal;
 
 use nuncio::leader::lease_name;
 
@@ -71,21 +75,7 @@ pub(crate) async fn the_other_replica_takes_over_status(space: &mut Space) -> Re
 pub(crate) async fn an_envoy_whose_replica_dies_goes_to_the_other(space: &mut Space) -> Result<()> {
     let _backend = Backend::start("10.96.8.2:80", "both").await?;
     let instance = space.gateway.instance.clone();
-    let address = |number: usize| format!("{}:8003", REPLICAS[number]);
-    let mut replicas = [
-        Replica::start_on_pod(&space.plane, &instance, 2, &address(0)).await?,
-        Replica::start_on_pod(&space.plane, &instance, 3, &address(1)).await?,
-    ];
-    // so that only the second Envoy answers
-    space.own_gateway()?.envoy.process.kill();
-    let target = format!("{CONTROL_PLANES}:8003");
-    let envoy = Envoy::start(
-        &instance.name("envoy", 1),
-        &target,
-        &instance.admin(1),
-        "delta",
-    )?;
-    envoy.ready().await?;
+    let (mut replicas, _envoy) = two_replicas(space, 8003).await?;
     space.apply(
         &[
             host("moving", "moving.example", ""),
@@ -113,27 +103,44 @@ pub(crate) async fn an_envoy_whose_replica_dies_goes_to_the_other(space: &mut Sp
             .await?;
         let number = if serving == 0 { 2 } else { 3 };
         replicas[serving] =
-            Replica::start_on_pod(&space.plane, &instance, number, &address(serving)).await?;
+            Replica::start_on_pod(&space.plane, &instance, number, &address(serving, 8003)).await?;
     }
     load.finish().await.map(drop)
+}
+
+pub(crate) async fn a_replica_that_stops_hands_its_stream_over(space: &mut Space) -> Result<()> {
+    let (mut replicas, _envoy) = two_replicas(space, 8013).await?;
+    let serving = serving(&replicas).await?;
+    let replica = &mut replicas[serving].process;
+    ensure!(
+        replica.stop(Signal::TERM, Duration::from_secs(8)),
+        "it does not stop"
+    );
+    let log = fs::read_to_string(&replica.log)?;
+    let (_, after) = log.split_once(": stopping").context("no signal")?;
+    ensure!(
+        !after.contains("Envoy connected"),
+        "the Envoy came back to a replica that stops: {after}"
+    );
+    let other = &replicas[1 - serving];
+    until_within(Duration::from_secs(3), "its stream", || async {
+        let streams = other.metric("nuncio_xds_streams").await?;
+        ensure!(streams > 0.5, "{streams} streams");
+        Ok(())
+    })
+    .await
 }
 
 pub(crate) async fn envoys_spread_over_replicas_that_are_added(space: &mut Space) -> Result<()> {
     let _backend = Backend::start("10.96.8.3:80", "both").await?;
     let instance = space.gateway.instance.clone();
     let start = async |number: usize| {
-        let address = format!("{}:8003", REPLICAS[number]);
+        let address = address(number, 8023);
         let flags = ["--xds-insecure", "--xds-max-connection-age", "3"];
         let number = 2 + u16::try_from(number)?;
         Replica::start_with(&space.plane, &instance, number, &address, &flags).await
     };
-    let target = format!("{CONTROL_PLANES}:8003");
-    let envoy = Envoy::start(
-        &instance.name("envoy", 1),
-        &target,
-        &instance.admin(1),
-        "delta",
-    )?;
+    let envoy = envoy_by_name(&instance, 8023)?;
     let first = start(0).await?;
     envoy.ready().await?;
     space.apply(
@@ -175,6 +182,38 @@ pub(crate) async fn envoys_spread_over_replicas_that_are_added(space: &mut Space
         .answers("spread.example", "/later/", 200, "both")
         .await?;
     load.finish().await.map(drop)
+}
+
+/// Two replicas with addresses of their own behind one name, and an Envoy that finds them by it.
+///
+/// Tests run beside each other, so that each has a port of its own.
+async fn two_replicas(space: &mut Space, port: u16) -> Result<([Replica; 2], Envoy)> {
+    let instance = space.gateway.instance.clone();
+    let replicas = [
+        Replica::start_on_pod(&space.plane, &instance, 2, &address(0, port)).await?,
+        Replica::start_on_pod(&space.plane, &instance, 3, &address(1, port)).await?,
+    ];
+    // so that only the second Envoy answers
+    space.own_gateway()?.envoy.process.kill();
+    let envoy = envoy_by_name(&instance, port)?;
+    envoy.ready().await?;
+    Ok((replicas, envoy))
+}
+
+/// An Envoy that finds the replicas by their name.
+fn envoy_by_name(instance: &Instance, port: u16) -> Result<Envoy> {
+    let target = format!("{CONTROL_PLANES}:{port}");
+    Envoy::start(
+        &instance.name("envoy", 1),
+        &target,
+        &instance.admin(1),
+        "delta",
+    )
+}
+
+/// Where a replica serves xDS.
+fn address(number: usize, port: u16) -> String {
+    format!("{}:{port}", REPLICAS[number])
 }
 
 /// Waits until a replica holds the Lease of its instance.

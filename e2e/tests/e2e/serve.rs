@@ -30,21 +30,47 @@ pub(crate) fn samples(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Serves a directory to an Envoy.
+/// Serves a directory to an Envoy whose admin interface is open.
 pub(crate) fn serve(directory: &Path) -> Result<Process> {
+    serve_with(directory, &["--envoy-admin-address", ADMIN], &[])
+}
+
+/// Serves a directory to an Envoy, with these flags and this environment.
+pub(crate) fn serve_with(
+    directory: &Path,
+    flags: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Process> {
     let directory = directory.display().to_string();
     let envoy = tool("envoy")?.display().to_string();
     let arguments = [
-        "serve",
-        &directory,
-        "--envoy",
-        &envoy,
-        "--envoy-concurrency",
-        "1",
-        "--envoy-admin-address",
-        ADMIN,
-    ];
-    Process::start("nuncio-serve", &nuncio()?, arguments, &[])
+        &[
+            "serve",
+            &directory,
+            "--envoy",
+            &envoy,
+            "--envoy-concurrency",
+            "1",
+        ],
+        flags,
+    ]
+    .concat();
+    Process::start("nuncio-serve", &nuncio()?, arguments, environment)
+}
+
+/// Waits until a path is answered with this status, and a body that begins like this.
+pub(crate) async fn answers(path: &str, status: u16, body: &str) -> Result<()> {
+    until(path, || async {
+        let answer = get(HTTP, "localhost", path).await?;
+        ensure!(
+            answer.status == status && answer.body.starts_with(body),
+            "{} {}",
+            answer.status,
+            answer.body
+        );
+        Ok(())
+    })
+    .await
 }
 
 /// Waits until Envoy has exited.
@@ -94,19 +120,6 @@ pub(crate) async fn edits_of_files_reach_traffic() -> Result<()> {
             "apiVersion: getambassador.io/v3alpha1\nkind: Mapping\nmetadata: {{name: m}}\nspec: {{hostname: '*', prefix: {prefix}, service: '127.0.0.1:{port}'}}\n"
         )
     };
-    let answers = |path: &'static str, status: u16, body: &'static str| async move {
-        until(path, || async {
-            let answer = get(HTTP, "localhost", path).await?;
-            ensure!(
-                answer.status == status && answer.body.starts_with(body),
-                "{} {}",
-                answer.status,
-                answer.body
-            );
-            Ok(())
-        })
-        .await
-    };
     fs::write(path.join("m.yaml"), mapping("/a/", 9101))?;
     let mut serve = serve(path)?;
     answers("/a/", 200, "one").await?;
@@ -137,12 +150,20 @@ pub(crate) async fn every_golden_input_is_accepted_by_envoy() -> Result<()> {
     let mut inputs: Vec<_> = walk(&root().join("operator/tests/testdata"))?;
     inputs.sort();
     ensure!(inputs.len() > 20, "only {} inputs are found", inputs.len());
-    for input in inputs {
+    for (turn, input) in inputs.into_iter().enumerate() {
         let publishes = metric(HEALTH, "nuncio_publishes_total").await?;
         fs::copy(&input, directory.path().join(".new"))?;
         fs::rename(
             directory.path().join(".new"),
             directory.path().join("input.yaml"),
+        )?;
+        // two inputs can come to the same
+        let port = 20_000 + turn;
+        fs::write(
+            directory.path().join("turn.yaml"),
+            format!(
+                "{{apiVersion: getambassador.io/v3alpha1, kind: TCPMapping, metadata: {{name: turn}}, spec: {{port: {port}, service: '127.0.0.1:9'}}}}"
+            ),
         )?;
         until(&input.display().to_string(), || async {
             ensure!(

@@ -5,7 +5,7 @@ use nuncio_e2e::wait::until;
 
 use crate::{
     Space,
-    fixture::{host, mapping},
+    fixture::{host, mapping, object},
 };
 
 /// Waits until a condition of an object has this status and a reason or message that contains the text.
@@ -201,4 +201,16 @@ pub(crate) async fn a_missing_service_and_a_missing_host_are_told(space: &Space)
     // the missing Service is created
     space.apply(&crate::fixture::service("absent", "10.96.5.2"))?;
     condition(space, "mapping/no-service", "ResolvedRefs", "True", "").await
+}
+
+pub(crate) async fn objects_without_effect_say_so(space: &Space) -> Result<()> {
+    let manifests = [
+        object("Module", "ambassador", "config: {server_name: elsewhere}"),
+        object("DevPortal", "portal", "default: true"),
+    ];
+    space.apply(&manifests.concat())?;
+    let text = "only the Module ambassador in namespace";
+    condition(space, "module/ambassador", "Accepted", "", text).await?;
+    let text = "a DevPortal has no effect";
+    condition(space, "devportal/portal", "Accepted", "", text).await
 }

@@ -1,8 +1,9 @@
 //! Changes of the input: the only way into the Store. Sources (the apiserver, files) send them.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
+    consul::{ConsulService, ConsulState},
     object::{Kind, ObjectRef},
     reconcile::Fragment,
     report::Problem,
@@ -50,11 +51,55 @@ impl Origin {
     }
 }
 
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.owner {
             Some(owner) => write!(f, "{owner}"),
             None => f.write_str(self.source.name()),
+        }
+    }
+}
+
+/// `metadata.resourceVersion`, as far as it is known. Nothing is allocated for a decimal number, which those of the apiserver are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ResourceVersion {
+    /// There is none: a file, or an object that is gone.
+    #[default]
+    Unknown,
+    /// A decimal number, written without leading zeros.
+    Number(u64),
+    /// Any other text.
+    Text(Arc<str>),
+}
+
+impl ResourceVersion {
+    /// The version that is written like this. The empty text is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let is_canonical = text == "0" || !text.starts_with(['0', '+']);
+        match text.parse() {
+            Ok(number) if is_canonical => Self::Number(number),
+            _ if text.is_empty() => Self::Unknown,
+            _ => Self::Text(text.into()),
+        }
+    }
+
+    /// Bytes that it has allocated.
+    #[must_use]
+    pub fn allocated(&self) -> usize {
+        match self {
+            Self::Unknown | Self::Number(_) => 0,
+            Self::Text(text) => text.len(),
+        }
+    }
+}
+
+impl fmt::Display for ResourceVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => Ok(()),
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => f.write_str(text),
         }
     }
 }
@@ -66,6 +111,8 @@ pub struct Reconciled {
     pub object: ObjectRef,
     /// `metadata.generation`; 0 where there is none.
     pub generation: i64,
+    /// `metadata.resourceVersion`
+    pub version: ResourceVersion,
     /// What the object adds; `None` if nothing of it can be served.
     pub fragment: Option<Fragment>,
     /// Problems of the object, seen alone.
@@ -84,4 +131,88 @@ pub enum Change {
     Replace(Source, Kind, Vec<Reconciled>),
     /// All objects that an object of the source yields. Those that it yielded before and are not among them are gone.
     ReplaceOwned(Source, Arc<ObjectRef>, Vec<Reconciled>),
+    /// What is known of a wanted service of Consul; `None`: it is not wanted any more.
+    Consul(ConsulService, Option<ConsulState>),
+}
+
+/// Changes that a source has sent together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// When the source learned of them: of a watch, when it received the event.
+    pub received: Instant,
+    /// The resource version of a deletion, if the batch is one. That of another object is [`Reconciled::version`].
+    pub deleted: ResourceVersion,
+    /// The changes.
+    pub changes: Vec<Change>,
+}
+
+impl Batch {
+    /// Changes that were received at this time.
+    #[must_use]
+    pub const fn new(received: Instant, changes: Vec<Change>) -> Self {
+        Self {
+            received,
+            deleted: ResourceVersion::Unknown,
+            changes,
+        }
+    }
+}
+
+/// What a change was about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// An object.
+    Object(ObjectRef),
+    /// A service of Consul.
+    Consul(ConsulService),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(object) => object.fmt(f),
+            Self::Consul(service) => write!(f, "Consul service {service}"),
+        }
+    }
+}
+
+/// Something that a [`Change`] has changed, so that what is served may differ. A list that is the same as before has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// What it is.
+    pub subject: Subject,
+    /// Its version now; unknown if it is gone.
+    pub version: ResourceVersion,
+    /// Whether its source no longer has it.
+    pub is_gone: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_printed_as_they_were_written() {
+        let max = u64::MAX.to_string();
+        for text in [
+            "0",
+            "7",
+            &max,
+            "",
+            "007",
+            "+7",
+            "00",
+            "-1",
+            "99999999999999999999",
+            "a7",
+        ] {
+            assert_eq!(ResourceVersion::parse(text).to_string(), text);
+        }
+        assert_eq!(
+            ResourceVersion::parse(&max),
+            ResourceVersion::Number(u64::MAX)
+        );
+        assert_eq!(ResourceVersion::parse("7").allocated(), 0);
+        assert_eq!(ResourceVersion::parse("007").allocated(), 3);
+    }
 }

@@ -1,97 +1,138 @@
-//! What a replica remembers of Secrets: their parts as they were when they were usable last. A rotation that goes wrong
-//! (a key of another certificate, a truncated file, an encrypted key, an entry that is missing) must not close TLS for a
-//! name that was served a moment ago, so the content of a Secret that has become unusable reaches the Store together with
-//! the usable one that it replaces. Nothing is opened by that: whom clients must trust, and whom not, stays as it was.
+//! What a replica remembers of objects that contain text for others to load: the parts of Secrets, and the script of a
+//! Module, as they were when they were usable last. A rotation that goes wrong (a key of another certificate, a truncated
+//! file, an encrypted key, an entry that is missing) must not close TLS for a name that was served a moment ago, so the content
+//! of a Secret that has become unusable reaches the Store together with the usable one that it replaces. The same holds for a
+//! script with a syntax error. Nothing is opened by that: whom clients must trust, and whom not, stays as it was.
 //!
-//! Deleting the Secret, or the last reference to it where Secrets are read on demand, is how TLS is closed on purpose, and
+//! Deleting the object, or the last reference to it where Secrets are read on demand, is how TLS is closed on purpose, and
 //! forgets it. A Secret that is created again between two looks of its source counts as edited. Every source sends its
 //! changes through here: the API, files and Istio's directory.
 //!
 //! The memory is outside of the Store, whose results depend on its present input only. A replica that never saw a usable
-//! part has nothing to remember.
+//! part has nothing to remember. A Module that is created where a list had none replaces a Module without a script.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use crate::{
-    change::{Change, Origin, Reconciled},
-    object::{Kind, ObjectRef},
-    reconcile::{Fragment, Part, Secret, served},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
-/// The Secrets of each source, with their usable parts or the last of these.
+use crate::{
+    change::{Change, Origin, Reconciled, Source},
+    object::{Kind, ObjectRef},
+    reconcile::{Fragment, Module, Part, Secret, served},
+};
+
+/// Kinds of which something is remembered.
+const KINDS: [Kind; 2] = [Kind::Module, Kind::Secret];
+
+/// The Secrets and Modules of each source, with their usable parts or the last of these.
 #[derive(Clone, Debug, Default)]
 pub struct LastUsable {
-    secrets: BTreeMap<Origin, BTreeMap<ObjectRef, Arc<Secret>>>,
+    objects: BTreeMap<(Origin, Kind), Objects>,
+    /// Sources of which there was a list of Modules.
+    listed: BTreeSet<Source>,
 }
 
+type Objects = BTreeMap<ObjectRef, Fragment>;
+
 impl LastUsable {
-    /// The same change, with what is remembered of the Secrets in it. It is remembered in turn.
+    /// The same change, with what is remembered of the objects in it. It is remembered in turn.
     #[must_use]
     pub fn complete(&mut self, change: Change) -> Change {
         match change {
             Change::Apply(source, mut found) => {
-                let secrets = self.secrets.entry(Origin::of(source)).or_default();
-                complete(secrets, &mut found);
+                let kind = found.object.kind;
+                if KINDS.contains(&kind) {
+                    let is_listed = self.listed.contains(&source);
+                    let objects = self.objects.entry((Origin::of(source), kind)).or_default();
+                    complete(objects, &mut found, is_listed);
+                }
                 Change::Apply(source, found)
             }
             Change::Delete(source, object) => {
-                if let Some(secrets) = self.secrets.get_mut(&Origin::of(source)) {
-                    secrets.remove(&object);
+                if let Some(objects) = self.objects.get_mut(&(Origin::of(source), object.kind)) {
+                    objects.remove(&object);
                 }
                 Change::Delete(source, object)
             }
-            Change::Replace(source, Kind::Secret, mut all) => {
-                self.replace(Origin::of(source), &mut all);
-                Change::Replace(source, Kind::Secret, all)
+            Change::Replace(source, kind, mut all) => {
+                if KINDS.contains(&kind) {
+                    let is_listed = self.listed.contains(&source);
+                    self.replace(Origin::of(source), kind, &mut all, is_listed);
+                }
+                if kind == Kind::Module {
+                    self.listed.insert(source);
+                }
+                Change::Replace(source, kind, all)
             }
-            Change::Replace(..) => change,
+            Change::Consul(..) => change,
             Change::ReplaceOwned(source, owner, mut all) => {
                 let origin = Origin {
                     source,
                     owner: Some(owner.clone()),
                 };
-                self.replace(origin, &mut all);
+                for kind in KINDS {
+                    self.replace(origin.clone(), kind, &mut all, false);
+                }
                 Change::ReplaceOwned(source, owner, all)
             }
         }
     }
 
-    /// Completes all Secrets of an origin. Others that it had are gone.
-    fn replace(&mut self, origin: Origin, all: &mut [Reconciled]) {
-        let mut secrets = self.secrets.remove(&origin).unwrap_or_default();
-        for found in all.iter_mut() {
-            complete(&mut secrets, found);
+    /// Completes all objects of a kind of an origin. Others that it had are gone.
+    fn replace(&mut self, origin: Origin, kind: Kind, all: &mut [Reconciled], is_listed: bool) {
+        let key = (origin, kind);
+        let mut objects = self.objects.remove(&key).unwrap_or_default();
+        let mut present = Objects::new();
+        for found in all.iter_mut().filter(|found| found.object.kind == kind) {
+            complete(&mut objects, found, is_listed);
         }
-        let mut present: BTreeMap<ObjectRef, Arc<Secret>> = BTreeMap::new();
         for found in all.iter() {
-            present.extend(secrets.remove_entry(&found.object));
+            present.extend(objects.remove_entry(&found.object));
         }
         if !present.is_empty() {
-            self.secrets.insert(origin, present);
+            self.objects.insert(key, present);
         }
     }
 }
 
-/// Adds what is remembered to a Secret, and remembers it.
-fn complete(secrets: &mut BTreeMap<ObjectRef, Arc<Secret>>, found: &mut Reconciled) {
-    if found.object.kind != Kind::Secret {
-        return;
-    }
-    let Some(Fragment::Secret(secret)) = &mut found.fragment else {
-        secrets.remove(&found.object);
-        return;
-    };
-    if let Some(before) = secrets.get(&found.object) {
-        let kept = Secret {
-            certificate: kept(&secret.certificate, &before.certificate),
-            trusted: kept(&secret.trusted, &before.trusted),
-            revoked: kept(&secret.revoked, &before.revoked),
-        };
-        if kept != **secret {
-            *secret = kept.into();
+/// Adds what is remembered to an object, and remembers it.
+fn complete(objects: &mut Objects, found: &mut Reconciled, is_listed: bool) {
+    let before = objects.remove(&found.object);
+    match (&mut found.fragment, before) {
+        (Some(Fragment::Secret(secret)), Some(Fragment::Secret(before))) => {
+            complete_secret(secret, &before);
         }
+        (Some(Fragment::Module(module)), Some(Fragment::Module(before))) => {
+            complete_module(module, &before.script);
+        }
+        (Some(Fragment::Module(module)), None) if is_listed => {
+            complete_module(module, &Ok(None));
+        }
+        _ => {}
     }
-    secrets.insert(found.object.clone(), secret.clone());
+    if let Some(fragment @ (Fragment::Secret(_) | Fragment::Module(_))) = &found.fragment {
+        objects.insert(found.object.clone(), fragment.clone());
+    }
+}
+
+fn complete_secret(secret: &mut Arc<Secret>, before: &Secret) {
+    let kept = Secret {
+        certificate: kept(&secret.certificate, &before.certificate),
+        trusted: kept(&secret.trusted, &before.trusted),
+        revoked: kept(&secret.revoked, &before.revoked),
+        token: kept(&secret.token, &before.token),
+    };
+    if kept != **secret {
+        *secret = kept.into();
+    }
+}
+
+fn complete_module(module: &mut Arc<Module>, before: &Part<Option<String>>) {
+    if module.script.is_err() {
+        let script = kept(&module.script, before);
+        Arc::make_mut(module).script = script;
+    }
 }
 
 /// A part that is usable, or that remembers the last one that was.
@@ -250,5 +291,61 @@ mod tests {
         assert_eq!(is_served(&broken), CLOSED);
         let broken = apply(&mut memory, Source::Istio, &json!({}));
         assert_eq!(is_served(&broken), KEPT);
+    }
+
+    fn module(script: &Value) -> Reconciled {
+        let metadata = json!({"metadata": {"name": "ambassador", "namespace": "default"}});
+        let mut value = metadata;
+        value["spec"] = json!({"config": {"lua_scripts": script}});
+        reconcile(Kind::Module, value, &Settings::default())
+    }
+
+    /// What is served of a script; `None`: nobody knows.
+    fn script(change: Change) -> Option<Option<String>> {
+        let found = match change {
+            Change::Apply(_, found) => *found,
+            Change::Replace(_, _, mut all) => all.remove(0),
+            other => panic!("{other:?}"),
+        };
+        match found.fragment {
+            Some(Fragment::Module(module)) => served(&module.script).cloned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn edit(memory: &mut LastUsable, value: &Value) -> Option<Option<String>> {
+        script(memory.complete(Change::Apply(Source::Api, module(value).into())))
+    }
+
+    fn list(memory: &mut LastUsable, all: Vec<Reconciled>) -> Change {
+        memory.complete(Change::Replace(Source::Api, Kind::Module, all))
+    }
+
+    #[test]
+    fn the_script_before_one_that_does_not_load_is_remembered() {
+        let mut memory = LastUsable::default();
+        for broken in [json!("x ="), json!(5), json!(["-- a"])] {
+            assert_eq!(edit(&mut memory, &json!("-- a")), Some(Some("-- a".into())));
+            for _ in 0..2 {
+                let kept = Some(Some("-- a".to_owned()));
+                assert_eq!(edit(&mut memory, &broken), kept, "{broken}");
+            }
+            assert_eq!(edit(&mut memory, &Value::Null), Some(None));
+            assert_eq!(edit(&mut memory, &broken), Some(None), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_first_script_that_does_not_load_is_as_no_script_if_there_was_a_list_before() {
+        let broken = json!("x =");
+        let mut memory = LastUsable::default();
+        let first = list(&mut memory, vec![module(&broken)]);
+        assert_eq!(script(first), None, "it may replace a good one");
+        assert_eq!(edit(&mut memory, &broken), None);
+        let _ = list(&mut memory, Vec::new());
+        assert_eq!(edit(&mut memory, &broken), Some(None));
+        let again = list(&mut memory, vec![module(&broken)]);
+        assert_eq!(script(again), Some(None));
+        assert_eq!(edit(&mut LastUsable::default(), &broken), None);
     }
 }

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod change;
+pub mod consul;
 pub mod defaults;
 pub mod glob;
 pub mod last_usable;
@@ -13,6 +14,7 @@ pub mod object;
 pub mod report;
 pub mod selector;
 pub mod settings;
+pub mod variable;
 
 pub mod reconcile;
 pub mod store;

@@ -3,6 +3,7 @@
 use std::{cmp::Ordering, fmt, sync::Arc};
 
 use nuncio_crds::kind::Scope;
+use nuncio_ir::Origin;
 
 use crate::reconcile::Name;
 
@@ -31,6 +32,15 @@ impl ObjectRef {
             kind,
             name: name.into(),
             namespace: namespace.into(),
+        }
+    }
+
+    /// This object, for what is made from it.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin {
+            kind: self.kind.name(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
         }
     }
 }

@@ -8,37 +8,46 @@ use crate::{
     change::Reconciled,
     object::{Kind, ObjectRef},
     report::{Problem, Reason, Severity},
-    settings::Settings,
+    settings::{Fleets, Settings},
 };
 
+mod auth_service;
+mod dev_portal;
 mod duration;
+mod edge;
 mod endpoint_slice;
 mod format;
 mod fragment;
 mod host;
 mod listener;
+mod log_service;
+pub mod lua;
 mod mapping;
+pub mod module;
 mod parse;
 mod problem;
+mod rate_limit_service;
 pub mod regex;
 mod resolver;
 mod secret;
 mod service;
 mod tcp_mapping;
-mod tls_context;
+pub(crate) mod tls_context;
 mod tls_settings;
+mod tracing_service;
 mod upstream;
 
 pub use fragment::{
-    AddedHeaders, Certificate, ClusterSettings, EndpointSlice, Forwarding, Fragment, Host,
-    HostMatch, HostTerms, HostTls, InsecureAction, Listener, Mapping, Name, Namespaces,
-    Origination, Part, Resolver, ResolverKind, Role, Secret, SecurityModel, Service, Shared,
-    TcpMapping, TlsContext, TlsSettings, Unusable, Upstream, header_changes, served,
+    AddedHeaders, AuthCall, AuthRequests, AuthService, Certificate, ClusterSettings,
+    ConsulResolver, EndpointSlice, Forwarding, Fragment, Host, HostMatch, HostTerms, HostTls,
+    InsecureAction, LabelGroup, LargestRegex, Listener, LogService, Mapping, Module, Name,
+    Namespaces, Origination, Part, Probe, Rare, RateLimitService, Resolver, ResolverKind, Role,
+    Sampling, Secret, SecurityModel, Service, Shared, TcpMapping, TlsContext, TlsSettings, Token,
+    TracingService, Unusable, Upstream, header_changes, served,
 };
 
-use problem::{
-    ignored, not_served, of_other_namespaces, outcome, overridden, replaced, without_effect,
-};
+pub(crate) use problem::outcome;
+use problem::{ignored, not_served, of_other_namespaces, overridden, replaced, without_effect};
 
 /// The fragment of an object, and its problems.
 type Found = (Option<Fragment>, Vec<Problem>);
@@ -47,6 +56,50 @@ type Found = (Option<Fragment>, Vec<Problem>);
 #[must_use]
 pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
     let metadata = parse::Metadata::of(&value);
+    let is_ours = is_ours(kind, &metadata, &settings.ambassador_id);
+    let found = reconcile_whole(kind, value, &metadata, settings);
+    if is_ours {
+        found
+    } else {
+        Reconciled {
+            fragment: None,
+            problems: Vec::new(),
+            ..found
+        }
+    }
+}
+
+/// Reconciles one object for several fleets: once, whatever their number, because what it adds does not depend on the ID.
+/// `None` for a fleet that it is not for.
+#[must_use]
+pub fn reconcile_each(kind: Kind, value: Value, fleets: &Fleets) -> Vec<Option<Reconciled>> {
+    let metadata = parse::Metadata::of(&value);
+    let is_for: Vec<bool> = fleets
+        .ids()
+        .map(|id| is_ours(kind, &metadata, id))
+        .collect();
+    if !is_for.contains(&true) {
+        return is_for.iter().map(|_| None).collect();
+    }
+    let found = reconcile_whole(kind, value, &metadata, fleets.common());
+    is_for
+        .into_iter()
+        .map(|is_for| is_for.then(|| found.clone()))
+        .collect()
+}
+
+/// Whether an object is for the fleet with this `ambassador_id`; those of other groups are for all.
+fn is_ours(kind: Kind, metadata: &parse::Metadata, ambassador_id: &str) -> bool {
+    kind.group() != nuncio_crds::GROUP || metadata.is_for(ambassador_id)
+}
+
+/// Reconciles an object, whatever it is for.
+fn reconcile_whole(
+    kind: Kind,
+    value: Value,
+    metadata: &parse::Metadata,
+    settings: &Settings,
+) -> Reconciled {
     let object = ObjectRef {
         kind,
         name: metadata.name.as_str().into(),
@@ -60,12 +113,19 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
         },
     };
     let (fragment, problems) = match kind {
-        Kind::KubernetesServiceResolver => resolver::reconcile(value, kind, ResolverKind::Service),
+        Kind::KubernetesServiceResolver => resolver::kubernetes(value, kind, ResolverKind::Service),
         Kind::KubernetesEndpointResolver => {
-            resolver::reconcile(value, kind, ResolverKind::Endpoints)
+            resolver::kubernetes(value, kind, ResolverKind::Endpoints)
         }
+        Kind::ConsulResolver => resolver::consul(value, &object),
         Kind::TlsContext => tls_context::reconcile(value, &object),
         Kind::TcpMapping => tcp_mapping::reconcile(value, &object, settings),
+        Kind::Module => module::reconcile(value, &object, settings),
+        Kind::AuthService => auth_service::reconcile(value, &object, settings),
+        Kind::RateLimitService => rate_limit_service::reconcile(value, &object, settings),
+        Kind::LogService => log_service::reconcile(value, &object, settings),
+        Kind::TracingService => tracing_service::reconcile(value, &object, settings),
+        Kind::DevPortal => dev_portal::reconcile(value),
         Kind::Listener => listener::reconcile(value),
         Kind::Host => host::reconcile(value, &object, &metadata.labels),
         Kind::Mapping => mapping::reconcile(value, &object, &metadata.labels, settings),
@@ -78,18 +138,13 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
         ),
         Kind::Document => (None, Vec::new()),
     };
-    let is_ours = kind.group() != nuncio_crds::GROUP || metadata.is_for(&settings.ambassador_id);
-    let (fragment, problems) = if is_ours {
-        (fragment, problems)
-    } else {
-        (None, Vec::new())
-    };
     let is_invalid = problems
         .iter()
         .any(|problem| problem.severity == Severity::Error);
     Reconciled {
         object,
         generation: metadata.generation,
+        version: metadata.version.clone(),
         fragment: fragment.filter(|fragment| !is_invalid || is_kept(fragment)),
         problems,
     }
@@ -101,12 +156,13 @@ pub fn is_for(object: &Value, ambassador_id: &str) -> bool {
     parse::Metadata::of(object).is_for(ambassador_id)
 }
 
-/// Whether an invalid object adds something all the same: a Mapping keeps the requests that it matches from others, and
-/// an invalid Secret is not a missing one.
+/// Whether an invalid object adds something all the same: a Mapping keeps the requests that it matches from others, an
+/// AuthService those that it would authorize from being served without it, a resolver its name, and an invalid Secret is
+/// not a missing one.
 fn is_kept(fragment: &Fragment) -> bool {
     match fragment {
         Fragment::Mapping(mapping) => mapping.role == Role::Invalid,
-        Fragment::Secret(_) => true,
+        Fragment::Secret(_) | Fragment::UnusableAuthService(_) | Fragment::Resolver(_) => true,
         _ => false,
     }
 }

@@ -63,6 +63,10 @@ reasons! {
     PORT_NOT_FOUND = "PortNotFound";
     /// The resolver does not exist.
     RESOLVER_NOT_FOUND = "ResolverNotFound";
+    /// The resolver is invalid.
+    INVALID_RESOLVER = "InvalidResolver";
+    /// The Consul agent of a resolver cannot be queried.
+    CONSUL_UNAVAILABLE = "ConsulUnavailable";
     /// The Secret does not exist.
     SECRET_NOT_FOUND = "SecretNotFound";
     /// An entry of the Secret is missing or invalid.
@@ -71,6 +75,12 @@ reasons! {
     TLS_CONTEXT_NOT_FOUND = "TLSContextNotFound";
     /// The TLSContext is invalid.
     INVALID_TLS_CONTEXT = "InvalidTLSContext";
+    /// The AuthService does not exist.
+    AUTH_SERVICE_NOT_FOUND = "AuthServiceNotFound";
+    /// The AuthService is invalid.
+    INVALID_AUTH_SERVICE = "InvalidAuthService";
+    /// Another AuthService has another value.
+    AUTH_SERVICE_CONFLICT = "AuthServiceConflict";
     /// Two references that must name the same Secret name different ones.
     SECRET_CONFLICT = "SecretConflict";
     /// The TLSContext lists other hosts.
@@ -123,6 +133,8 @@ reasons! {
     NEVER_MATCHES = "NeverMatches";
     /// The weights leave no traffic.
     NO_SHARE = "NoShare";
+    /// Another object of the kind, of which one is used, comes first.
+    NOT_FIRST = "NotFirst";
     /// The weights add up to more than 100.
     WEIGHTS_EXCEED_HUNDRED = "WeightsExceedHundred";
 }

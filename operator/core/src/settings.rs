@@ -2,15 +2,25 @@
 //! Emissary's, so that its deployments can be carried over.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
 };
 
-/// Settings of the whole process, fixed at its start.
+mod fleets;
+
+pub use fleets::Fleets;
+
+/// See [`Settings::least_tables_by_host`].
+const LEAST_TABLES_BY_HOST: usize = 8;
+/// See [`Settings::most_tables_of_redirects`].
+const MOST_TABLES_OF_REDIRECTS: usize = 256;
+
+/// Settings of a fleet, fixed at the start of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `AMBASSADOR_ID`: only objects that name it (or `_automatic_`) are ours.
+    /// The `AMBASSADOR_ID` of the fleet: only objects that name it (or `_automatic_`) are ours.
     pub ambassador_id: String,
     /// `AMBASSADOR_NAMESPACE`: where the gateway itself lives.
     pub ambassador_namespace: String,
@@ -30,9 +40,51 @@ pub struct Settings {
     pub istio_secret_dir: Option<PathBuf>,
     /// `DISABLE_STRICT_LABEL_SELECTORS`: one label of a selector is enough.
     pub loose_label_selectors: bool,
+    /// `AMBASSADOR_DISABLE_ENDPOINTS`: the load balancers of Mappings are ignored.
+    pub disable_endpoints: bool,
+    /// Whether Consul is queried, so that a service may be there and not known.
+    pub queries_consul: bool,
     /// TCP ports of this process and of an Envoy that it runs, on which whoever connects needs no certificate. They are never
     /// upstreams.
     pub own_ports: BTreeSet<u16>,
+    /// From how many exact host names on each has a route table of its own on cleartext connections, so that a change costs as
+    /// much as there are routes of its host name. With fewer, one table for all is simpler for Envoy. And from how many server
+    /// names with the same certificate and terms on they share a filter chain on TLS connections.
+    pub least_tables_by_host: usize,
+    /// Up to how many host names of a port have route tables of their own even if all requests are redirected or rejected.
+    pub most_tables_of_redirects: usize,
+    /// Variables of the environment, which a Module and files can contain.
+    pub variables: Variables,
+}
+
+/// Variables of the environment by name. Values can be secret, so they are not printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Variables(BTreeMap<String, String>);
+
+impl Variables {
+    /// The value of a variable that is set.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl FromIterator<(String, String)> for Variables {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        Self(variables.into_iter().collect())
+    }
+}
+
+impl<const N: usize> From<[(String, String); N]> for Variables {
+    fn from(variables: [(String, String); N]) -> Self {
+        variables.into_iter().collect()
+    }
+}
+
+impl fmt::Debug for Variables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 impl Default for Settings {
@@ -48,7 +100,12 @@ impl Default for Settings {
             bind_address: Ipv4Addr::UNSPECIFIED.into(),
             istio_secret_dir: None,
             loose_label_selectors: false,
+            disable_endpoints: false,
+            queries_consul: false,
             own_ports: BTreeSet::new(),
+            least_tables_by_host: LEAST_TABLES_BY_HOST,
+            most_tables_of_redirects: MOST_TABLES_OF_REDIRECTS,
+            variables: Variables::default(),
         }
     }
 }
@@ -63,7 +120,8 @@ pub struct Error {
 }
 
 impl Settings {
-    /// Reads the variables through `variable`, which is `std::env::var` but for tests. Empty means unset.
+    /// Reads the variables through `variable`, which is `std::env::var` but for tests. Empty means unset. `AMBASSADOR_ID` is
+    /// not split; see [`Fleets`].
     ///
     /// # Errors
     /// A bind address that is no IP address.
@@ -94,7 +152,12 @@ impl Settings {
             istio_secret_dir: variable("AMBASSADOR_ISTIO_SECRET_DIR").map(Into::into),
             loose_label_selectors: ["y", "yes", "on", "1", "true", "t"]
                 .contains(&loose.to_lowercase().as_str()),
+            disable_endpoints: variable("AMBASSADOR_DISABLE_ENDPOINTS").is_some(),
+            queries_consul: false,
             own_ports: defaults.own_ports,
+            least_tables_by_host: defaults.least_tables_by_host,
+            most_tables_of_redirects: defaults.most_tables_of_redirects,
+            variables: defaults.variables,
         })
     }
 }
@@ -120,6 +183,14 @@ mod tests {
             _ => None,
         });
         assert_eq!(settings.unwrap().single_namespace.as_deref(), Some("edge"));
+    }
+
+    #[test]
+    fn endpoints_are_disabled_by_any_value() {
+        let settings = Settings::from_env(|name| {
+            (name == "AMBASSADOR_DISABLE_ENDPOINTS").then(|| "false".to_owned())
+        });
+        assert!(settings.unwrap().disable_endpoints);
     }
 
     #[test]

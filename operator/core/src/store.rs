@@ -4,7 +4,7 @@
 //! level by level; each level derives its results from the ones before it and stops where nothing differs:
 //!
 //! ```text
-//! objects ─► Services, Secrets, resolvers ─► TLSContexts ─► Hosts ─► Mappings, TCPMappings (clusters) ─► groups
+//! objects ─► Module ─► Services, Secrets, resolvers ─► TLSContexts ─► edge services ─► Hosts ─► Mappings, TCPMappings (clusters) ─► groups
 //!     ─► sockets ─► route tables, endpoints ─► reports
 //! ```
 //!
@@ -14,21 +14,30 @@
 //!
 //! The result is an [`Ir`] with the set of [`Unit`]s that may differ, and the reports that do.
 
-use std::{collections::BTreeSet, mem, sync::Arc};
+use std::{collections::BTreeSet, mem, sync::Arc, vec::Drain};
 
 use nuncio_ir::{Ir, Unit};
 
 use self::{
+    auth_service::Authorizations,
     cluster::Clusters,
+    consul::Consul,
     dirty::Dirty,
+    edge_service::EdgeServices,
     endpoint_slice::EndpointSlices,
+    filter::Filters,
     group::Groups,
     host::Hosts,
+    http_options::SharedOptions,
     listener::Listeners,
     mapping::Mappings,
+    module::Modules,
     namespace::Namespaces,
     objects::{Filed, Objects},
     overlap::Overlaps,
+    probe::Probes,
+    rate_limit_service::RateLimits,
+    regex::Regexes,
     report::Reports,
     resolver::Resolvers,
     secret::{Secrets, waiting::Settled},
@@ -36,20 +45,24 @@ use self::{
     shadowed::Shadowed,
     tcp_mapping::TcpMappings,
     tls_context::TlsContexts,
+    tls_source::TlsSource,
 };
 pub use self::{
     loss::Loss,
-    report::ReportChanges,
+    report::{AllReports, ReportChanges},
     secret::{
         WantedSecrets,
         expiry::{ServedCertificate, Validity},
     },
 };
 use crate::{
-    change::{Change, Origin, Reconciled},
+    change::{Change, Origin, Reconciled, ResourceVersion, Subject, Touched},
     defaults::Defaults,
     object::{Kind, ObjectRef},
-    reconcile::Fragment,
+    reconcile::{
+        AuthService, Fragment, LogService, RateLimitService, TracingService,
+        module::{AUTHENTICATION, tls},
+    },
     settings::Settings,
 };
 
@@ -63,13 +76,26 @@ mod resolver;
 mod secret;
 mod service;
 
+mod module;
+mod probe;
 mod tls_context;
+mod tls_source;
+
+mod auth_service;
+mod edge_service;
+mod log_service;
+mod rate_limit_service;
+mod tracing_service;
+
+mod filter;
+mod http_options;
 
 mod by_name;
 mod host;
 mod neighbour;
 
 mod mapping;
+mod regex;
 mod tcp_mapping;
 
 mod group;
@@ -79,6 +105,7 @@ mod shadowed;
 mod listener;
 
 mod cluster;
+mod consul;
 mod endpoint_slice;
 mod route_table;
 
@@ -96,15 +123,30 @@ pub struct Store {
     dirty: Dirty,
     /// An outcome that was not used.
     kept: Outcome,
+    /// What changed since it was asked for, or linked.
+    touched: Vec<Touched>,
     objects: Objects,
     namespaces: Namespaces,
     services: Services,
     endpoint_slices: EndpointSlices,
     secrets: Secrets,
     resolvers: Resolvers,
+    modules: Modules,
+    probes: Probes,
+    auth_services: EdgeServices<AuthService>,
+    authorizations: Authorizations,
+    rate_limit_services: EdgeServices<RateLimitService>,
+    log_services: EdgeServices<LogService>,
+    tracing_services: EdgeServices<TracingService>,
+    rate_limits: RateLimits,
+    filters: Filters,
+    shared_options: SharedOptions,
+    consul: Consul,
+    tls_source: TlsSource,
     tls_contexts: TlsContexts,
     hosts: Hosts,
     mappings: Mappings,
+    regexes: Regexes,
     tcp_mappings: TcpMappings,
     groups: Groups,
     overlaps: Overlaps,
@@ -129,24 +171,42 @@ impl Store {
     /// An empty Store.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        let ir = Ir::default();
         Self {
             settings,
             defaults: Defaults::default(),
-            ir: Ir::default(),
             dirty: Dirty {
                 default_host: true,
+                probes: true,
+                shared_options: true,
+                units: ir.units().collect(),
                 ..Dirty::default()
             },
+            ir,
             kept: Outcome::default(),
+            touched: Vec::new(),
             objects: Objects::default(),
             namespaces: Namespaces::default(),
             services: Services::default(),
             endpoint_slices: EndpointSlices::default(),
             secrets: Secrets::default(),
             resolvers: Resolvers::default(),
+            modules: Modules::default(),
+            probes: Probes::default(),
+            auth_services: EdgeServices::default(),
+            authorizations: Authorizations::default(),
+            rate_limit_services: EdgeServices::default(),
+            log_services: EdgeServices::default(),
+            tracing_services: EdgeServices::default(),
+            rate_limits: RateLimits::default(),
+            filters: Filters::default(),
+            shared_options: SharedOptions::default(),
+            consul: Consul::default(),
+            tls_source: TlsSource::default(),
             tls_contexts: TlsContexts::default(),
             hosts: Hosts::default(),
             mappings: Mappings::default(),
+            regexes: Regexes::default(),
             tcp_mappings: TcpMappings::default(),
             groups: Groups::default(),
             overlaps: Overlaps::default(),
@@ -175,18 +235,29 @@ impl Store {
                 let old = self.objects.owned(&origin);
                 self.replace(&origin, old, all);
             }
+            Change::Consul(service, state) => self.set_consul(&service, state),
         }
         self.settle_secrets(&settled);
     }
 
+    /// What the changes have changed since the last call, or since the last [`Store::link`].
+    pub fn touched(&mut self) -> Drain<'_, Touched> {
+        self.touched.drain(..)
+    }
+
     /// Links everything that the changes since the last time can touch, and returns what differs.
     pub fn link(&mut self) -> Outcome {
+        self.touched.clear();
+        self.link_modules();
         self.link_default_host();
         self.link_services();
         self.link_endpoint_slices();
         self.link_secrets();
         self.link_resolvers();
         self.link_tls_contexts();
+        self.link_edge_services();
+        self.link_probes();
+        self.link_http_options();
         self.link_hosts();
         self.link_mappings();
         self.link_tcp_mappings();
@@ -228,13 +299,32 @@ impl Store {
     fn file(&mut self, origin: &Origin, reconciled: Reconciled) {
         let object = reconciled.object.clone();
         let existed = self.objects.has(&object);
+        let version = reconciled.version.clone();
         let filed = self.objects.file(origin, reconciled);
+        self.touch(&object, version, false, &filed);
         self.filed(&object, existed, filed);
     }
 
     fn remove(&mut self, origin: &Origin, object: &ObjectRef) {
         let filed = self.objects.remove(origin, object);
+        self.touch(object, ResourceVersion::Unknown, true, &filed);
         self.filed(object, true, filed);
+    }
+
+    fn touch(
+        &mut self,
+        object: &ObjectRef,
+        version: ResourceVersion,
+        is_gone: bool,
+        filed: &Filed,
+    ) {
+        if *filed != Filed::Same {
+            self.touched.push(Touched {
+                subject: Subject::Object(object.clone()),
+                version,
+                is_gone,
+            });
+        }
     }
 
     fn filed(&mut self, object: &ObjectRef, existed: bool, filed: Filed) {
@@ -264,17 +354,35 @@ impl Store {
         match object.kind {
             Kind::Listener => self.set_listener(object, of!(Listener)),
             Kind::Host => self.set_host(object, of!(Host)),
-            Kind::Mapping => self.set_mapping(object, of!(Mapping)),
+            Kind::Mapping => self.set_limited_mapping(object, of!(Mapping)),
             Kind::TcpMapping => self.set_tcp_mapping(object, of!(TcpMapping)),
-            Kind::TlsContext => self.set_tls_context(object, of!(TlsContext)),
-            Kind::KubernetesServiceResolver | Kind::KubernetesEndpointResolver => {
-                self.set_resolver(object, of!(Resolver));
+            Kind::TlsContext => self.update_tls_context(object),
+            Kind::Module if &*object.name == tls::NAME => {
+                self.set_tls_module(object, of!(TlsModule).as_deref());
             }
+            Kind::Module if &*object.name != AUTHENTICATION => {
+                self.set_module(object, of!(Module));
+            }
+            Kind::Module | Kind::AuthService => {
+                let unusable = match fragment {
+                    Some(Fragment::UnusableAuthService(is_default)) => Some(is_default),
+                    _ => None,
+                };
+                self.set_auth_service(object, of!(AuthService), unusable);
+            }
+            Kind::RateLimitService => {
+                self.set_rate_limit_service(object, of!(RateLimitService));
+            }
+            Kind::LogService => self.set_log_service(object, of!(LogService)),
+            Kind::TracingService => self.set_tracing_service(object, of!(TracingService)),
+            Kind::KubernetesServiceResolver
+            | Kind::KubernetesEndpointResolver
+            | Kind::ConsulResolver => self.set_resolver(object, of!(Resolver)),
             Kind::Service => self.set_service(object, of!(Service)),
             Kind::EndpointSlice => self.set_endpoint_slice(object, of!(EndpointSlice)),
             Kind::Secret => self.set_secret(object, of!(Secret)),
             Kind::Namespace => self.set_namespace(object, of!(Namespace)),
-            Kind::Document => {}
+            Kind::DevPortal | Kind::Document => {}
         }
     }
 }

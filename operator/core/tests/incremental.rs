@@ -1,6 +1,6 @@
 //! The licence for being incremental: after any sequence of changes, published in any portions, the resources and the
 //! reports are those of one build from the final objects, byte for byte, in whatever order these arrive. Beside the objects
-//! there are the time and what is remembered of Secrets that have become unusable.
+//! there are the time, what is remembered of Secrets that have become unusable, and what is known of services of Consul.
 #![expect(
     clippy::unwrap_used,
     reason = "a test, though clippy does not see that of functions beside it"
@@ -8,14 +8,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::{Arc, LazyLock},
 };
 
 use nuncio_core::{
     change::{Change, Origin, Reconciled, Source},
+    consul::{ConsulService, ConsulState},
     last_usable::LastUsable,
     object::{Kind, ObjectRef},
-    reconcile::reconcile,
+    reconcile::{Name, reconcile},
     report::Report,
     settings::Settings,
     store::Store,
@@ -31,6 +33,12 @@ use proptest::{
 };
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
+
+use incremental::origin::{disputed, origins};
+
+mod incremental {
+    pub(crate) mod origin;
+}
 
 type Resources = BTreeMap<(ResourceType, Arc<str>), Resource>;
 type Reports = BTreeMap<ObjectRef, Arc<Report>>;
@@ -67,6 +75,8 @@ enum Step {
     Delete(Source, Kind, &'static str, String),
     /// The API lists everything anew.
     Relist(Kind),
+    /// What is known of a service of Consul.
+    Consul(ConsulService, Option<ConsulState>),
     /// All objects that this owner yields.
     Own(usize, Vec<(Kind, Value)>),
     Time(i64),
@@ -218,7 +228,11 @@ fn mapping() -> impl Strategy<Value = Step> {
             "endpoint",
             "kubernetes-service",
             "consul",
+            "consul-endpoint",
+            "nobody",
             "o0",
+            "o0.other",
+            "o1",
         ])),
         option::of(select(vec![0, 10, 60, 100, 150])),
         option::of(select(vec!["/x/", ""])),
@@ -262,8 +276,13 @@ fn mapping_settings() -> impl Strategy<Value = serde_json::Map<String, Value>> {
         {"allow_upgrade": ["websocket"]},
         {"priority": "high"},
         {"auth_context_extensions": {"b": "1", "a": "2", "c": "3"}},
+        {"auth_service": "o0"},
+        {"auth_service": "o1.other", "auth_context_extensions": {"a": "1"}},
+        {"bypass_auth": true, "auth_service": "o0"},
         {"error_response_overrides": [{"on_status_code": 404, "body": {"json_format": {"b": "1", "a": "2"}}}]},
         {"case_sensitive": false},
+        {"labels": {"ambassador": [{"g": [{"generic_key": {"value": "a"}}]}]}},
+        {"labels": {"ambassador": [], "shop": [{"g": [{"generic_key": {"value": "b"}}, {}]}]}},
     ]);
     let settings = settings.as_array().unwrap().clone();
     vec(select(settings), 0..3).prop_map(|found| {
@@ -272,6 +291,39 @@ fn mapping_settings() -> impl Strategy<Value = serde_json::Map<String, Value>> {
             .flat_map(|settings| settings.as_object().unwrap().clone())
             .collect()
     })
+}
+
+fn auth_service() -> impl Strategy<Value = Step> {
+    let service = select(vec![
+        "o0",
+        "o1:8080",
+        "o0.other",
+        "10.0.0.1",
+        "https://o1",
+        "a:b:c",
+        "",
+    ]);
+    let settings = json!([
+        {},
+        {"default": false},
+        {"proto": "grpc", "protocol_version": "v3"},
+        {"proto": "grpc"},
+        {"tls": "o0"},
+        {"timeout_ms": 5, "failure_mode_allow": true, "status_on_error": {"code": 503}},
+        {"timeout_ms": "soon"},
+        {"path_prefix": "a", "allowed_request_headers": ["x"], "add_linkerd_headers": true},
+        {"include_body": {"max_bytes": 1, "allow_partial": true}, "stats_name": "s"},
+    ]);
+    let settings = vec(select(settings.as_array().unwrap().clone()), 0..3);
+    let body = (service, settings).prop_map(|(service, settings)| {
+        let mut spec = json!({"auth_service": service});
+        for found in settings {
+            let found = found.as_object().unwrap().clone();
+            spec.as_object_mut().unwrap().extend(found);
+        }
+        json!({"spec": spec})
+    });
+    object(Kind::AuthService, body, 2)
 }
 
 fn tcp_mapping() -> impl Strategy<Value = Step> {
@@ -283,7 +335,7 @@ fn tcp_mapping() -> impl Strategy<Value = Step> {
         option::of(select(vec![0, 10, 60, 100, 150])),
         option::of(select(vec!["o0", "o1"])),
         option::of(select(vec!["1000", "soon"])),
-        option::of(select(vec!["endpoint", "o0"])),
+        option::of(select(vec!["endpoint", "consul", "o0", "o1.default"])),
     );
     let body = spec.prop_map(
         |(port, host, address, service, weight, tls, idle, resolver)| {
@@ -331,12 +383,191 @@ fn tls_context() -> impl Strategy<Value = Step> {
     })
 }
 
+/// Services that the whole gateway calls.
+fn edge_service() -> impl Strategy<Value = Step> {
+    let limits = json!([
+        {"protocol_version": "v3"},
+        {"protocol_version": "v3", "domain": "shop", "failure_mode_deny": true},
+        {"protocol_version": "v3", "tls": "o0", "stats_name": "s"},
+        {"protocol_version": "v2"},
+    ]);
+    let logs = json!([
+        {"protocol_version": "v3", "driver": "http", "driver_config": {"additional_log_headers": [{"header_name": "x"}]}},
+        {"protocol_version": "v3", "driver": "tcp", "flush_interval_time": 0},
+        {"driver": "tcp"},
+    ]);
+    let traces = json!([
+        {"driver": "zipkin", "sampling": {"random": 5}},
+        {"driver": "opentelemetry", "custom_tags": [{"tag": "a", "literal": {"value": "b"}}, {"tag": "c"}]},
+        {"driver": "datadog", "tag_headers": ["x"]},
+        {"driver": "lightstep"},
+    ]);
+    let kinds = prop_oneof![
+        (
+            Just(Kind::RateLimitService),
+            select(limits.as_array().unwrap().clone())
+        ),
+        (
+            Just(Kind::LogService),
+            select(logs.as_array().unwrap().clone())
+        ),
+        (
+            Just(Kind::TracingService),
+            select(traces.as_array().unwrap().clone())
+        ),
+    ];
+    let service = select(vec![
+        "o0",
+        "o1:8080",
+        "https://o1",
+        "10.0.0.1",
+        "o0.other",
+        "a:b:c",
+    ]);
+    (kinds, service).prop_flat_map(|((kind, mut spec), service)| {
+        spec["service"] = json!(service);
+        object(kind, Just(json!({"spec": spec})), 2)
+    })
+}
+
+/// The Module, or one in another namespace, with some keys; or it is gone.
+fn module() -> impl Strategy<Value = Step> {
+    let keys = json!([
+        {"server_name": "a"},
+        {"cluster_request_timeout_ms": 5},
+        {"cluster_idle_timeout_ms": 5, "enable_ipv6": true},
+        {"load_balancer": {"policy": "maglev", "source_ip": true}},
+        {"resolver": "o0"},
+        {"resolver": "endpoint", "circuit_breakers": [{"max_requests": 1}]},
+        {"use_ambassador_namespace_for_service_resolution": true, "add_linkerd_headers": true},
+        {"cors": {"origins": ["*"]}, "retry_policy": {"retry_on": "5xx"}},
+        {"error_response_overrides": [{"on_status_code": 404, "body": {"text_format": "a"}}]},
+        {"defaults": {"add_request_headers": {"x-a": "b"}, "stats_name": "all"}},
+        {"defaults": {"tls_secret_namespacing": false}},
+        {"default_label_domain": "shop", "default_labels": {"shop": {"defaults": ["remote_address"]}}},
+        {"gzip": {}, "lua_scripts": "-- a", "ip_deny": [{"peer": "10.0.0.1"}]},
+        {"lua_scripts": "x ="},
+        {"regex_max_size": 4},
+        {"regex_max_size": 5, "server_name": "b"},
+        {"lua_scripts": "-- b"},
+        {"ip_allow": [], "enable_grpc_web": true, "buffer": {"max_request_bytes": 1}},
+        {"envoy_log_type": "json", "merge_slashes": "x"},
+        {"readiness_probe": {"enabled": true, "service": "o0"}, "liveness_probe": {"enabled": false}},
+        {"diagnostics": {"enabled": true, "service": "https://o1.other", "tls": "o0"}},
+    ]);
+    let config = vec(select(keys.as_array().unwrap().clone()), 0..5).prop_map(|keys| {
+        let keys = keys.iter().filter_map(Value::as_object).flatten();
+        let config: serde_json::Map<String, Value> = keys
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        json!({"spec": {"config": config}})
+    });
+    let tls = vec(select(tls_blocks()), 0..3).prop_map(|blocks| {
+        let config: serde_json::Map<String, Value> = blocks.into_iter().collect();
+        json!({"spec": {"config": config}})
+    });
+    let named = prop_oneof![
+        4 => object(Kind::Module, config, 1).prop_map(|step| ("ambassador", step)),
+        1 => object(Kind::Module, tls, 1).prop_map(|step| ("tls", step)),
+    ];
+    let is_deleted = select(vec![false, false, false, true]);
+    (named, is_deleted).prop_map(|((name, step), is_deleted)| match step {
+        Step::Apply(source, kind, mut value) => {
+            value["metadata"]["name"] = json!(name);
+            let is_own = value["metadata"]["namespace"] == NAMESPACES[0];
+            if is_deleted {
+                let namespace = NAMESPACES[usize::from(!is_own)];
+                return Step::Delete(source, kind, namespace, name.to_owned());
+            }
+            Step::Apply(source, kind, value)
+        }
+        other => other,
+    })
+}
+
+/// Blocks of the Module `tls`; some have the name of a TLSContext.
+fn tls_blocks() -> Vec<(String, Value)> {
+    let blocks = [
+        ("server", json!({"secret": "o1"})),
+        ("client", json!({"secret": "o0", "cert_required": true})),
+        ("o0", json!({"secret": "o1.other", "alpn_protocols": "h2"})),
+        ("o1", json!({})),
+        ("o1", json!({"cert_chain_file": "/a"})),
+    ];
+    let blocks = blocks.into_iter();
+    blocks
+        .map(|(name, fields)| (name.to_owned(), fields))
+        .collect()
+}
+
 fn resolver() -> impl Strategy<Value = Step> {
     let kind = prop_oneof![
         Just(Kind::KubernetesServiceResolver),
         Just(Kind::KubernetesEndpointResolver),
     ];
-    kind.prop_flat_map(|kind| object(kind, Just(json!({"spec": {}})), 2))
+    let kubernetes = kind.prop_flat_map(|kind| object(kind, Just(json!({"spec": {}})), 2));
+    let consul = (
+        option::of(select(vec!["dc1", "dc2"])),
+        option::of(select(vec!["consul:8500", "$CONSUL", "no address"])),
+        option::of(select(vec!["o0", "o1"])),
+        option::of(select(vec!["o0", "o1"])),
+    );
+    let consul = consul.prop_map(|(datacenter, address, token, trusted)| {
+        json!({"spec": {"datacenter": datacenter, "address": address, "token_secret": token, "ca_secret": trusted}})
+    });
+    let resolver = prop_oneof![kubernetes, object(Kind::ConsulResolver, consul, 2)];
+    // some have the name of a built-in one
+    let name = option::of(select(vec!["endpoint", "consul", "kubernetes-service"]));
+    (resolver, name).prop_map(|(step, name)| match step {
+        Step::Apply(source, kind, mut value) => {
+            if let Some(name) = name {
+                value["metadata"]["name"] = json!(name);
+            }
+            Step::Apply(source, kind, value)
+        }
+        other => other,
+    })
+}
+
+/// What is known of one of the services that Mappings may name.
+fn consul() -> impl Strategy<Value = Step> {
+    let name = |namespace: &str, name: &str| Name {
+        namespace: namespace.into(),
+        name: name.into(),
+    };
+    let service = (
+        option::of(select(vec![
+            name("default", "o0"),
+            name("default", "o1"),
+            name("other", "o0"),
+            name("other", "o1"),
+            name("default", "consul"),
+            name("other", "consul"),
+        ])),
+        select(vec!["dc1", "dc2"]),
+        select(vec!["o0", "o1"]),
+    );
+    let addresses = vec(
+        select(vec!["10.0.0.1:80", "10.0.0.2:80", "[fd00::1]:80"]),
+        0..3,
+    );
+    let state = (addresses, option::of(Just("no answer".to_owned())));
+    let state = state.prop_map(|(addresses, problem)| {
+        let addresses = addresses.into_iter().map(|text| text.parse().unwrap());
+        let addresses: BTreeSet<SocketAddr> = addresses.collect();
+        ConsulState {
+            addresses: addresses.into_iter().collect(),
+            problem,
+        }
+    });
+    (service, option::weighted(0.8, state)).prop_map(|((resolver, datacenter, name), state)| {
+        let service = ConsulService {
+            resolver,
+            datacenter: datacenter.into(),
+            name: name.into(),
+        };
+        Step::Consul(service, state)
+    })
 }
 
 fn service() -> impl Strategy<Value = Step> {
@@ -344,6 +575,7 @@ fn service() -> impl Strategy<Value = Step> {
         json!({"spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}}),
         json!({"spec": {"clusterIP": "10.96.0.2", "ports": [{"name": "http", "port": 80}, {"name": "alt", "port": 8080}]}}),
         json!({"spec": {"clusterIP": "None", "ports": [{"port": 80}]}}),
+        json!({"spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}], "trafficDistribution": "PreferClose"}}),
         json!({"spec": {"type": "ExternalName", "externalName": "www.example.com"}}),
     ]);
     object(Kind::Service, body, 2)
@@ -356,6 +588,7 @@ fn endpoint_slice() -> impl Strategy<Value = Step> {
             (
                 select(vec!["10.244.0.1", "10.244.0.2", "10.244.0.3"]),
                 any::<bool>(),
+                option::weighted(0.8, select(vec!["a", "b"])),
             ),
             0..3,
         ),
@@ -368,7 +601,11 @@ fn endpoint_slice() -> impl Strategy<Value = Step> {
     slice.prop_map(|((service, addresses, ports), namespace, number)| {
         let endpoints: Vec<Value> = addresses
             .into_iter()
-            .map(|(address, ready)| json!({"addresses": [address], "conditions": {"ready": ready, "serving": true, "terminating": !ready}}))
+            .map(|(address, ready, zone)| {
+                let zones: Vec<Value> = zone.iter().map(|zone| json!({"name": zone})).collect();
+                json!({"addresses": [address], "hints": {"forZones": zones},
+                    "conditions": {"ready": ready, "serving": true, "terminating": !ready}})
+            })
             .collect();
         Step::Apply(
             Source::Api,
@@ -388,6 +625,8 @@ fn secret() -> impl Strategy<Value = Step> {
         json!({"tls.crt": "garbage"}),
         json!({"tls.crt": null, "ca.crt": CERTIFICATES[1].0}),
         json!({"tls.crt": null, "ca.crt": "garbage"}),
+        json!({"token": "t"}),
+        json!({"tls.crt": null, "tls.key": null, "token": "a b"}),
     ]);
     let body = (0..2_usize, 0..2_usize, more).prop_map(|(certificate, key, more)| {
         let mut data =
@@ -395,7 +634,12 @@ fn secret() -> impl Strategy<Value = Step> {
         let data = data.as_object_mut().unwrap();
         data.extend(more.as_object().unwrap().clone());
         data.retain(|_, value| !value.is_null());
-        json!({"type": "kubernetes.io/tls", "stringData": data})
+        let kind = if data.contains_key("token") {
+            "Opaque"
+        } else {
+            "kubernetes.io/tls"
+        };
+        json!({"type": kind, "stringData": data})
     });
     object(Kind::Secret, body, 2)
 }
@@ -432,7 +676,11 @@ fn step() -> impl Strategy<Value = Step> {
         6 => mapping(),
         2 => tcp_mapping(),
         2 => tls_context(),
-        1 => resolver(),
+        2 => auth_service(),
+        2 => resolver(),
+        3 => consul(),
+        3 => edge_service(),
+        3 => module(),
         2 => service(),
         2 => endpoint_slice(),
         2 => secret(),
@@ -449,6 +697,7 @@ struct Gateway {
     store: Store,
     memory: LastUsable,
     time: Option<i64>,
+    consul: BTreeMap<ConsulService, ConsulState>,
     settings: Settings,
     resources: Resources,
     reports: Reports,
@@ -460,6 +709,7 @@ impl Gateway {
             store: Store::new(settings.clone()),
             memory: LastUsable::default(),
             time: None,
+            consul: BTreeMap::new(),
             settings: settings.clone(),
             resources: BTreeMap::new(),
             reports: BTreeMap::new(),
@@ -472,7 +722,7 @@ impl Gateway {
         self.change(Change::Apply(origin.source, reconciled));
     }
 
-    /// A change, with what is remembered of Secrets.
+    /// A change, with what is remembered of Secrets and scripts.
     fn change(&mut self, change: Change) {
         self.store.apply(self.memory.complete(change));
     }
@@ -480,6 +730,30 @@ impl Gateway {
     fn set_time(&mut self, time: i64) {
         self.time = Some(time);
         self.store.set_time(time);
+    }
+
+    fn set_consul(&mut self, service: ConsulService, state: Option<ConsulState>) {
+        match state.clone() {
+            Some(state) => self.consul.insert(service.clone(), state),
+            None => self.consul.remove(&service),
+        };
+        self.change(Change::Consul(service, state));
+    }
+
+    /// Every wanted service of Consul gets a state, sooner or later.
+    fn answer_consul(&mut self) {
+        if !self.settings.queries_consul {
+            return;
+        }
+        // what waits may want others once it is linked
+        self.publish();
+        for service in self.store.wanted_consul().into_keys() {
+            if !self.consul.contains_key(&service) {
+                self.set_consul(service, Some(ConsulState::default()));
+            }
+        }
+        self.publish();
+        assert!(!self.store.waits_for_consul());
     }
 
     /// Applies what an owner yields.
@@ -553,6 +827,7 @@ fn take(step: Step, gateway: &mut Gateway, objects: &mut Objects) {
             let all = of_origin(objects, &Origin::of(Source::Api), Some(kind), &settings);
             gateway.change(Change::Replace(Source::Api, kind, all));
         }
+        Step::Consul(service, state) => gateway.set_consul(service, state),
         Step::Own(number, all) => {
             let origin = owner(number);
             objects.retain(|(of, _, _), _| *of != origin);
@@ -582,15 +857,20 @@ fn run(steps: Vec<Step>, settings: &Settings, reverse: bool) {
         Change::Replace(Source::Api, Kind::Secret, all)
     };
     if settings.reads_secrets_on_demand {
-        // every Secret that something refers to is read, sooner or later
+        // every Secret that something refers to is read, sooner or later; a Module can change which ones those are
+        gateway.publish();
         gateway.change(secrets());
     }
     gateway.publish();
+    gateway.answer_consul();
 
     let mut scratch = Gateway::new(settings);
     scratch.memory = gateway.memory.clone();
     if let Some(time) = gateway.time {
         scratch.set_time(time);
+    }
+    for (service, state) in gateway.consul.clone() {
+        scratch.set_consul(service, Some(state));
     }
     let mut all: Vec<_> = objects.iter().collect();
     if reverse {
@@ -606,11 +886,13 @@ fn run(steps: Vec<Step>, settings: &Settings, reverse: bool) {
         scratch.own(&origin, of_origin(&objects, &origin, None, settings));
     }
     if settings.reads_secrets_on_demand {
+        scratch.publish();
         scratch.change(secrets());
     }
     scratch.publish();
     assert_eq!(gateway.reports, scratch.reports);
-    assert_eq!(&gateway.reports, gateway.store.reports());
+    let kept = gateway.store.reports().clone();
+    assert_eq!(gateway.reports, kept.into_iter().collect());
     assert_eq!(
         gateway.resources.keys().collect::<BTreeSet<_>>(),
         scratch.resources.keys().collect()
@@ -622,6 +904,88 @@ fn run(steps: Vec<Step>, settings: &Settings, reverse: bool) {
         .map(|resource| ((resource.kind, resource.name.clone()), resource))
         .collect();
     assert_eq!(whole, gateway.resources);
+    let facts = origins(gateway.store.ir());
+    assert_eq!(facts, origins(scratch.store.ir()));
+    assert_eq!(disputed(&gateway.store, &facts), []);
+}
+
+/// The service that counts the labels of a Mapping is the first at the end of a batch, not when the Mapping came.
+#[test]
+fn a_service_counts_labels_that_came_while_another_one_was_first() {
+    let service = |name: &str| {
+        json!({
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"service": "limits"},
+        })
+    };
+    let labels = json!({"ambassador": [{"group": [{"generic_key": {"value": "x"}}]}]});
+    let mapping = json!({
+        "metadata": {"name": "m", "namespace": "default"},
+        "spec": {"hostname": "*", "prefix": "/", "service": "web", "labels": labels},
+    });
+    let limits = Kind::RateLimitService;
+    let steps = vec![
+        Step::Apply(Source::Api, limits, service("b")),
+        Step::Publish,
+        Step::Apply(Source::Api, limits, service("a")),
+        Step::Apply(Source::Api, Kind::Mapping, mapping),
+        Step::Delete(Source::Api, limits, "default", "a".to_owned()),
+        Step::Publish,
+    ];
+    run(steps, &Settings::default(), false);
+}
+
+/// Two AuthServices have one cluster, until one of them has to wait for Consul and the other one has no service.
+#[test]
+fn an_auth_service_that_leaves_others_goes_on_to_wait_for_consul() {
+    let named = |name: &str, spec: Value| json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec});
+    let service = |name: &str, at: &str| {
+        let value = named(name, json!({"auth_service": at}));
+        Step::Apply(Source::Api, Kind::AuthService, value)
+    };
+    // all upstreams are in Consul then
+    let resolver = named("kubernetes-service", json!({"datacenter": "dc1"}));
+    let steps = vec![
+        service("o0", "o0.other"),
+        service("o1", "o0"),
+        Step::Publish,
+        Step::Apply(Source::Api, Kind::ConsulResolver, resolver),
+    ];
+    let settings = Settings {
+        queries_consul: true,
+        ..Settings::default()
+    };
+    run(steps, &settings, false);
+}
+
+/// A member without requests changes nothing that is served, and its settings can apply to the others.
+#[test]
+fn a_route_tells_of_a_member_that_has_no_requests() {
+    let mapping = |name: &str, more: Value| {
+        let mut spec = json!({"hostname": "*", "prefix": "/", "service": name});
+        let fields = spec.as_object_mut().unwrap();
+        fields.extend(more.as_object().unwrap().clone());
+        json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec})
+    };
+    let listener = json!({
+        "metadata": {"name": "http", "namespace": "default"},
+        "spec": {
+            "port": 8080, "protocol": "HTTP", "securityModel": "XFP",
+            "hostBinding": {"namespace": {"from": "ALL"}},
+        },
+    });
+    let steps = vec![
+        Step::Apply(Source::Api, Kind::Listener, listener),
+        Step::Apply(Source::Api, Kind::Mapping, mapping("a", json!({}))),
+        Step::Publish,
+        Step::Apply(
+            Source::Api,
+            Kind::Mapping,
+            mapping("b", json!({"weight": 0})),
+        ),
+        Step::Publish,
+    ];
+    run(steps, &Settings::default(), false);
 }
 
 proptest! {
@@ -634,9 +998,14 @@ proptest! {
         in_cluster in any::<bool>(),
         reads_secrets_on_demand in any::<bool>(),
         loose_label_selectors in any::<bool>(),
+        queries_consul in any::<bool>(),
         reverse in any::<bool>(),
+        tables_by_host in any::<bool>(),
+        shared_redirects in any::<bool>(),
     ) {
-        let settings = Settings { in_cluster, reads_secrets_on_demand, loose_label_selectors, ..Settings::default() };
+        let least_tables_by_host = if tables_by_host { 1 } else { 8 };
+        let most_tables_of_redirects = if shared_redirects { 1 } else { 256 };
+        let settings = Settings { least_tables_by_host, most_tables_of_redirects, in_cluster, reads_secrets_on_demand, loose_label_selectors, queries_consul, ..Settings::default() };
         run(steps, &settings, reverse);
     }
 }

@@ -29,8 +29,13 @@ pub(crate) struct Answer {
 impl Answer {
     /// Answers, and closes the connection.
     pub(crate) fn complete(&mut self, status: u16, body: &str) {
+        self.complete_with(status, "content-type: application/json", body);
+    }
+
+    /// The same with this header.
+    pub(crate) fn complete_with(&mut self, status: u16, header: &str, body: &str) {
         self.text = format!(
-            "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            "HTTP/1.1 {status} x\r\n{header}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
     }
@@ -72,6 +77,11 @@ impl Apiserver {
                     }
                     count.fetch_add(1, Ordering::SeqCst);
                     let head = String::from_utf8_lossy(&head).into_owned();
+                    // a connection that is closed with a part unread is reset, with the answer
+                    let mut body = vec![0; length(&head)];
+                    if stream.read_exact(&mut body).await.is_err() {
+                        return;
+                    }
                     let mut answer = Answer::default();
                     handle(head.split(' ').nth(1).unwrap_or_default(), &mut answer);
                     let _ = stream.write_all(answer.text.as_bytes()).await;
@@ -93,4 +103,12 @@ impl Apiserver {
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
+}
+
+/// The length of the body that follows this head.
+fn length(head: &str) -> usize {
+    let head = head.to_ascii_lowercase();
+    let mut lines = head.lines();
+    let text = lines.find_map(|line| line.strip_prefix("content-length:"));
+    text.map_or(0, |text| text.trim().parse().unwrap())
 }

@@ -59,7 +59,8 @@ impl Program {
             .arg(bootstrap)
             .args(["--log-level", "warning", "--disable-hot-restart"])
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            // access logs, as they are
+            .stdout(Stdio::inherit())
             .stderr(Stdio::piped())
             // a signal from the terminal stops this process, which then stops Envoy
             .process_group(0)
@@ -74,9 +75,6 @@ impl Program {
             .spawn()
             .with_context(|| format!("cannot start Envoy {}", self.path.display()))?;
         let (line, last_line) = watch::channel(String::new());
-        if let Some(output) = process.stdout.take() {
-            tokio::spawn(forward(output, line.clone()));
-        }
         if let Some(output) = process.stderr.take() {
             tokio::spawn(forward(output, line));
         }

@@ -143,7 +143,7 @@ pub struct NodeArguments {
         default_value = "default"
     )]
     pub pod_namespace: String,
-    /// ID of the instance whose objects Envoy serves [default: that of the control plane]
+    /// ID of the instance whose objects Envoy serves [default: that of the control plane, if it has one for this Envoy]
     #[arg(
         long,
         env = "AMBASSADOR_ID",

@@ -35,7 +35,7 @@ const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
 const SPREAD: Duration = Duration::from_secs(60);
 
 /// Half of the longest [`Keeper::patience`].
-const DISCONNECTED: Duration = Duration::from_secs(30);
+const DISCONNECTED: Duration = Duration::from_secs(25);
 
 /// Keeps the certificates of an Envoy.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Between half a minute and a minute, so that Envoys do not come at once.
+    /// Between 25 and 50 s, so that Envoys do not come at once.
     pub(super) fn patience() -> Duration {
         DISCONNECTED.mul_f64(1.0 + fastrand::f64())
     }

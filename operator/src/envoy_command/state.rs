@@ -15,6 +15,9 @@ use crate::printable::{printable, shortened};
 const SILENT: Duration = Duration::from_secs(10);
 /// An Envoy that has not responded for this long does not recover.
 const DEAD: Duration = Duration::from_secs(60);
+/// A connection to the control plane is one once it has lasted this long. With TLS 1.3 a client is connected before the server
+/// has rejected its certificate, and Envoy tries again every few seconds.
+const STEADY: Duration = Duration::from_secs(5);
 /// Longest reason in a response.
 const REASON_BYTES: usize = 1000;
 
@@ -38,7 +41,9 @@ struct Content {
     phase: Phase,
     /// When Envoy responded last; `None`: it does not run yet.
     responded: Option<Instant>,
-    /// Since when Envoy has no connection to the control plane; `None`: it has one, or does not run yet.
+    /// Since when Envoy has a connection to the control plane, if it has one.
+    connected: Option<Instant>,
+    /// Since when Envoy has had no steady connection to the control plane; `None`: it has one, or does not run yet.
     disconnected: Option<Instant>,
     certificate: CertificateState,
 }
@@ -58,6 +63,7 @@ impl Default for State {
         Self(Arc::new(Mutex::new(Content {
             phase: Phase::Waiting("starting".to_owned()),
             responded: None,
+            connected: None,
             disconnected: None,
             certificate: CertificateState::default(),
         })))
@@ -98,15 +104,21 @@ impl State {
     pub(super) fn responded(&self, is_connected: bool) {
         let (mut content, now) = (self.lock(), Instant::now());
         content.responded = Some(now);
-        content.disconnected = match is_connected {
-            true => None,
-            false => content.disconnected.or(Some(now)),
+        content.connected = is_connected.then(|| content.connected.unwrap_or(now));
+        content.disconnected = match content.connected {
+            None => content.disconnected.or(Some(now)),
+            Some(since) if now.duration_since(since) >= STEADY => None,
+            Some(_) => content.disconnected,
         };
     }
 
-    /// For how long Envoy has had no connection to the control plane.
+    /// For how long Envoy has had no steady connection to the control plane; `None` while it has any.
     pub(super) fn disconnected(&self) -> Option<Duration> {
-        self.lock().disconnected.map(|since| since.elapsed())
+        let content = self.lock();
+        let since = content
+            .disconnected
+            .filter(|_| content.connected.is_none())?;
+        Some(since.elapsed())
     }
 
     /// A certificate that expires then, in seconds since the Unix epoch, is used from now on.
@@ -236,6 +248,23 @@ mod tests {
         assert!(state.stopping(), "it has served");
         assert_eq!(state.ready(), Err("stopping\n".to_owned()));
         assert!(state.alive().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_ends_at_once_is_none() {
+        let (state, second) = (State::default(), Duration::from_secs(1));
+        for is_connected in [false, true, false, false, true, false] {
+            state.responded(is_connected);
+            assert_eq!(state.disconnected().is_none(), is_connected);
+            tokio::time::advance(second).await;
+        }
+        assert_eq!(state.disconnected(), Some(6 * second));
+        for _ in 0..=STEADY.as_secs() {
+            state.responded(true);
+            tokio::time::advance(second).await;
+        }
+        state.responded(false);
+        assert_eq!(state.disconnected(), Some(Duration::ZERO));
     }
 
     #[test]

@@ -8,16 +8,18 @@ use nuncio_core::{
     reconcile::{identify, reconcile},
     report::Reason,
     settings::Settings,
+    variable::expanded,
 };
 
-/// The objects in a text. Documents are parsed one by one, so that an invalid one hides no other.
+/// The objects in a text. Documents are parsed one by one, so that an invalid one hides no other. Variables are replaced
+/// before, so that `port: $PORT` is a number.
 pub(super) fn documents(file: &str, text: &str, settings: &Settings) -> Vec<Reconciled> {
     split(text)
         .into_iter()
         .enumerate()
         .flat_map(|(index, (line, text))| {
             let place = format!("{file}#{}", index + 1);
-            match parse(text) {
+            match parse(&expanded(text, &settings.variables)) {
                 Ok(value) => objects(&place, value, settings),
                 Err(error) => {
                     let message = not_yaml(line, &error);
@@ -137,6 +139,24 @@ mod tests {
                 message(text)
             );
         }
+    }
+
+    #[test]
+    fn variables_are_replaced_before_a_document_is_parsed() {
+        let settings = Settings {
+            variables: [("PORT".to_owned(), "8080".to_owned())].into(),
+            ..Settings::default()
+        };
+        let listener = |port: &str| {
+            let text = format!(
+                "apiVersion: getambassador.io/v3alpha1\nkind: Listener\nmetadata: {{name: '$PORT$X'}}\nspec: {{port: {port}, protocol: HTTP, securityModel: XFP, hostBinding: {{namespace: {{from: ALL}}}}}}"
+            );
+            documents("a.yaml", &text, &settings)
+        };
+        let found = listener("${PORT}");
+        assert_eq!(found, listener("8080"));
+        assert_eq!(&*found[0].object.name, "8080$X");
+        assert!(found[0].fragment.is_some(), "{:?}", found[0].problems);
     }
 
     #[test]

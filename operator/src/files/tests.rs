@@ -19,6 +19,7 @@ fn names(changes: &[Change]) -> Vec<String> {
             Change::Replace(_, _, all) | Change::ReplaceOwned(_, _, all) => {
                 all.iter().map(|found| found.object.to_string()).collect()
             }
+            Change::Consul(service, _) => vec![service.to_string()],
         })
         .collect()
 }
@@ -137,21 +138,23 @@ async fn edits_are_followed_and_a_vanished_directory_changes_nothing() {
     write(&directory, "manifests/a.yaml", mapping("m", "/a/"));
     let (sender, mut changes) = mpsc::channel(8);
     let path = below.clone();
-    let task =
-        tokio::spawn(
-            async move { follow(&path, &Settings::default(), sender, &Notify::new()).await },
-        );
-    assert_eq!(names(&changes.recv().await.unwrap()), ["Mapping default/m"]);
+    let task = tokio::spawn(async move {
+        follow(&path, &Settings::default(), sender.into(), &Notify::new()).await
+    });
+    assert_eq!(
+        names(&changes.recv().await.unwrap().changes),
+        ["Mapping default/m"]
+    );
     write(&directory, "manifests/b.yaml", mapping("next", "/b/"));
     assert_eq!(
-        names(&changes.recv().await.unwrap()),
+        names(&changes.recv().await.unwrap().changes),
         ["+Mapping default/next"]
     );
     fs::rename(&below, directory.path().join("away")).unwrap();
     fs::rename(directory.path().join("away"), &below).unwrap();
     write(&directory, "manifests/c.yaml", mapping("o", "/c/"));
     assert_eq!(
-        names(&changes.recv().await.unwrap()),
+        names(&changes.recv().await.unwrap().changes),
         ["+Mapping default/o"]
     );
     drop(changes);

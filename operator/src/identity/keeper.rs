@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::{
     Clock,
     authority::{self, Trusted},
+    overlap::Overlap,
     rotation::{Authorities, BUNDLE},
 };
 use crate::{health::Progress, metrics::Metrics};
@@ -78,6 +79,8 @@ pub(crate) struct Keeper {
     pub(crate) outputs: Outputs,
     /// The certificate of this replica.
     pub(crate) own: Option<Own>,
+    /// What a user has replaced.
+    pub(crate) overlap: Overlap,
     pub(crate) progress: Progress,
     pub(crate) metrics: Metrics,
     /// The error that was logged.
@@ -110,6 +113,7 @@ impl Keeper {
             clock,
             outputs,
             own: None,
+            overlap: Overlap::default(),
             progress,
             metrics,
             problem: None,
@@ -128,8 +132,8 @@ impl Keeper {
     /// Reads both, takes the steps that are due, and renews the certificate of this replica.
     pub(crate) async fn update(&mut self) -> Result<(), Error> {
         let now = (self.clock)();
-        let authorities = match self.read(now).await {
-            Ok(authorities) => Arc::new(authorities),
+        let (uid, mut authorities) = match self.read(now).await {
+            Ok(found) => found,
             Err(error) => {
                 // what is in memory serves on
                 let known = self.outputs.authorities.borrow().clone();
@@ -139,17 +143,21 @@ impl Keeper {
                 return Err(error);
             }
         };
+        // all replicas must publish the same; Envoys that have certificates of a replaced authority got it with them
+        let published = authorities.bundle();
+        let replaced = self.overlap.trusted(&uid, &authorities, now);
+        authorities.trust(replaced);
+        let authorities = Arc::new(authorities);
         self.outputs
             .authorities
             .send_replace(Some(authorities.clone()));
         self.certify(&authorities, now)?;
         self.progress.release(SUBJECT);
-        let bundle = authorities.bundle();
-        self.publish(&bundle).await
+        self.publish(&published).await
     }
 
-    /// The authorities after all steps that are due.
-    async fn read(&self, now: Timestamp) -> Result<Authorities, Error> {
+    /// The UID of the Secret, and the authorities after all steps that are due.
+    async fn read(&self, now: Timestamp) -> Result<(String, Authorities), Error> {
         let failed = |source| Error::Request {
             what: "Secret",
             source: Box::new(source),
@@ -167,7 +175,6 @@ impl Keeper {
                 let created = self.secrets.create(&PostParams::default(), &secret).await;
                 if is_first(created).map_err(failed)? {
                     info!(namespace = %self.namespace, name = NAME, "created a certificate authority");
-                    return Ok(authorities);
                 }
                 continue;
             };
@@ -183,7 +190,8 @@ impl Keeper {
                 if not_after <= now {
                     return Err(Error::Expired(self.namespace.clone(), not_after));
                 }
-                return Ok(authorities);
+                let uid = secret.metadata.uid.unwrap_or_default();
+                return Ok((uid, authorities));
             };
             let authorities = authorities.step(step, now)?;
             let secret = Secret {

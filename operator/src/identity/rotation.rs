@@ -122,11 +122,26 @@ impl Authorities {
             .collect()
     }
 
-    /// All certificates that are trusted, PEM.
-    pub(crate) fn bundle(&self) -> String {
+    /// All certificates that are trusted.
+    pub(crate) fn trusted(&self) -> impl Iterator<Item = &Trusted> {
         let own = [Some(&self.signing), self.next.as_ref()];
         let own = own.into_iter().flatten().map(Authority::certificate);
-        own.chain(&self.others).map(Trusted::pem).collect()
+        own.chain(&self.others)
+    }
+
+    /// All certificates that are trusted, PEM.
+    pub(crate) fn bundle(&self) -> String {
+        self.trusted().map(Trusted::pem).collect()
+    }
+
+    /// Whether this program made them, and so rotates them.
+    pub(crate) const fn is_own(&self) -> bool {
+        self.is_own
+    }
+
+    /// Trusts others, too, which the Secret does not have any more.
+    pub(crate) fn trust(&mut self, others: Vec<Trusted>) {
+        self.others.extend(others);
     }
 
     /// The authority that signs.

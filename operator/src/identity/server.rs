@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use jiff::SignedDuration;
+use jiff::{SignedDuration, fmt::rfc2822::DateTimePrinter};
 use kube::Client;
 use nuncio_xds::throttle::Throttle;
 use rcgen::{ExtendedKeyUsagePurpose, SanType, SubjectPublicKeyInfo};
@@ -164,9 +164,9 @@ impl Server {
             failed("the control plane has no certificate authority yet; retry later")
         })?;
         let uri = pod.name.uri();
+        let now = (self.clock)();
         let signed = uri.clone().try_into().map_err(Into::into).and_then(|name| {
             let usage = ExtendedKeyUsagePurpose::ClientAuth;
-            let now = (self.clock)();
             let names = vec![SanType::URI(name)];
             authorities
                 .signing()
@@ -178,7 +178,12 @@ impl Server {
         })?;
         info!(identity = %uri, "certificate signed");
         let body = json!({"certificate": certificate, "ca": authorities.bundle()}).to_string();
-        Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+        let kind = (header::CONTENT_TYPE, "application/json".to_owned());
+        // clients compare it with the expiry; hyper's own goes on being in the future after a clock was set back
+        let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+        let date =
+            date.map_err(|_out_of_range| failed("the clock of the control plane is wrong"))?;
+        Ok(([kind, (header::DATE, date)], body).into_response())
     }
 
     async fn review(&self, token: &str) -> Result<token::Pod, Rejection> {

@@ -88,6 +88,11 @@ impl Apiserver {
     pub(super) fn put(&self, path: &str, mut object: Value) {
         let mut state = self.0.lock().unwrap();
         state.version += 1;
+        let uid = state
+            .objects
+            .get(path)
+            .map(|old| old["metadata"]["uid"].clone());
+        object["metadata"]["uid"] = uid.unwrap_or_else(|| json!(state.version.to_string()));
         object["metadata"]["resourceVersion"] = json!(state.version.to_string());
         state.objects.insert(path.to_owned(), object);
     }
@@ -151,6 +156,9 @@ impl Apiserver {
                     return failure(409, "Conflict");
                 }
                 state.version += 1;
+                if *method == Method::POST {
+                    object["metadata"]["uid"] = json!(state.version.to_string());
+                }
                 object["metadata"]["resourceVersion"] = json!(state.version.to_string());
                 state.objects.insert(path, object.clone());
                 (201, object)

@@ -6,12 +6,18 @@
 //! - `ResolvedRefs` is false when any object that this one refers to is missing or unusable, even if the rest is served.
 //! - `Programmed` is true when every connected Envoy has acknowledged the snapshot that first contained the object as
 //!   it is now.
+//! - An object that several fleets serve has one status. A condition is true if it is for each of them; its reason is that of
+//!   the first fleet with something to report; the message has that of each fleet after its ID, `[a] 2/2 Envoys; [b] 1/1
+//!   Envoys`, those that are not true first, unless all have the same to say about the object itself.
 //! - Emissary's own fields are kept: a Mapping's `state` (`Running` if any part of it is served) and `reason`, a Host's
 //!   `state` (`Ready`, `Pending`, `Error`), `errorReason`, `errorTimestamp`, `tlsCertificateSource`.
 
 use jiff::Timestamp;
 use nuncio_crds::kind::Status;
-use nuncio_xds::fleet::CANNOT_BIND;
+use nuncio_xds::{
+    fleet::CANNOT_BIND,
+    quarantine::{ANSWERED, LEFT_OUT},
+};
 use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -20,11 +26,14 @@ use super::{
     observed::{CONDITION_TYPES, Observed},
 };
 use crate::printable::{self, printable};
+use merge::{Verdict, merged, merged_text};
 use nuncio_core::{
     object::Kind,
     report::{ConditionType, Problem, Reason, Report, Severity},
 };
 use nuncio_crds::v3alpha1::{HostState, MappingState, TlsCertificateSource};
+
+mod merge;
 
 /// Longest message of a condition in bytes. The API allows 32 KiB, which is more than anybody reads.
 const MESSAGE_LIMIT: usize = 1024;
@@ -35,6 +44,17 @@ const PROBLEM_LIMIT: usize = 4;
 /// What a status depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
+    /// What each fleet that serves the object has of it; at least one.
+    pub(crate) shares: &'a [Share<'a>],
+    /// The status that the object has.
+    pub(crate) observed: &'a Observed,
+}
+
+/// What a fleet has of an object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share<'a> {
+    /// ID of the fleet, if there are several.
+    pub(crate) fleet: Option<&'a str>,
     /// The report.
     pub(crate) report: &'a Report,
     /// The snapshot that first contained the object as reported.
@@ -43,16 +63,18 @@ pub(crate) struct Facts<'a> {
     pub(crate) rejected: Option<&'a str>,
     /// What the connected Envoys have acknowledged.
     pub(crate) acknowledged: &'a Acknowledged,
-    /// The status that the object has.
-    pub(crate) observed: &'a Observed,
 }
 
 /// The status that an object of this kind should have.
 pub(crate) fn status(kind: Kind, facts: Facts<'_>, now: Timestamp) -> Value {
+    let shares = facts.shares;
+    // that which every fleet has seen
+    let generations = shares.iter().map(|share| share.report.generation);
+    let generation = generations.min().unwrap_or_default();
     let verdicts = [
-        accepted(facts.report),
-        resolved_refs(kind, facts.report),
-        programmed(facts),
+        merged(shares, false, |share| accepted(share.report)),
+        merged(shares, false, |share| resolved_refs(kind, share.report)),
+        merged(shares, true, programmed),
     ];
     let is_programmed = verdicts[2].is_true;
     let conditions: Vec<Value> = verdicts
@@ -68,26 +90,19 @@ pub(crate) fn status(kind: Kind, facts: Facts<'_>, now: Timestamp) -> Value {
                 "status": if verdict.is_true { "True" } else { "False" },
                 "reason": verdict.reason.as_str(),
                 "message": shortened(&verdict.message),
-                "observedGeneration": facts.report.generation,
+                "observedGeneration": generation,
                 "lastTransitionTime": time(since),
             })
         })
         .collect();
     let mut status = Map::new();
     match kind.info().status {
-        Status::Mapping => mapping(&mut status, facts),
+        Status::Mapping => mapping(&mut status, shares),
         Status::Host => host(&mut status, facts, is_programmed, now),
         Status::Conditions | Status::None => {}
     }
     status.insert("conditions".to_owned(), Value::Array(conditions));
     Value::Object(status)
-}
-
-/// A condition without its times.
-struct Verdict {
-    is_true: bool,
-    reason: Reason,
-    message: String,
 }
 
 fn accepted(report: &Report) -> Verdict {
@@ -121,36 +136,36 @@ fn resolved_refs(kind: Kind, report: &Report) -> Verdict {
     }
 }
 
-fn programmed(facts: Facts<'_>) -> Verdict {
+fn programmed(share: &Share<'_>) -> Verdict {
     let not = |reason, message: String| Verdict {
         is_true: false,
         reason,
         message,
     };
-    if let Some(message) = facts.rejected {
+    if let Some(message) = share.rejected {
         return not(Reason::REJECTED, rejection(message));
     }
-    if !facts.report.in_service {
-        let message = if facts.report.summary.is_empty() {
+    if !share.report.in_service {
+        let message = if share.report.summary.is_empty() {
             "not served".to_owned()
         } else {
-            format!("not served: {}", facts.report.summary)
+            format!("not served: {}", share.report.summary)
         };
         return not(Reason::NOT_SERVED, message);
     }
-    let total = facts.acknowledged.total();
+    let total = share.acknowledged.total();
     if total == 0 {
         return not(Reason::NO_ENVOYS, "no Envoy is connected".to_owned());
     }
-    let having = facts.acknowledged.having(facts.seq);
+    let having = share.acknowledged.having(share.seq);
     let count = format!("{having}/{total} Envoys");
     if having < total {
         return not(Reason::PENDING, count);
     }
-    let message = if facts.report.summary.is_empty() {
+    let message = if share.report.summary.is_empty() {
         count
     } else {
-        format!("{count}; {}", facts.report.summary)
+        format!("{count}; {}", share.report.summary)
     };
     Verdict {
         is_true: true,
@@ -159,32 +174,38 @@ fn programmed(facts: Facts<'_>) -> Verdict {
     }
 }
 
-fn mapping(status: &mut Map<String, Value>, facts: Facts<'_>) {
-    let state = if facts.report.in_service {
+fn mapping(status: &mut Map<String, Value>, shares: &[Share<'_>]) {
+    let state = if shares.iter().any(|share| share.report.in_service) {
         MappingState::Running
     } else {
         MappingState::Inactive
     };
     status.insert("state".to_owned(), json!(state));
-    let worst = facts.report.problems.first();
-    let reason = match (facts.rejected, worst) {
-        (Some(message), _) => rejection(message),
-        (None, Some(problem)) if problem.severity != Severity::Notice => sentence(problem),
-        (None, _) if !facts.report.in_service => facts.report.summary.clone(),
-        (None, _) => String::new(),
-    };
+    let reason = merged_text(shares, |share| {
+        let worst = share.report.problems.first();
+        match (share.rejected, worst) {
+            (Some(message), _) => rejection(message),
+            (None, Some(problem)) if problem.severity != Severity::Notice => sentence(problem),
+            (None, _) if !share.report.in_service => share.report.summary.clone(),
+            (None, _) => String::new(),
+        }
+    });
     if !reason.is_empty() {
         status.insert("reason".to_owned(), shortened(&reason).into());
     }
 }
 
 fn host(status: &mut Map<String, Value>, facts: Facts<'_>, is_programmed: bool, now: Timestamp) {
-    let error = match (facts.rejected, facts.report.problems.first()) {
-        (Some(message), _) => Some(rejection(message)),
-        (None, Some(problem)) if problem.severity == Severity::Error => Some(sentence(problem)),
-        // what a Host refers to is needed for its TLS
-        (None, _) => unresolved(facts.report).map(sentence),
-    };
+    let error = merged_text(facts.shares, |share| {
+        let error = match (share.rejected, share.report.problems.first()) {
+            (Some(message), _) => Some(rejection(message)),
+            (None, Some(problem)) if problem.severity == Severity::Error => Some(sentence(problem)),
+            // what a Host refers to is needed for its TLS
+            (None, _) => unresolved(share.report).map(sentence),
+        };
+        error.unwrap_or_default()
+    });
+    let error = Some(error).filter(|error| !error.is_empty());
     let state = match (&error, is_programmed) {
         (Some(_), _) => HostState::Error,
         (None, true) => HostState::Ready,
@@ -251,6 +272,8 @@ fn sentence(problem: &Problem) -> String {
 fn rejection(message: &str) -> String {
     if message.contains(CANNOT_BIND) {
         format!("Envoy does not listen on the port: {message}")
+    } else if message.starts_with(ANSWERED) || message.starts_with(LEFT_OUT) {
+        format!("Envoy rejected the route; {message}")
     } else {
         format!("Envoy rejected the update and keeps the previous one: {message}")
     }

@@ -1,11 +1,11 @@
 //! Field managers of statuses: each installation of Nuncio has a name of its own, so that two that serve the same objects
 //! notice each other and do not overwrite each other without end.
 //!
-//! The name is `nuncio-NAMESPACE-ID`. Of two installations with one id, that whose name sorts first writes; see
-//! [`super::queue`] for what the other one does.
+//! The name is `nuncio-NAMESPACE-ID`, with all IDs of an installation that has several, separated by commas. Of two
+//! installations with one id, that whose name sorts first writes; see [`super::queue`] for what the other one does.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
-use nuncio_core::settings::Settings;
+use nuncio_core::settings::Fleets;
 use xxhash_rust::xxh3::xxh3_64;
 
 const PREFIX: &str = "nuncio-";
@@ -17,8 +17,10 @@ const LONGEST: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manager {
     name: String,
-    /// What installations with the same id have at the end of their names.
-    suffix: String,
+    /// What names of installations in the same namespace begin with.
+    own: String,
+    /// IDs as names have them.
+    ids: Vec<String>,
 }
 
 /// Another installation that writes the status of an object, and precedes this one.
@@ -30,20 +32,23 @@ pub(crate) struct Rival {
 }
 
 impl Manager {
-    /// That of the installation with these settings.
+    /// That of the installation with these fleets.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
-        let (namespace, id) = (&settings.ambassador_namespace, &settings.ambassador_id);
-        let is_plain = id.bytes().all(|byte| byte.is_ascii_graphic());
-        let is_short = PREFIX.len() + namespace.len() + 1 + id.len() <= LONGEST;
-        let suffix = if is_plain && is_short {
-            format!("-{id}")
+    pub fn new(fleets: &Fleets) -> Self {
+        let namespace = &fleets.common().ambassador_namespace;
+        let all = fleets.name();
+        let is_plain = all.bytes().all(|byte| byte.is_ascii_graphic());
+        let own = format!("{PREFIX}{namespace}-");
+        let is_short = own.len() + all.len() <= LONGEST;
+        let ids = if is_plain && is_short {
+            fleets.ids().map(str::to_owned).collect()
         } else {
-            format!("-{:016x}", xxh3_64(id.as_bytes()))
+            vec![format!("{:016x}", xxh3_64(all.as_bytes()))]
         };
         Self {
-            name: format!("{PREFIX}{namespace}{suffix}"),
-            suffix,
+            name: format!("{own}{}", ids.join(",")),
+            own,
+            ids,
         }
     }
 
@@ -55,12 +60,7 @@ impl Manager {
 
     /// The first of the installations with the same id that wrote the status of an object, if it precedes this one.
     pub(crate) fn rival(&self, entries: Option<&[ManagedFieldsEntry]>) -> Option<Rival> {
-        let precedes = |name: &str| {
-            let namespace = name
-                .strip_prefix(PREFIX)
-                .and_then(|rest| rest.strip_suffix(&self.suffix));
-            name < self.name.as_str() && namespace.is_some_and(|namespace| !namespace.is_empty())
-        };
+        let precedes = |name: &str| name < self.name.as_str() && self.shares_id(name);
         entries?
             .iter()
             .filter(|entry| entry.subresource.as_deref() == Some("status"))
@@ -72,18 +72,43 @@ impl Manager {
             })
             .min()
     }
+
+    /// Whether a name is that of another installation which has one of the IDs. One in the same namespace that has no other
+    /// ID is this installation, before it got more.
+    fn shares_id(&self, name: &str) -> bool {
+        let is_known = |id: &str| self.ids.iter().any(|own| own == id);
+        let earlier = name.strip_prefix(&self.own);
+        if earlier.is_some_and(|ids| ids.split(',').all(is_known)) {
+            return false;
+        }
+        let Some(rest) = name.strip_prefix(PREFIX) else {
+            return false;
+        };
+        let mut rest = rest.split(',');
+        // the namespace and the first ID can both have hyphens
+        let first = rest.next().unwrap_or_default();
+        let is_first = self.ids.iter().any(|id| {
+            let namespace = first.strip_suffix(id.as_str());
+            let namespace = namespace.and_then(|namespace| namespace.strip_suffix('-'));
+            namespace.is_some_and(|namespace| !namespace.is_empty())
+        });
+        is_first || rest.any(is_known)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use nuncio_core::settings::Settings;
+
     use super::*;
 
     fn manager(namespace: &str, id: &str) -> Manager {
-        Manager::new(&Settings {
+        let settings = Settings {
             ambassador_namespace: namespace.to_owned(),
             ambassador_id: id.to_owned(),
             ..Settings::default()
-        })
+        };
+        Manager::new(&Fleets::split(settings).unwrap())
     }
 
     fn rival(of: &Manager, name: &str, subresource: &str) -> Option<String> {
@@ -113,8 +138,40 @@ mod tests {
     }
 
     #[test]
+    fn an_installation_with_several_ids_is_a_rival_of_those_with_one_of_them() {
+        let own = manager("edge", "green,blue");
+        assert_eq!(own.name(), "nuncio-edge-blue,green");
+        for name in [
+            "nuncio-apps-blue",
+            "nuncio-apps-green",
+            "nuncio-apps-a,green",
+            "nuncio-apps-x-blue,z",
+        ] {
+            assert_eq!(rival(&own, name, "status").as_deref(), Some(name));
+        }
+        for name in [
+            "nuncio-edge-blue",
+            "nuncio-edge-blue,green",
+            "nuncio-apps-red",
+            "nuncio-apps-greenish,yellow",
+            "nuncio-zone-blue",
+        ] {
+            assert_eq!(rival(&own, name, "status"), None, "{name}");
+        }
+        let one = manager("edge", "blue");
+        let several = "nuncio-apps-a,blue";
+        assert_eq!(rival(&one, several, "status").as_deref(), Some(several));
+        assert_eq!(rival(&one, "nuncio-apps-a,blues", "status"), None);
+    }
+
+    #[test]
     fn a_name_is_accepted_by_the_apiserver() {
-        for id in ["\u{e4}", "a b", &"x".repeat(300)] {
+        for id in [
+            "\u{e4}",
+            "a b",
+            &"x".repeat(300),
+            &format!("a,{}", "x".repeat(300)),
+        ] {
             let name = manager(&"n".repeat(63), id).name().to_owned();
             assert!(name.len() <= LONGEST && name.is_ascii(), "{name}");
             assert!(!name.contains(' '), "{name}");

@@ -4,10 +4,12 @@
 //! Only the fields that Nuncio owns count. What others keep in the status causes no write, and server-side apply leaves
 //! it alone.
 
+use std::hash::{Hash as _, Hasher as _};
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
-use serde_json::{Map, Value};
-use xxhash_rust::xxh3::xxh3_64;
+use serde_json::Value;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::manager::{Manager, Rival};
 use nuncio_core::{object::Kind, report::Reason};
@@ -55,31 +57,37 @@ impl Observed {
     /// Reduces an object.
     #[must_use]
     pub fn of(kind: Kind, object: &Value) -> Self {
-        let mut status = owned(kind, object.get("status").unwrap_or(&Value::Null));
-        let text = |value: &Value, key: &str| {
-            value
-                .get(key)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let mut observed = Self {
-            digest: digest(&status),
-            error_since: second(&text(&status, "errorTimestamp")),
-            error_reason: xxh3_64(text(&status, "errorReason").as_bytes()),
+        let status = object.get("status").unwrap_or(&Value::Null);
+        Self {
             has_tls_secret: object
                 .pointer("/spec/tlsSecret/name")
                 .and_then(Value::as_str)
                 .is_some_and(|name| !name.is_empty()),
+            ..Self::of_status(kind, status)
+        }
+    }
+
+    /// Reduces a status.
+    pub(crate) fn of_status(kind: Kind, status: &Value) -> Self {
+        let mut digests = Digests::default();
+        for field in kind.info().status.fields() {
+            if let Some(value) = status.get(*field) {
+                digests.add(field, value, *field != "errorTimestamp");
+            }
+        }
+        let mut observed = Self {
+            error_since: second(text(status, "errorTimestamp")),
+            error_reason: xxh3_64(text(status, "errorReason").as_bytes()),
             ..Self::default()
         };
-        let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
-        for condition in conditions.into_iter().flatten() {
-            let kind = text(condition, "type");
-            if let Some(slot) = CONDITION_TYPES.iter().position(|known| **known == kind) {
-                observed.transitions[slot] = second(&text(condition, "lastTransitionTime"))
-                    .map(|since| (text(condition, "status") == "True", since));
-            }
+        let conditions = status.get("conditions").and_then(Value::as_array);
+        for (slot, kind) in CONDITION_TYPES.into_iter().enumerate() {
+            let mut all = conditions.into_iter().flatten();
+            let Some(condition) = all.find(|condition| text(condition, "type") == kind) else {
+                continue;
+            };
+            observed.transitions[slot] = second(text(condition, "lastTransitionTime"))
+                .map(|since| (text(condition, "status") == "True", since));
             if kind == PROGRAMMED {
                 observed.is_rejected = text(condition, "reason") == Reason::REJECTED.as_str();
                 observed.generation = condition
@@ -87,17 +95,14 @@ impl Observed {
                     .and_then(Value::as_i64)
                     .unwrap_or_default();
             }
-            if let Some(condition) = condition.as_object_mut() {
-                condition.remove("lastTransitionTime");
-                if kind == PROGRAMMED {
-                    condition.remove("message");
+            for field in CONDITION_FIELDS {
+                if let Some(value) = condition.get(field) {
+                    let is_count = kind == PROGRAMMED && field == "message";
+                    digests.add(field, value, field != "lastTransitionTime" && !is_count);
                 }
             }
         }
-        if let Some(status) = status.as_object_mut() {
-            status.remove("errorTimestamp");
-        }
-        observed.essence = digest(&status);
+        (observed.digest, observed.essence) = digests.finish();
         observed
     }
 
@@ -116,41 +121,32 @@ impl Observed {
     }
 }
 
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
 fn second(time: &str) -> Option<i64> {
     time.parse::<Timestamp>().ok().map(Timestamp::as_second)
 }
 
-fn digest(status: &Value) -> u64 {
-    xxh3_64(status.to_string().as_bytes())
+/// The digests of a status, field by field. The fields always come in the same order.
+#[derive(Default)]
+struct Digests {
+    digest: Xxh3Default,
+    essence: Xxh3Default,
 }
 
-/// The part of a status that Nuncio owns: its fields and conditions, always in the same order.
-fn owned(kind: Kind, status: &Value) -> Value {
-    let mut kept = Map::new();
-    for field in kind.info().status.fields() {
-        if let Some(value) = status.get(*field) {
-            kept.insert((*field).to_owned(), value.clone());
+impl Digests {
+    fn add(&mut self, field: &str, value: &Value, is_essential: bool) {
+        (field, value).hash(&mut self.digest);
+        if is_essential {
+            (field, value).hash(&mut self.essence);
         }
     }
-    let conditions = status.get("conditions").and_then(Value::as_array);
-    let ours: Vec<Value> = CONDITION_TYPES
-        .iter()
-        .filter_map(|kind| {
-            conditions?
-                .iter()
-                .find(|condition| condition["type"] == **kind)
-        })
-        .map(|condition| {
-            let fields = CONDITION_FIELDS
-                .iter()
-                .filter_map(|field| Some(((*field).to_owned(), condition.get(*field)?.clone())));
-            Value::Object(fields.collect())
-        })
-        .collect();
-    if !ours.is_empty() {
-        kept.insert("conditions".to_owned(), Value::Array(ours));
+
+    fn finish(&self) -> (u64, u64) {
+        (self.digest.finish(), self.essence.finish())
     }
-    Value::Object(kept)
 }
 
 #[cfg(test)]

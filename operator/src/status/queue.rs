@@ -1,7 +1,10 @@
 //! Which status to write next. In: reports, acknowledgements of Envoys, and the statuses that objects have. Out: writes,
-//! one at a time, each computed at the last moment. No I/O and no clock: the time is an argument.
+//! each computed at the last moment, at most one of an object at a time. No I/O and no clock: the time is an argument.
 //!
-//! - One entry for each object: a newer report replaces an older one, and the object that changed last is written first.
+//! - One entry for each object: a newer report replaces an older one.
+//! - An object whose status is behind its generation, which is one that a user has edited, is written before those whose
+//!   status changes for another reason, and of these and of those the one that changed last: an edit of a Module changes
+//!   the statuses of ten thousand Mappings, and its author waits for that of the Module.
 //! - A new report waits for the Envoys' acknowledgement before it is written, but not for long ([`SETTLE`]), so that an
 //!   edit costs one write and not two.
 //! - A status that the object already has is not written.
@@ -10,6 +13,7 @@
 //!   not cause ten thousand writes. Until then no object loses `Programmed` because an Envoy is reconnecting.
 //! - A new leader checks all objects, after the same pause.
 //! - One call looks at a bounded number of objects ([`CHECKS`]), however many there are: the publish loop waits for calls.
+//! - An object that several fleets serve has one status: a part of each, with its report, snapshot and acknowledgements.
 //! - A status that another installation with the same id writes, and which precedes this one by name, is left to it. It is
 //!   gone if a status stays behind its object's generation for long ([`YIELD`]): from then on this installation writes,
 //!   until the other one does again.
@@ -24,11 +28,11 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     bucket::Bucket,
-    condition::{self, Facts},
+    condition::{self, Facts, Share},
     fleet::Acknowledged,
     observed::Observed,
 };
@@ -46,8 +50,9 @@ const STABLE: Duration = Duration::from_secs(5);
 /// Longest such delay while Envoys keep connecting and disconnecting.
 const STABLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Writes a second, and the burst.
-const RATE: (u32, u32) = (50, 100);
+/// Most writes a second, and the burst: ten thousand statuses in less than a minute. An apiserver that is busy gets fewer
+/// (see [`super::pace`]).
+const RATE: (u32, u32) = (200, 100);
 
 /// The same for writes that only change the number of Envoys.
 const COUNT_RATE: (u32, u32) = (5, 5);
@@ -86,6 +91,8 @@ pub(crate) struct Write {
     pub(crate) object: ObjectRef,
     /// The part of its status that Nuncio owns.
     pub(crate) status: Value,
+    /// The status that the object has after this write, if nothing changes it on the way.
+    pub(crate) desired: Observed,
 }
 
 /// Result of a write.
@@ -97,6 +104,8 @@ pub(crate) enum Outcome {
     Gone,
     /// The write failed and is retried.
     Failed,
+    /// The apiserver has not tried it and asks for a pause, which the caller makes.
+    Throttled,
 }
 
 /// Where an object is queued.
@@ -106,23 +115,58 @@ enum Place {
     Idle,
     /// In `later`, until then.
     Later(Instant),
-    /// In `due`.
-    Due,
+    /// In `due`, with this order.
+    Due(Order),
     /// In `counts`.
     Counts,
     /// Being written; true if something changed meanwhile.
     InFlight(bool),
 }
 
+/// What is written first: what a user has edited, then what changed last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Order {
+    is_current: bool,
+    round: Reverse<u64>,
+}
+
+/// The status that is being written.
 #[derive(Debug)]
-struct Entry {
-    report: Option<Arc<Report>>,
+struct Writing {
+    digest: u64,
+    /// Whether the watch has shown it, so that what the watch shows is newer than the answer.
+    is_shown: bool,
+}
+
+/// What a fleet has of an object.
+#[derive(Debug)]
+struct Part {
+    fleet: usize,
+    report: Arc<Report>,
     /// The snapshot of the report.
     seq: u64,
-    rejected: Option<String>,
+}
+
+/// A fleet.
+#[derive(Debug, Default)]
+struct Fleet {
+    /// Its ID, if there are several.
+    id: Option<Arc<str>>,
+    acknowledged: Acknowledged,
+    /// Objects that its Envoys reject, with the message.
+    rejected: BTreeMap<ObjectRef, String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// By fleet; nearly always one.
+    parts: Vec<Part>,
+    /// When a report was last recorded, as a number.
+    round: u64,
     observed: Observed,
     place: Place,
     failures: usize,
+    writing: Option<Writing>,
     /// A status that was written and became another one, as the essences of both: not written again.
     futile: Option<(u64, u64)>,
     /// Since when the status is left to another installation and behind the object's generation.
@@ -133,22 +177,26 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Queue {
     entries: BTreeMap<ObjectRef, Entry>,
-    /// Objects by the snapshot of their report, to find those that an acknowledgement concerns.
-    by_seq: BTreeMap<u64, BTreeSet<ObjectRef>>,
-    rejected: BTreeSet<ObjectRef>,
-    /// To be checked now, newest first.
-    due: BTreeSet<(Reverse<u64>, ObjectRef)>,
+    /// Objects by the fleet and the snapshot of their report, to find those that an acknowledgement concerns.
+    by_seq: BTreeMap<(usize, u64), BTreeSet<ObjectRef>>,
+    fleets: Vec<Fleet>,
+    /// The fleet and snapshot that reports were last recorded for, and the number of that: snapshots of different fleets have
+    /// no order.
+    round: ((usize, u64), u64),
+    /// To be checked now.
+    due: BTreeSet<(Order, ObjectRef)>,
     /// To be checked at a time.
     later: BTreeSet<(Instant, ObjectRef)>,
     /// Objects of which only the number of Envoys differs.
     counts: BTreeSet<ObjectRef>,
-    acknowledged: Acknowledged,
     /// When all objects are checked, and since when that is delayed.
     sweep: Option<(Instant, Instant)>,
     /// Where a check of all objects continues.
     rest: Option<Bound<ObjectRef>>,
     /// Whether all are checked once more after that.
     again: bool,
+    /// Whether this is that check, which no write waits for: there could be one after the other.
+    is_repeated: bool,
     is_leader: bool,
     bucket: Bucket,
     count_bucket: Bucket,
@@ -163,19 +211,21 @@ pub(crate) struct Queue {
     looks: usize,
 }
 
+/// Of one fleet.
 impl Default for Queue {
     fn default() -> Self {
         Self {
             entries: BTreeMap::new(),
             by_seq: BTreeMap::new(),
-            rejected: BTreeSet::new(),
+            fleets: vec![Fleet::default()],
+            round: ((0, 0), 0),
             due: BTreeSet::new(),
             later: BTreeSet::new(),
             counts: BTreeSet::new(),
-            acknowledged: Acknowledged::default(),
             sweep: None,
             rest: None,
             again: false,
+            is_repeated: false,
             is_leader: false,
             bucket: Bucket::new(RATE.0, RATE.1),
             count_bucket: Bucket::new(COUNT_RATE.0, COUNT_RATE.1),
@@ -189,64 +239,100 @@ impl Default for Queue {
 }
 
 impl Queue {
-    /// Records the object's report as of snapshot `seq`; `None` when it was deleted or belongs to another instance.
-    /// Returns the previous report.
+    /// Of several fleets, with these IDs.
+    pub(crate) fn of_fleets(ids: impl Iterator<Item = Arc<str>>) -> Self {
+        let fleet = |id| Fleet {
+            id: Some(id),
+            ..Fleet::default()
+        };
+        Self {
+            fleets: ids.map(fleet).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Records a fleet's report of the object as of its snapshot `seq`; `None` when the object was deleted or is not for the
+    /// fleet. Returns the previous report.
     pub(crate) fn record(
         &mut self,
+        fleet: usize,
         seq: u64,
         object: &ObjectRef,
         report: Option<Arc<Report>>,
         now: Instant,
     ) -> Option<Arc<Report>> {
+        let Some(report) = report else {
+            return self.withdraw(fleet, object);
+        };
+        if self.round.0 != (fleet, seq) {
+            self.round = ((fleet, seq), self.round.1 + 1);
+        }
+        let round = self.round.1;
         let entry = self
             .entries
             .entry(object.clone())
             .or_insert_with(Entry::new);
-        let (place, before) = (entry.place, entry.seq);
-        // `due` and `by_seq` are ordered by the number that is about to change
-        self.leave_seq(before, object);
+        let place = entry.place;
+        let before = entry.set(fleet, report, seq);
+        // `due` is ordered by the number that is about to change
         self.leave(object, place);
-        let entry = self.entries.get_mut(object).expect("it was inserted above");
-        let before = std::mem::replace(&mut entry.report, report);
-        entry.seq = seq;
-        entry.failures = 0;
-        if entry.report.is_none() {
-            self.entries.remove(object);
-            return before;
+        if let Some(before) = &before {
+            self.leave_seq(fleet, before.seq, object);
         }
+        let entry = self.entries.get_mut(object).expect("it was inserted above");
+        entry.round = round;
+        entry.failures = 0;
         if !matches!(place, Place::InFlight(_)) {
             entry.place = Place::Idle;
         }
-        self.by_seq.entry(seq).or_default().insert(object.clone());
-        if self.acknowledged.total() > 0
-            && self.acknowledged.having(seq) == self.acknowledged.total()
-        {
+        let of_seq = self.by_seq.entry((fleet, seq)).or_default();
+        of_seq.insert(object.clone());
+        let acknowledged = &self.fleets[fleet].acknowledged;
+        if acknowledged.total() > 0 && acknowledged.having(seq) == acknowledged.total() {
             self.check(object);
         } else {
             self.check_later(object, now + SETTLE);
         }
-        before
+        before.map(|before| before.report)
     }
 
-    /// Replaces the set of objects that an Envoy rejected, with its messages.
-    pub(crate) fn reject(&mut self, rejected: Vec<(ObjectRef, String)>) {
-        let mut before = std::mem::take(&mut self.rejected);
-        for (object, message) in rejected {
-            before.remove(&object);
-            self.rejected.insert(object.clone());
-            let Some(entry) = self.entries.get_mut(&object) else {
-                continue;
-            };
-            if entry.rejected.as_ref() != Some(&message) {
-                entry.rejected = Some(message);
-                self.check(&object);
-            }
+    /// A fleet has the object no more. What the watch shows of it stays as long as another fleet may have it.
+    fn withdraw(&mut self, fleet: usize, object: &ObjectRef) -> Option<Arc<Report>> {
+        let entry = self.entries.get_mut(object)?;
+        let before = entry.remove(fleet);
+        let place = entry.place;
+        let is_served = !entry.parts.is_empty();
+        let is_kept = is_served || self.fleets.len() > 1 && entry.observed != Observed::default();
+        if !is_served && !matches!(place, Place::InFlight(_)) {
+            entry.place = Place::Idle;
         }
-        for object in before {
-            if let Some(entry) = self.entries.get_mut(&object) {
-                entry.rejected = None;
-                self.check(&object);
-            }
+        if let Some(before) = &before {
+            self.leave_seq(fleet, before.seq, object);
+        }
+        if is_served {
+            self.check(object);
+        } else {
+            self.leave(object, place);
+        }
+        if !is_kept {
+            self.entries.remove(object);
+        }
+        before.map(|before| before.report)
+    }
+
+    /// Replaces the set of objects that an Envoy of a fleet rejected, with its messages.
+    pub(crate) fn reject(&mut self, fleet: usize, rejected: Vec<(ObjectRef, String)>) {
+        let now: BTreeMap<ObjectRef, String> = rejected.into_iter().collect();
+        let before = std::mem::replace(&mut self.fleets[fleet].rejected, now);
+        let now = &self.fleets[fleet].rejected;
+        let differ = now
+            .iter()
+            .filter(|(object, message)| before.get(*object) != Some(message));
+        let differ = differ.map(|(object, _)| object);
+        let gone = before.keys().filter(|object| !now.contains_key(*object));
+        let differ: Vec<ObjectRef> = differ.chain(gone).cloned().collect();
+        for object in differ {
+            self.check(&object);
         }
     }
 
@@ -256,10 +342,27 @@ impl Queue {
             .entries
             .entry(object.clone())
             .or_insert_with(Entry::new);
-        if entry.observed != observed {
-            entry.observed = observed;
+        if entry.observed == observed {
+            return;
+        }
+        let mut is_written = false;
+        if let Some(writing) = &mut entry.writing
+            && writing.digest == observed.digest
+        {
+            is_written = true;
+            writing.is_shown = true;
+        }
+        entry.observed = observed;
+        if !is_written {
             self.check(object);
         }
+    }
+
+    /// The status that the object has.
+    #[cfg(test)]
+    pub(crate) fn observed(&self, object: &ObjectRef) -> Option<Observed> {
+        let entry = self.entries.get(object)?;
+        Some(entry.observed.clone())
     }
 
     /// Objects whose status says that Envoy rejects them.
@@ -274,8 +377,9 @@ impl Queue {
     /// Forgets a deleted object.
     pub(crate) fn forget(&mut self, object: &ObjectRef) {
         if let Some(entry) = self.entries.remove(object) {
-            self.leave_seq(entry.seq, object);
-            self.due.remove(&(Reverse(entry.seq), object.clone()));
+            for part in &entry.parts {
+                self.leave_seq(part.fleet, part.seq, object);
+            }
             self.leave(object, entry.place);
             self.yielded.remove(object);
         }
@@ -290,23 +394,27 @@ impl Queue {
             .collect()
     }
 
-    /// Records what the connected Envoys have acknowledged.
-    pub(crate) fn acknowledge(&mut self, acknowledged: Acknowledged, now: Instant) {
-        if acknowledged == self.acknowledged {
+    /// Records what the connected Envoys of a fleet have acknowledged.
+    pub(crate) fn acknowledge(&mut self, fleet: usize, acknowledged: Acknowledged, now: Instant) {
+        if acknowledged == self.fleets[fleet].acknowledged {
             return;
         }
-        let before = std::mem::replace(&mut self.acknowledged, acknowledged);
-        if !self.acknowledged.is_ahead_of(&before) {
+        let before = std::mem::replace(&mut self.fleets[fleet].acknowledged, acknowledged);
+        if !self.fleets[fleet].acknowledged.is_ahead_of(&before) {
             self.sweep_after(STABLE, now);
         }
-        if self.acknowledged.total() != before.total() {
+        let acknowledged = &self.fleets[fleet].acknowledged;
+        if acknowledged.total() != before.total() {
             return;
         }
         // those that changed last
-        let mut concerned: Vec<ObjectRef> = self
-            .acknowledged
+        let of_seqs = |(after, up_to): (u64, u64)| {
+            let seqs = (fleet, after.saturating_add(1))..=(fleet, up_to);
+            self.by_seq.range(seqs).rev()
+        };
+        let mut concerned: Vec<ObjectRef> = acknowledged
             .differences(&before)
-            .flat_map(|(after, up_to)| self.by_seq.range(after.saturating_add(1)..=up_to).rev())
+            .flat_map(of_seqs)
             .flat_map(|(_seq, objects)| objects)
             .take(CHECKS + 1)
             .cloned()
@@ -316,8 +424,10 @@ impl Queue {
             self.check_all();
         }
         for object in concerned {
-            let seq = self.entries.get(&object).map_or(0, |entry| entry.seq);
-            if self.acknowledged.having(seq) == self.acknowledged.total() {
+            let part = self.entries.get(&object).and_then(|entry| entry.of(fleet));
+            let seq = part.map_or(0, |part| part.seq);
+            let acknowledged = &self.fleets[fleet].acknowledged;
+            if acknowledged.having(seq) == acknowledged.total() {
                 self.check(&object);
             }
         }
@@ -336,6 +446,7 @@ impl Queue {
         }
         self.rest = None;
         self.again = false;
+        self.is_repeated = false;
         self.due.clear();
         self.later.clear();
         self.counts.clear();
@@ -369,23 +480,27 @@ impl Queue {
             return Next::Wait(None);
         }
         self.promote(now);
+        if self.rest.is_some() && !self.is_repeated {
+            // what is written first may not be queued yet
+            return Next::Continue;
+        }
         let mut checks = 0;
         while checks < CHECKS
             && self.bucket.available_at(now) <= now
             && let Some((_seq, object)) = self.due.pop_first()
         {
             checks += 1;
-            let Some(status) = self.evaluate(&object, clock) else {
+            let Some(write) = self.evaluate(object, clock) else {
                 continue;
             };
-            if self.yields(&object, now) {
+            if self.yields(&write.object, now) {
                 continue;
             }
-            if self.is_count_only(&object, &status) {
-                self.place(&object, Place::Counts);
-                self.counts.insert(object);
-            } else if !self.is_premature(&object, &status, now) && self.bucket.take(now) {
-                return self.write(object, status);
+            if self.is_count_only(&write) {
+                self.place(&write.object, Place::Counts);
+                self.counts.insert(write.object);
+            } else if !self.is_premature(&write, now) && self.bucket.take(now) {
+                return self.write(write);
             }
         }
         let is_settled = self.sweep.is_none() && self.rest.is_none();
@@ -395,10 +510,10 @@ impl Queue {
             && let Some(object) = self.counts.pop_first()
         {
             checks += 1;
-            if let Some(status) = self.evaluate(&object, clock)
+            if let Some(write) = self.evaluate(object, clock)
                 && self.count_bucket.take(now)
             {
-                return self.write(object, status);
+                return self.write(write);
             }
         }
         let has_come = self.later.first().is_some_and(|(at, _object)| *at <= now);
@@ -421,19 +536,26 @@ impl Queue {
         };
         let has_changed = entry.place == Place::InFlight(true);
         entry.place = Place::Idle;
+        let is_shown = entry.writing.take().is_some_and(|writing| writing.is_shown);
+        let desired = &write.desired;
         match outcome {
             Outcome::Written(observed) => {
-                let desired = observed_of(write);
                 entry.failures = 0;
                 entry.futile = (desired.essence != observed.essence)
                     .then_some((desired.essence, observed.essence));
-                entry.observed = Observed {
-                    has_tls_secret: entry.observed.has_tls_secret,
-                    ..observed
-                };
+                if !is_shown {
+                    entry.observed = Observed {
+                        has_tls_secret: entry.observed.has_tls_secret,
+                        ..observed
+                    };
+                }
             }
             Outcome::Gone => {
-                entry.futile = Some((observed_of(write).essence, entry.observed.essence));
+                entry.futile = Some((desired.essence, entry.observed.essence));
+            }
+            Outcome::Throttled => {
+                self.check(&write.object);
+                return;
             }
             Outcome::Failed => {
                 // only the count is kept: most objects never fail
@@ -448,25 +570,40 @@ impl Queue {
         }
     }
 
-    /// The status that the object should have, unless it has it. Leaves the object idle.
-    fn evaluate(&mut self, object: &ObjectRef, clock: Timestamp) -> Option<Value> {
+    /// The write of the status that the object should have, unless it has it. Leaves the object idle.
+    fn evaluate(&mut self, object: ObjectRef, clock: Timestamp) -> Option<Write> {
         self.look();
-        let entry = self.entries.get_mut(object)?;
+        let entry = self.entries.get_mut(&object)?;
         entry.place = Place::Idle;
+        if entry.parts.is_empty() {
+            return None;
+        }
+        let mut shares = Vec::with_capacity(entry.parts.len());
+        for part in &entry.parts {
+            let fleet = &self.fleets[part.fleet];
+            shares.push(Share {
+                fleet: fleet.id.as_deref(),
+                report: &part.report,
+                seq: part.seq,
+                rejected: fleet.rejected.get(&object).map(String::as_str),
+                acknowledged: &fleet.acknowledged,
+            });
+        }
         let status = condition::status(
             object.kind,
             Facts {
-                report: entry.report.as_deref()?,
-                seq: entry.seq,
-                rejected: entry.rejected.as_deref(),
-                acknowledged: &self.acknowledged,
+                shares: &shares,
                 observed: &entry.observed,
             },
             clock,
         );
-        let desired = Observed::of(object.kind, &json!({ "status": status }));
+        let desired = Observed::of_status(object.kind, &status);
         let is_futile = entry.futile == Some((desired.essence, entry.observed.essence));
-        (desired.digest != entry.observed.digest && !is_futile).then_some(status)
+        (desired.digest != entry.observed.digest && !is_futile).then_some(Write {
+            object,
+            status,
+            desired,
+        })
     }
 
     /// Whether the status is left to another installation.
@@ -482,9 +619,8 @@ impl Queue {
             return false;
         };
         let is_behind = entry
-            .report
-            .as_ref()
-            .is_some_and(|report| entry.observed.generation < report.generation);
+            .generation()
+            .is_some_and(|generation| entry.observed.generation < generation);
         if self.yielded.insert(object.clone()) {
             let first = self.met.entry(rival.name.clone());
             first.or_insert_with(|| Some(object.clone()));
@@ -515,33 +651,40 @@ impl Queue {
         }
     }
 
-    fn is_count_only(&self, object: &ObjectRef, status: &Value) -> bool {
-        let desired = Observed::of(object.kind, &json!({ "status": status }));
+    fn is_count_only(&self, write: &Write) -> bool {
         self.entries
-            .get(object)
-            .is_some_and(|entry| entry.observed.essence == desired.essence)
+            .get(&write.object)
+            .is_some_and(|entry| entry.observed.essence == write.desired.essence)
     }
 
     /// Whether the status would take `Programmed` away while the fleet is not stable yet. The sweep that follows checks
     /// the object again.
-    fn is_premature(&self, object: &ObjectRef, status: &Value, now: Instant) -> bool {
-        let Some(entry) = self.entries.get(object) else {
+    fn is_premature(&self, write: &Write, now: Instant) -> bool {
+        let Some(entry) = self.entries.get(&write.object) else {
             return true;
         };
-        let Some(report) = entry.report.as_ref() else {
+        let Some(generation) = entry.generation() else {
             return true;
         };
-        let desired = Observed::of(object.kind, &json!({ "status": status }));
+        let is_served = |part: &Part| {
+            let rejected = &self.fleets[part.fleet].rejected;
+            part.report.in_service && !rejected.contains_key(&write.object)
+        };
         self.sweep.is_some_and(|(at, _since)| now < at)
-            && report.in_service
-            && entry.rejected.is_none()
-            && entry.observed.is_programmed_at(report.generation)
-            && !desired.is_programmed_at(report.generation)
+            && entry.parts.iter().all(is_served)
+            && entry.observed.is_programmed_at(generation)
+            && !write.desired.is_programmed_at(generation)
     }
 
-    fn write(&mut self, object: ObjectRef, status: Value) -> Next {
-        self.place(&object, Place::InFlight(false));
-        Next::Write(Write { object, status })
+    fn write(&mut self, write: Write) -> Next {
+        if let Some(entry) = self.entries.get_mut(&write.object) {
+            entry.place = Place::InFlight(false);
+            entry.writing = Some(Writing {
+                digest: write.desired.digest,
+                is_shown: false,
+            });
+        }
+        Next::Write(write)
     }
 
     /// Moves objects whose time has come.
@@ -585,8 +728,9 @@ impl Queue {
         }
         if next.len() == CHECKS {
             self.rest = next.into_iter().next_back().map(Bound::Excluded);
-        } else if std::mem::take(&mut self.again) {
-            self.rest = Some(Bound::Unbounded);
+        } else {
+            self.is_repeated = std::mem::take(&mut self.again);
+            self.rest = self.is_repeated.then_some(Bound::Unbounded);
         }
     }
 
@@ -610,9 +754,13 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(object) else {
             return;
         };
-        if entry.report.is_none() {
+        let Some(generation) = entry.generation() else {
             return;
-        }
+        };
+        let order = Order {
+            is_current: entry.observed.generation >= generation,
+            round: Reverse(entry.round),
+        };
         let place = entry.place;
         if let Place::InFlight(_) = place {
             entry.place = Place::InFlight(true);
@@ -622,10 +770,9 @@ impl Queue {
         if entry.failures > 0 && matches!(place, Place::Later(_)) {
             return;
         }
-        entry.place = Place::Due;
-        let seq = entry.seq;
+        entry.place = Place::Due(order);
         self.leave(object, place);
-        self.due.insert((Reverse(seq), object.clone()));
+        self.due.insert((order, object.clone()));
     }
 
     fn check_later(&mut self, object: &ObjectRef, at: Instant) {
@@ -646,11 +793,12 @@ impl Queue {
     }
 
     /// Removes the object from those of a snapshot.
-    fn leave_seq(&mut self, seq: u64, object: &ObjectRef) {
-        if let Some(objects) = self.by_seq.get_mut(&seq) {
+    fn leave_seq(&mut self, fleet: usize, seq: u64, object: &ObjectRef) {
+        let key = (fleet, seq);
+        if let Some(objects) = self.by_seq.get_mut(&key) {
             objects.remove(object);
             if objects.is_empty() {
-                self.by_seq.remove(&seq);
+                self.by_seq.remove(&key);
             }
         }
     }
@@ -662,9 +810,8 @@ impl Queue {
             Place::Later(at) => {
                 self.later.remove(&(at, object.clone()));
             }
-            Place::Due => {
-                let seq = self.entries.get(object).map_or(0, |entry| entry.seq);
-                self.due.remove(&(Reverse(seq), object.clone()));
+            Place::Due(order) => {
+                self.due.remove(&(order, object.clone()));
             }
             Place::Counts => {
                 self.counts.remove(object);
@@ -676,21 +823,47 @@ impl Queue {
 impl Entry {
     fn new() -> Self {
         Self {
-            report: None,
-            seq: 0,
-            rejected: None,
+            parts: Vec::new(),
+            round: 0,
             observed: Observed::default(),
             place: Place::Idle,
             failures: 0,
+            writing: None,
             futile: None,
             outdated: None,
         }
     }
-}
 
-/// The status after this write, if nothing changes it on the way.
-fn observed_of(write: &Write) -> Observed {
-    Observed::of(write.object.kind, &json!({ "status": write.status }))
+    /// The part of a fleet.
+    fn of(&self, fleet: usize) -> Option<&Part> {
+        self.parts.iter().find(|part| part.fleet == fleet)
+    }
+
+    /// Sets the part of a fleet, and returns the one before.
+    fn set(&mut self, fleet: usize, report: Arc<Report>, seq: u64) -> Option<Part> {
+        let part = Part { fleet, report, seq };
+        match self.parts.binary_search_by_key(&fleet, |part| part.fleet) {
+            Ok(at) => Some(std::mem::replace(&mut self.parts[at], part)),
+            Err(at) => {
+                // most objects never have another one
+                self.parts.reserve_exact(1);
+                self.parts.insert(at, part);
+                None
+            }
+        }
+    }
+
+    /// Removes the part of a fleet.
+    fn remove(&mut self, fleet: usize) -> Option<Part> {
+        let at = self.parts.iter().position(|part| part.fleet == fleet)?;
+        Some(self.parts.remove(at))
+    }
+
+    /// The generation that a status is of: that which each fleet has seen. `None` if no fleet has the object.
+    fn generation(&self) -> Option<i64> {
+        let generations = self.parts.iter().map(|part| part.report.generation);
+        generations.min()
+    }
 }
 
 #[cfg(test)]

@@ -6,14 +6,23 @@
 //! has not built yet or has skipped: the last known number of that Envoy is kept. Replicas of another version or with
 //! other settings build other snapshots; their Envoys cannot be compared and are not counted.
 //!
+//! A replica that serves several fleets has a Lease for each, with the ID of the fleet: what happens in one fleet does not
+//! count in another, even where resources are equal.
+//!
+//! The Lease says as well what these Envoys reject, because what one of them rejects no replica serves ([`Quarantine`]).
+//!
+//! [`Quarantine`]: nuncio_xds::quarantine::Quarantine
+//!
 //! As in leader election, only the local clock counts: a replica is gone when its Lease has not changed for its whole
 //! duration.
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures::future::select_all;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -25,19 +34,26 @@ use kube::{
     runtime::watcher::Event,
 };
 use nuncio_xds::{
+    ResourceType, Version,
     cache::SnapshotCache,
-    fleet::{AckedCounts, Fleet, FleetState},
+    fleet::{AckedCounts, Fleet, FleetState, Rejection},
+    quarantine::Elsewhere,
+    snapshot::Snapshot,
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::{sleep, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{sleep, sleep_until},
+};
 use tracing::debug;
 
 use super::{Book, fleet::Acknowledged};
 use crate::{
-    leader::access::Access,
+    leader::{self, access::Access},
+    printable::shortened,
     watch::events::{self, Events},
 };
-use nuncio_core::settings::Settings;
+use nuncio_core::settings::{Fleets, Settings};
 
 /// Label of the Leases of replicas.
 const LABEL: (&str, &str) = ("app.kubernetes.io/component", "nuncio-replica");
@@ -53,6 +69,10 @@ const GATHER: Duration = Duration::from_millis(30);
 const COUNT: Duration = Duration::from_millis(10);
 /// A Lease that has not changed for this long is deleted: its replica did not stop cleanly.
 const ABANDONED: Duration = Duration::from_secs(600);
+/// Rejected resources that are announced; others have to be rejected by Envoys of each replica.
+const REJECTIONS: usize = 16;
+/// Longest announced message of an Envoy, in bytes.
+const MESSAGE: usize = 512;
 /// Snapshots whose digests are kept.
 const SNAPSHOTS: usize = 4096;
 
@@ -62,6 +82,8 @@ pub struct Replica {
     api: Api<Lease>,
     name: String,
     instance: String,
+    /// ID of the fleet, if there are several.
+    fleet: Option<String>,
 }
 
 /// The Envoys of a replica.
@@ -69,8 +91,44 @@ pub struct Replica {
 struct Announcement {
     /// Version and settings of the replica.
     instance: String,
+    /// ID of their fleet, if the replica has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fleet: Option<String>,
     /// By node ID, the hexadecimal digest of the last snapshot that the Envoy acknowledged completely, if any.
     envoys: BTreeMap<String, Option<String>>,
+    /// What they reject.
+    #[serde(default)]
+    rejected: Vec<Rejected>,
+}
+
+/// A resource that Envoys of a replica reject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Rejected {
+    r#type: String,
+    name: String,
+    version: String,
+    message: String,
+}
+
+impl Rejected {
+    fn of(rejection: &Rejection) -> Self {
+        Self {
+            r#type: rejection.kind.type_url().to_owned(),
+            name: rejection.name.to_string(),
+            version: rejection.version.to_string(),
+            message: shortened(rejection.message.to_string(), MESSAGE),
+        }
+    }
+
+    fn read(&self) -> Option<Rejection> {
+        Some(Rejection {
+            kind: ResourceType::from_type_url(&self.r#type)?,
+            name: self.name.as_str().into(),
+            version: Version::parse(&self.version)?,
+            message: self.message.as_str().into(),
+            envoys: 1,
+        })
+    }
 }
 
 impl Replica {
@@ -81,7 +139,26 @@ impl Replica {
             api: Api::namespaced(client, &settings.ambassador_namespace),
             name: lease_name(identity),
             instance: instance(settings),
+            fleet: None,
         }
+    }
+
+    /// The same for each of these fleets.
+    #[must_use]
+    pub fn of_fleets(client: &Client, fleets: &Fleets, identity: &str) -> Vec<Self> {
+        let several = fleets.are_several();
+        let of = |fleet: &Settings| {
+            let id = &fleet.ambassador_id;
+            let identity = match several {
+                false => identity.to_owned(),
+                true => format!("{identity}-{}", leader::short_name(id)),
+            };
+            Self {
+                fleet: several.then(|| id.clone()),
+                ..Self::new(client.clone(), fleet, &identity)
+            }
+        };
+        fleets.iter().map(of).collect()
     }
 
     /// Deletes the Lease, so that the leader does not wait until it expires.
@@ -117,15 +194,22 @@ impl Replica {
 }
 
 /// Announces the Envoys of this replica until the task is dropped.
-pub async fn announce(replica: Replica, fleet: Fleet, mut access: Access) {
+pub async fn announce(
+    replica: Replica,
+    fleet: Fleet,
+    mut rejections: watch::Receiver<Vec<Rejection>>,
+    mut access: Access,
+) {
     let mut changes = fleet.subscribe_acknowledged();
     let mut announcement = Announcement {
         instance: replica.instance.clone(),
+        fleet: replica.fleet.clone(),
         ..Announcement::default()
     };
     loop {
         changes.borrow_and_update();
         announcement.envoys = envoys(&announcement.envoys, &fleet.state());
+        announcement.rejected = rejected(&rejections.borrow_and_update());
         let written = announcement.clone();
         let started = tokio::time::Instant::now();
         match replica.write(&written).await {
@@ -136,18 +220,27 @@ pub async fn announce(replica: Replica, fleet: Fleet, mut access: Access) {
                 continue;
             }
         }
-        while announcement.envoys == written.envoys {
+        while announcement == written {
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() {
+                    return;
+                },
+                changed = rejections.changed() => if changed.is_err() {
                     return;
                 },
                 () = sleep_until(started + RENEW) => break,
             }
             announcement.envoys = envoys(&announcement.envoys, &fleet.state());
+            announcement.rejected = rejected(&rejections.borrow_and_update());
         }
         sleep(GATHER).await;
         sleep_until(started + INTERVAL).await;
     }
+}
+
+fn rejected(rejections: &[Rejection]) -> Vec<Rejected> {
+    let first = rejections.iter().take(REJECTIONS);
+    first.map(Rejected::of).collect()
 }
 
 /// The connected Envoys, each with the last snapshot that it acknowledged completely.
@@ -174,61 +267,120 @@ fn envoys(
     envoys
 }
 
-/// Passes what all Envoys, also those of other replicas, have acknowledged to the book.
-pub async fn follow(
-    replica: Replica,
-    snapshots: SnapshotCache,
-    fleet: Fleet,
-    book: Book,
-    mut access: Access,
-) {
-    let (mut fleet_changes, mut snapshot_changes) =
-        (fleet.subscribe_acknowledged(), snapshots.subscribe());
-    let selector = format!("{}={}", LABEL.0, LABEL.1);
-    let config = events::config().labels(&selector);
-    let mut leases = Events::new(replica.api.clone(), config);
-    let mut census = Census::new(&replica);
-    let mut listing = Vec::new();
-    loop {
-        tokio::select! {
-            event = leases.next() => match event {
-                Ok(Event::Init) => listing.clear(),
-                Ok(Event::InitApply(lease)) => listing.push(lease),
-                Ok(Event::InitDone) => {
-                    access.succeeded();
-                    census.keep_only(&listing);
-                    for lease in listing.drain(..) {
-                        census.lease(&lease, Instant::now());
-                    }
-                }
-                Ok(Event::Apply(lease)) => {
-                    access.succeeded();
-                    census.lease(&lease, Instant::now());
-                }
-                Ok(Event::Delete(lease)) => census.forget(&name(&lease)),
-                Err(error) => access.failed(events::is_forbidden(&error), &error),
-            },
-            changed = fleet_changes.changed() => if changed.is_err() {
-                return;
-            },
-            changed = snapshot_changes.changed() => if changed.is_err() {
-                return;
-            },
-            // a replica that is gone causes no event
-            () = sleep(RENEW) => {}
+/// A fleet of this replica, as [`follow`] counts its Envoys.
+pub struct Member {
+    /// How it is announced.
+    pub replica: Replica,
+    /// Its configuration.
+    pub snapshots: SnapshotCache,
+    /// The Envoys that are connected to this replica.
+    pub fleet: Fleet,
+    /// Where counts go.
+    pub book: Book,
+    /// Where goes what Envoys of other replicas reject.
+    pub elsewhere: watch::Sender<Elsewhere>,
+}
+
+/// A member while it is counted.
+struct Counting {
+    member: Member,
+    census: Census,
+    fleet_changes: watch::Receiver<u64>,
+    snapshot_changes: watch::Receiver<Option<Arc<Snapshot>>>,
+}
+
+impl Counting {
+    fn new(member: Member) -> Self {
+        Self {
+            census: Census::new(&member.replica),
+            fleet_changes: member.fleet.subscribe_acknowledged(),
+            snapshot_changes: member.snapshots.subscribe(),
+            member,
         }
-        fleet_changes.borrow_and_update();
-        if let Some(snapshot) = snapshot_changes.borrow_and_update().as_deref() {
+    }
+
+    /// Waits for a snapshot or an acknowledgement; false if there will be none.
+    async fn changed(&mut self) -> bool {
+        tokio::select! {
+            changed = self.fleet_changes.changed() => changed.is_ok(),
+            changed = self.snapshot_changes.changed() => changed.is_ok(),
+        }
+    }
+
+    /// Passes on what its Envoys have acknowledged and rejected.
+    fn count(&mut self) {
+        let (census, member) = (&mut self.census, &self.member);
+        self.fleet_changes.borrow_and_update();
+        if let Some(snapshot) = self.snapshot_changes.borrow_and_update().as_deref() {
             census.snapshot(snapshot.seq, snapshot.digest());
         }
-        for abandoned in census.abandoned(Instant::now()) {
-            let _ = replica
-                .api
-                .delete(&abandoned, &DeleteParams::default())
-                .await;
+        let is_local = |node: &str| member.fleet.has_node(node);
+        let now = Instant::now();
+        let acknowledged = census.count(member.fleet.acked_counts(), is_local, now);
+        member.book.acknowledge(acknowledged);
+        let heard = census.elsewhere(is_local, now);
+        member.elsewhere.send_if_modified(|known| {
+            let differs = *known != heard;
+            *known = heard;
+            differs
+        });
+    }
+}
+
+/// Passes what all Envoys of each fleet, also those of other replicas, have acknowledged to its book, and what those reject to
+/// `elsewhere`. One watch of Leases is for all fleets.
+pub async fn follow(client: Client, settings: Settings, members: Vec<Member>, mut access: Access) {
+    let api: Api<Lease> = Api::namespaced(client, &settings.ambassador_namespace);
+    let selector = format!("{}={}", LABEL.0, LABEL.1);
+    let config = events::config().labels(&selector);
+    let mut leases = Events::new(api.clone(), config);
+    let mut fleets: Vec<Counting> = members.into_iter().map(Counting::new).collect();
+    let mut listing = Vec::new();
+    loop {
+        let changed = select_all(fleets.iter_mut().map(|fleet| Box::pin(fleet.changed())));
+        let event = tokio::select! {
+            event = leases.next() => Some(event),
+            (changed, ..) = changed => {
+                if !changed {
+                    return;
+                }
+                None
+            }
+            // a replica that is gone causes no event
+            () = sleep(RENEW) => None,
+        };
+        if matches!(event, Some(Ok(Event::InitDone | Event::Apply(_)))) {
+            access.succeeded();
         }
-        let is_local = |node: &str| fleet.has_node(node);
-        book.acknowledge(census.count(fleet.acked_counts(), is_local, Instant::now()));
+        let censuses = fleets.iter_mut().map(|fleet| &mut fleet.census);
+        let now = Instant::now();
+        match event {
+            Some(Ok(Event::Init)) => listing.clear(),
+            Some(Ok(Event::InitApply(lease))) => listing.push(lease),
+            Some(Ok(Event::InitDone)) => {
+                for census in censuses {
+                    census.keep_only(&listing);
+                    for lease in &listing {
+                        census.lease(lease, now);
+                    }
+                }
+                listing.clear();
+            }
+            Some(Ok(Event::Apply(lease))) => censuses.for_each(|census| census.lease(&lease, now)),
+            Some(Ok(Event::Delete(lease))) => {
+                censuses.for_each(|census| census.forget(&name(&lease)));
+            }
+            Some(Err(error)) => access.failed(events::is_forbidden(&error), &error),
+            None => {}
+        }
+        for fleet in &mut fleets {
+            fleet.count();
+        }
+        // every fleet knows the same Leases
+        let abandoned = fleets.first().map(|fleet| fleet.census.abandoned(now));
+        for abandoned in abandoned.unwrap_or_default() {
+            let _ = api.delete(&abandoned, &DeleteParams::default()).await;
+        }
         sleep(COUNT).await;
     }
 }
@@ -238,6 +390,8 @@ struct Census {
     /// Name of this replica's Lease.
     own: String,
     instance: String,
+    /// ID of the fleet, if there are several.
+    fleet: Option<String>,
     /// Number of the newest snapshot of each digest.
     numbers: BTreeMap<u128, u64>,
     /// The same pairs, oldest first.
@@ -252,6 +406,7 @@ struct Other {
     digests: BTreeMap<String, Option<u128>>,
     /// The last known snapshot of each of its Envoys.
     acked: BTreeMap<String, u64>,
+    rejections: Vec<Rejection>,
 }
 
 impl Census {
@@ -259,6 +414,7 @@ impl Census {
         Self {
             own: replica.name.clone(),
             instance: replica.instance.clone(),
+            fleet: replica.fleet.clone(),
             numbers: BTreeMap::new(),
             order: VecDeque::new(),
             others: BTreeMap::new(),
@@ -297,8 +453,16 @@ impl Census {
             seen: now,
             digests: BTreeMap::new(),
             acked: BTreeMap::new(),
+            rejections: Vec::new(),
         });
         other.seen = now;
+        // a version is that of a content, whoever made it; but another fleet is another matter
+        let is_other = match (&announcement.fleet, &self.fleet) {
+            (Some(theirs), Some(own)) => theirs != own,
+            (None, _) | (_, None) => false,
+        };
+        let rejections = announcement.rejected.iter().filter(|_| !is_other);
+        other.rejections = rejections.filter_map(Rejected::read).collect();
         other.digests = if announcement.instance == self.instance {
             let digest = |text: Option<String>| u128::from_str_radix(&text?, 16).ok();
             announcement
@@ -356,6 +520,22 @@ impl Census {
             *counts.entry(number).or_default() += 1;
         }
         Acknowledged::of_counts(counts)
+    }
+
+    /// What Envoys of other replicas reject, and have acknowledged as of the last count.
+    fn elsewhere(&self, is_local: impl Fn(&str) -> bool, now: Instant) -> Elsewhere {
+        let others = || {
+            let others = self.others.values();
+            others.filter(|other| now.duration_since(other.seen) < DURATION)
+        };
+        let acked = others().flat_map(|other| &other.acked);
+        let acked = acked.filter(|(node, _)| !is_local(node));
+        Elsewhere {
+            rejections: others()
+                .flat_map(|other| other.rejections.iter().cloned())
+                .collect(),
+            acked: acked.map(|(_, number)| *number).min().unwrap_or(0),
+        }
     }
 }
 

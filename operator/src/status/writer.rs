@@ -1,81 +1,67 @@
-//! Writes statuses, one at a time, with server-side apply: fields that others own stay as they are.
+//! Writes statuses, several at a time, as fast as the apiserver takes them.
 
-use kube::{
-    Api, Client,
-    api::{DynamicObject, Patch, PatchParams},
-};
-use serde_json::json;
-use tokio::time::sleep_until;
-use tracing::{debug, warn};
+use std::time::Instant;
+
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use kube::Client;
+use tokio::{task::yield_now, time::sleep_until};
 
 use super::{
     Book, Manager,
-    observed::Observed,
-    queue::{Next, Outcome, Write},
+    pace::Pace,
+    queue::{Next, Write},
+    request,
 };
-use crate::{api::api_resource, metrics::Metrics};
+use crate::metrics::Metrics;
 
 /// Writes the statuses that differ, until the task is dropped.
 pub async fn write(book: Book, client: Client, metrics: Metrics, manager: Manager) {
+    let mut pace = Pace::default();
+    let mut under_way = FuturesUnordered::new();
+    let send = |write: Write| {
+        let (client, manager) = (&client, &manager);
+        async move {
+            let started = Instant::now();
+            let answer = request::patch(client, &write, manager).await;
+            (write, started, answer)
+        }
+    };
     loop {
-        let next = book.next();
         metrics
             .status_pending
             .set(i64::try_from(book.pending()).unwrap_or(i64::MAX));
         metrics
             .status_yielded
             .set(i64::try_from(book.yielded()).unwrap_or(i64::MAX));
-        match next {
-            Next::Write(write) => {
-                let outcome = patch(&client, &write, &metrics, &manager).await;
-                book.done(&write, outcome);
+        let now = Instant::now();
+        let available = pace.available_at(now);
+        let next = match available {
+            Some(at) if at <= now => book.next(),
+            later => Next::Wait(later),
+        };
+        if let Next::Write(write) = next {
+            pace.start();
+            under_way.push(send(write));
+            continue;
+        }
+        let turn = async {
+            match next {
+                Next::Continue => yield_now().await,
+                Next::Wait(Some(until)) => sleep_until(until.into()).await,
+                Next::Wait(None) | Next::Write(_) => std::future::pending().await,
             }
-            Next::Continue => tokio::task::yield_now().await,
-            Next::Wait(until) => {
-                let sleep = async {
-                    match until {
-                        Some(until) => sleep_until(until.into()).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    () = sleep => {}
-                    () = book.inner.changed.notified() => {}
-                }
+        };
+        tokio::select! {
+            Some((write, started, answer)) = under_way.next() => {
+                pace.end(started, answer.pause, Instant::now());
+                metrics.count_status_write(answer.result);
+                book.done(&write, answer.outcome);
             }
+            () = turn => {}
+            () = book.inner.changed.notified(), if available.is_some() => {}
         }
     }
 }
 
-async fn patch(client: &Client, write: &Write, metrics: &Metrics, manager: &Manager) -> Outcome {
-    let object = &write.object;
-    let resource = api_resource(object.kind);
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(client.clone(), &object.namespace, &resource);
-    let patch = json!({
-        "apiVersion": resource.api_version,
-        "kind": resource.kind,
-        "metadata": {"name": &*object.name, "namespace": &*object.namespace},
-        "status": write.status,
-    });
-    let parameters = PatchParams::apply(manager.name()).force();
-    let (result, outcome) = match api
-        .patch_status(&object.name, &parameters, &Patch::Apply(&patch))
-        .await
-    {
-        Ok(written) => {
-            debug!(%object, "status written");
-            let observed = Observed::of(object.kind, &written.data)
-                .beside(written.metadata.managed_fields.as_deref(), manager);
-            ("ok", Outcome::Written(observed))
-        }
-        Err(kube::Error::Api(status)) if status.code == 404 => ("gone", Outcome::Gone),
-        Err(kube::Error::Api(status)) if status.code == 409 => ("conflict", Outcome::Failed),
-        Err(error) => {
-            warn!(%object, %error, "status write failed; retrying");
-            ("error", Outcome::Failed)
-        }
-    };
-    metrics.count_status_write(result);
-    outcome
-}
+#[cfg(test)]
+mod tests;

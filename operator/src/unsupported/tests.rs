@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::client::{Limits, testing::Apiserver};
+use nuncio_core::settings::Settings;
 
 const GROUPS: &str = r#"{"groups":[{"name":"getambassador.io","versions":[{"groupVersion":"getambassador.io/v3alpha1","version":"v3alpha1"}],
     "preferredVersion":{"groupVersion":"getambassador.io/v3alpha1","version":"v3alpha1"}}]}"#;
@@ -21,7 +22,7 @@ fn resources() -> String {
 
 /// The objects of each kind that is not in the table.
 fn list() -> String {
-    let own = Manager::new(&Settings::default());
+    let own = Manager::new(&Settings::default().into());
     let condition = |reason: &str| json!({"conditions": [{"type": "Accepted", "status": "False", "reason": reason, "observedGeneration": 1}]});
     let managed = |manager: &str| json!([{"manager": manager, "operation": "Apply", "subresource": "status"}]);
     let object = |name: &str, id: &str, status: Value, managers: Value| {
@@ -70,8 +71,8 @@ async fn look(is_leader: bool, status: u16) -> (Kinds, Vec<String>) {
     .await;
     let mut kinds = Kinds {
         client: apiserver.client(Limits::default()),
-        settings: Settings::default(),
-        manager: Manager::new(&Settings::default()),
+        fleets: Settings::default().into(),
+        manager: Manager::new(&Settings::default().into()),
         logged: BTreeSet::new(),
     };
     kinds.look(is_leader).await;

@@ -70,14 +70,14 @@ impl Known {
     }
 }
 
-fn key_of(metadata: &ObjectMeta) -> u64 {
+pub(super) fn key_of(metadata: &ObjectMeta) -> u64 {
     key(
         metadata.namespace.as_deref().unwrap_or_default(),
         metadata.name.as_deref().unwrap_or_default(),
     )
 }
 
-fn key(namespace: &str, name: &str) -> u64 {
+pub(super) fn key(namespace: &str, name: &str) -> u64 {
     xxh3_64(format!("{namespace}/{name}").as_bytes())
 }
 

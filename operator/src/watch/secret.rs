@@ -3,13 +3,19 @@
 //!
 //! The first list is sent only when every wanted Secret was read, or is missing or forbidden: a Secret that cannot be
 //! read for a moment must not remove a Host's TLS at startup.
+//!
+//! A fleet gets the Secrets that its own objects refer to, and no other. It does not wait for those of other fleets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, stream};
+use futures::{
+    StreamExt as _,
+    future::{join_all, select_all},
+    stream,
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
@@ -27,7 +33,7 @@ use super::{
     resource,
 };
 use nuncio_core::{
-    change::{Change, Reconciled, Source},
+    change::{Batch, Change, Reconciled, Source},
     object::{Kind, ObjectRef},
     reconcile::reconcile,
     store::{Loss, WantedSecrets},
@@ -49,20 +55,21 @@ type Fetched = (
     Result<Option<Reconciled>, kube::Error>,
 );
 
-/// Keeps the wanted Secrets up to date until the receiver of changes is gone.
-pub async fn watch(context: Context, mut wanted: watch::Receiver<WantedSecrets>) {
+/// Keeps the wanted Secrets of each fleet up to date until the receiver of changes is gone.
+pub async fn watch(context: Context, wanted: Vec<watch::Receiver<WantedSecrets>>) {
     let client = context.client.clone();
-    let api: Api<PartialObjectMeta<Secret>> = match &context.settings.single_namespace {
+    let api: Api<PartialObjectMeta<Secret>> = match &context.settings().single_namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
     context.progress.waiting(Kind::Secret, "not listed yet");
     // the Secrets in which Helm stores releases are large and never certificates
-    let config = config(Kind::Secret, &context.settings).fields("type!=helm.sh/release.v1");
+    let config = config(Kind::Secret, context.settings()).fields("type!=helm.sh/release.v1");
     let mut events = Events::new(api, config);
-    let mut secrets = Secrets::new(context);
+    let mut secrets = Secrets::new(context, wanted);
     loop {
-        let is_incomplete = !secrets.failing.is_empty();
+        let mut fleets = secrets.fleets.iter();
+        let is_incomplete = fleets.any(|fleet| !fleet.failing.is_empty());
         tokio::select! {
             event = events.next() => match event {
                 Ok(event) => {
@@ -79,20 +86,24 @@ pub async fn watch(context: Context, mut wanted: watch::Receiver<WantedSecrets>)
                     }
                 }
             },
-            changed = wanted.changed() => if changed.is_err() {
+            changed = changed(&mut secrets.fleets) => if !changed {
                 return;
             },
             () = secrets.outage.quiet() => secrets.recover(),
             () = sleep(RETRY), if is_incomplete => {}
         }
-        let wanted = wanted.borrow_and_update().clone();
-        let Some(wanted) = wanted else { continue };
-        // without a reference, the permission is not needed
-        let is_empty = secrets.is_forbidden() && (wanted.is_empty() || secrets.is_synced);
-        if (secrets.is_listed || is_empty) && !secrets.fetch(&wanted).await {
+        if !secrets.fetch().await {
             return;
         }
     }
+}
+
+/// Waits until a fleet wants others; false when the receiver of changes is gone.
+async fn changed(fleets: &mut [Fleet]) -> bool {
+    let each = fleets.iter_mut();
+    let each = each.map(|fleet| Box::pin(fleet.wanted.changed()));
+    let (changed, ..) = select_all(each).await;
+    changed.is_ok()
 }
 
 struct Secrets {
@@ -105,6 +116,14 @@ struct Secrets {
     /// Whether the last list must be confirmed.
     is_held: bool,
     outage: Outage,
+    fleets: Vec<Fleet>,
+}
+
+/// The Secrets of a fleet.
+struct Fleet {
+    /// Its place among the fleets.
+    number: usize,
+    wanted: watch::Receiver<WantedSecrets>,
     /// Versions that were sent; `None` for a Secret that does not exist.
     sent: BTreeMap<ObjectRef, Option<Version>>,
     /// Whether the first list was sent.
@@ -114,7 +133,14 @@ struct Secrets {
 }
 
 impl Secrets {
-    fn new(context: Context) -> Self {
+    fn new(context: Context, wanted: Vec<watch::Receiver<WantedSecrets>>) -> Self {
+        let fleet = |(number, wanted)| Fleet {
+            number,
+            wanted,
+            sent: BTreeMap::new(),
+            is_synced: false,
+            failing: BTreeSet::new(),
+        };
         Self {
             context,
             present: BTreeMap::new(),
@@ -123,10 +149,13 @@ impl Secrets {
             known: Known::default(),
             is_held: false,
             outage: Outage::default(),
-            sent: BTreeMap::new(),
-            is_synced: false,
-            failing: BTreeSet::new(),
+            fleets: wanted.into_iter().enumerate().map(fleet).collect(),
         }
+    }
+
+    /// Whether each fleet has its first list.
+    fn is_synced(&self) -> bool {
+        self.fleets.iter().all(|fleet| fleet.is_synced)
     }
 
     fn recover(&mut self) {
@@ -153,7 +182,7 @@ impl Secrets {
                 };
                 let loss = if self.known.is_doubtful(names()) {
                     let objects = listing.keys().cloned().collect();
-                    self.context.loss(Kind::Secret, objects).await
+                    self.context.questions.loss(Kind::Secret, objects).await
                 } else {
                     Loss::default()
                 };
@@ -184,7 +213,7 @@ impl Secrets {
         context.metrics.count_watch_error(kind);
         let cause = Cause::of(error);
         let reaction = self.outage.fail(cause, Instant::now());
-        if !self.is_synced {
+        if !self.is_synced() {
             context.progress.waiting(kind, error.to_string());
         }
         match (reaction, cause) {
@@ -204,11 +233,38 @@ impl Secrets {
         matches!(self.outage.logged(), Some(Cause::Forbidden(_)))
     }
 
+    /// Fetches for each fleet what it wants and what is out of date. False when the receiver is gone.
+    async fn fetch(&mut self) -> bool {
+        let (is_listed, is_forbidden) = (self.is_listed, self.is_forbidden());
+        let (context, present) = (&self.context, &self.present);
+        let was_synced = self.is_synced();
+        let each = self.fleets.iter_mut().filter_map(|fleet| {
+            let wanted = fleet.wanted.borrow_and_update().clone()?;
+            // without a reference, the permission is not needed
+            let is_empty = is_forbidden && (wanted.is_empty() || fleet.is_synced);
+            let is_due = is_listed || is_empty;
+            is_due.then_some(async move { fleet.fetch(context, present, &wanted).await })
+        });
+        let is_open = join_all(each).await.into_iter().all(|is_open| is_open);
+        if self.is_synced() && !was_synced {
+            self.context.progress.complete(Kind::Secret);
+        }
+        is_open
+    }
+}
+
+impl Fleet {
     /// Fetches what is wanted and out of date. False when the receiver is gone.
-    async fn fetch(&mut self, wanted: &BTreeSet<ObjectRef>) -> bool {
+    async fn fetch(
+        &mut self,
+        context: &Context,
+        present: &BTreeMap<ObjectRef, Version>,
+        wanted: &BTreeSet<ObjectRef>,
+    ) -> bool {
+        let received = Instant::now();
         let outdated: Vec<(ObjectRef, Option<Version>)> = wanted
             .iter()
-            .map(|object| (object.clone(), self.present.get(object).cloned()))
+            .map(|object| (object.clone(), present.get(object).cloned()))
             .filter(|(object, present)| self.sent.get(object) != Some(present))
             .collect();
         self.failing.retain(|object| wanted.contains(object));
@@ -218,7 +274,6 @@ impl Secrets {
             .filter(|object| !wanted.contains(*object))
             .cloned()
             .collect();
-        let context = &self.context;
         let fetched: Vec<Fetched> = stream::iter(outdated)
             .map(|(object, present)| async move {
                 let found = if present.is_some() {
@@ -276,14 +331,14 @@ impl Secrets {
                 // the first list is sent as a whole, after a retry
                 self.sent.clear();
                 let reason = unreadable(must_wait.as_ref());
-                self.context.progress.waiting(Kind::Secret, reason);
+                context.progress.waiting(Kind::Secret, reason);
                 return true;
             }
             self.is_synced = true;
-            self.context.progress.complete(Kind::Secret);
             changes.push(Change::Replace(Source::Api, Kind::Secret, found));
         }
-        changes.is_empty() || self.context.changes.send(changes).await.is_ok()
+        let batch = Batch::new(received, changes);
+        batch.changes.is_empty() || context.changes.of(self.number).send(batch).await.is_ok()
     }
 }
 
@@ -314,6 +369,6 @@ async fn get(context: &Context, object: &ObjectRef) -> Result<Option<Reconciled>
     let secret = api.get_opt(&object.name).await?;
     Ok(secret.and_then(|secret| {
         let value = serde_json::to_value(&secret).ok()?;
-        Some(reconcile(Kind::Secret, value, &context.settings))
+        Some(reconcile(Kind::Secret, value, context.settings()))
     }))
 }

@@ -5,19 +5,29 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use tokio::time::{sleep, timeout};
+use serde_json::Value;
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use super::*;
-use crate::client::{
-    Limits,
-    testing::{Answer, Apiserver},
+use crate::{
+    client::{
+        Limits,
+        testing::{Answer, Apiserver},
+    },
+    publish::Question,
+    status::Observed,
 };
+use nuncio_core::{change::Batch, object::ObjectRef};
 
 /// A running watch and what it tells others.
 struct World {
-    changes: mpsc::Receiver<Vec<Change>>,
+    changes: mpsc::Receiver<Batch>,
     progress: Progress,
     metrics: Metrics,
+    book: Book,
     definitions: watch::Sender<Definitions>,
     questions: mpsc::Receiver<Question>,
     _apiserver: Apiserver,
@@ -32,9 +42,9 @@ impl World {
         let (definitions, installed) = watch::channel(Definitions::default());
         let context = Context {
             client: apiserver.client(Limits::default()),
-            settings: Settings::default(),
-            changes: sender,
-            questions: asking,
+            fleets: Settings::default().into(),
+            changes: sender.into(),
+            questions: asking.into(),
             book: Book::default(),
             progress: Progress::default(),
             metrics: Metrics::default(),
@@ -44,6 +54,7 @@ impl World {
             changes,
             progress: context.progress.clone(),
             metrics: context.metrics.clone(),
+            book: context.book.clone(),
             definitions,
             questions,
             _apiserver: apiserver,
@@ -59,7 +70,17 @@ impl World {
 
     async fn change(&mut self) -> Change {
         let changes = timeout(Duration::from_secs(20), self.changes.recv()).await;
-        changes.expect("a change").expect("a watch").remove(0)
+        changes
+            .expect("a change")
+            .expect("a watch")
+            .changes
+            .remove(0)
+    }
+
+    /// There must be no change for this long.
+    async fn is_unchanged_for(&mut self, time: Duration) {
+        let change = timeout(time, self.changes.recv()).await;
+        assert!(change.is_err(), "{change:?}");
     }
 
     /// Waits until what is missing or wrong has this text.
@@ -91,6 +112,20 @@ fn list(names: &[&str]) -> String {
     serde_json::json!({"metadata": {"resourceVersion": "7"}, "items": items}).to_string()
 }
 
+/// Every watch expires at once, so that there is one list after the other; each is answered by its number.
+fn relisted(
+    answers: impl Fn(usize, &mut Answer) + Send + Sync + 'static,
+) -> impl Fn(&str, &mut Answer) + Send + Sync + 'static {
+    let lists = AtomicUsize::new(0);
+    move |path, answer| {
+        if is_watch(path) {
+            answer.complete(410, GONE);
+        } else {
+            answers(lists.fetch_add(1, Ordering::SeqCst), answer);
+        }
+    }
+}
+
 /// How many objects a list has.
 fn listed(change: &Change) -> usize {
     match change {
@@ -110,8 +145,7 @@ async fn without_permission_for_a_kind_that_is_needed_nothing_is_published() {
             .metrics
             .misses_permission("mappings.getambassador.io", "watch")
     );
-    let change = timeout(Duration::from_secs(1), world.changes.recv()).await;
-    assert!(change.is_err(), "{change:?}");
+    world.is_unchanged_for(Duration::from_secs(1)).await;
 }
 
 #[tokio::test]
@@ -164,8 +198,7 @@ async fn a_list_that_is_not_found_though_discovery_names_the_kind_empties_nothin
         }
     })
     .await;
-    let change = timeout(outage::SETTLED_AFTER * 3, world.changes.recv()).await;
-    assert!(change.is_err(), "{change:?}");
+    world.is_unchanged_for(outage::SETTLED_AFTER * 3).await;
     world.says("waiting for Mapping").await;
 }
 
@@ -175,8 +208,7 @@ async fn an_apiserver_that_finds_nothing_empties_nothing() {
     for body in [NOT_FOUND, "default backend - 404"] {
         let handle = move |_: &str, answer: &mut Answer| answer.complete(404, body);
         let mut world = World::start(Kind::Mapping, handle).await;
-        let change = timeout(outage::SETTLED_AFTER * 3, world.changes.recv()).await;
-        assert!(change.is_err(), "{change:?}");
+        world.is_unchanged_for(outage::SETTLED_AFTER * 3).await;
         world.says("waiting for Mapping").await;
     }
 }
@@ -187,8 +219,7 @@ async fn a_kind_is_not_empty_while_everything_is_forbidden() {
     let (mut world, context) = World::new(|_, answer| answer.complete(403, FORBIDDEN)).await;
     world.progress.waiting(Kind::Service, "forbidden");
     tokio::spawn(super::watch(Kind::EndpointSlice, context));
-    let change = timeout(outage::SETTLED_AFTER * 3, world.changes.recv()).await;
-    assert!(change.is_err(), "{change:?}");
+    world.is_unchanged_for(outage::SETTLED_AFTER * 3).await;
     world.progress.complete(Kind::Service);
     assert_eq!(listed(&world.change().await), 0);
 }
@@ -196,19 +227,12 @@ async fn a_kind_is_not_empty_while_everything_is_forbidden() {
 /// The apiserver comes back with a part of its objects.
 #[tokio::test]
 async fn a_list_without_most_objects_counts_when_another_one_confirms_it() {
-    let lists = AtomicUsize::new(0);
-    let mut world = World::start(Kind::Mapping, move |path, answer| {
-        if is_watch(path) {
-            answer.complete(410, GONE);
-            return;
-        }
-        match lists.fetch_add(1, Ordering::SeqCst) {
-            // the second is wrong, the fourth and the fifth are right
-            0 | 2 => answer.complete(200, &list(&["a", "b", "c"])),
-            _ => answer.complete(200, &list(&["a"])),
-        }
-    })
-    .await;
+    let answers = relisted(|number, answer| match number {
+        // the second is wrong, the fourth and the fifth are right
+        0 | 2 => answer.complete(200, &list(&["a", "b", "c"])),
+        _ => answer.complete(200, &list(&["a"])),
+    });
+    let mut world = World::start(Kind::Mapping, answers).await;
     assert_eq!(listed(&world.change().await), 3);
     assert_eq!(listed(&world.change().await), 3, "not the wrong one");
     assert_eq!(listed(&world.change().await), 1);
@@ -217,18 +241,11 @@ async fn a_list_without_most_objects_counts_when_another_one_confirms_it() {
 /// A list that lacks few objects and most clusters.
 #[tokio::test]
 async fn a_list_without_most_clusters_counts_when_another_one_confirms_it() {
-    let lists = AtomicUsize::new(0);
-    let mut world = World::start(Kind::Mapping, move |path, answer| {
-        if is_watch(path) {
-            answer.complete(410, GONE);
-            return;
-        }
-        match lists.fetch_add(1, Ordering::SeqCst) {
-            0 => answer.complete(200, &list(&["a", "b", "c"])),
-            _ => answer.complete(200, &list(&["a", "b"])),
-        }
-    })
-    .await;
+    let answers = relisted(|number, answer| match number {
+        0 => answer.complete(200, &list(&["a", "b", "c"])),
+        _ => answer.complete(200, &list(&["a", "b"])),
+    });
+    let mut world = World::start(Kind::Mapping, answers).await;
     assert_eq!(listed(&world.change().await), 3);
     let start = std::time::Instant::now();
     let question = world.questions.recv().await.unwrap();
@@ -246,20 +263,13 @@ async fn a_list_without_most_clusters_counts_when_another_one_confirms_it() {
 #[tokio::test]
 async fn what_is_known_stays_whatever_fails_later() {
     for (status, body) in [(403, FORBIDDEN), (404, NOT_FOUND), (500, "<html>")] {
-        let lists = AtomicUsize::new(0);
-        let mut world = World::start(Kind::Namespace, move |path, answer| {
-            if is_watch(path) {
-                answer.complete(410, GONE);
-            } else if lists.fetch_add(1, Ordering::SeqCst) == 0 {
-                answer.complete(200, &list(&["a"]));
-            } else {
-                answer.complete(status, body);
-            }
-        })
-        .await;
+        let answers = relisted(move |number, answer| match number {
+            0 => answer.complete(200, &list(&["a"])),
+            _ => answer.complete(status, body),
+        });
+        let mut world = World::start(Kind::Namespace, answers).await;
         assert_eq!(listed(&world.change().await), 1);
-        let change = timeout(outage::SETTLED_AFTER * 2, world.changes.recv()).await;
-        assert!(change.is_err(), "{status}: {change:?}");
+        world.is_unchanged_for(outage::SETTLED_AFTER * 2).await;
         assert!(!world.progress.warnings().is_empty(), "{status}");
     }
 }
@@ -290,6 +300,62 @@ async fn objects_are_counted_with_every_change_and_a_deleted_namespace_is_seen()
     let deleted = ObjectRef::new(Kind::Namespace, "", "a");
     assert_eq!(world.change().await, Change::Delete(Source::Api, deleted));
     assert_eq!(world.metrics.objects(Kind::Namespace), 1);
+}
+
+/// A Mapping as the apiserver has it: with this prefix, label and state.
+fn mapping(prefix: &str, label: &str, state: &str) -> String {
+    serde_json::json!({
+        "apiVersion": "getambassador.io/v3alpha1",
+        "kind": "Mapping",
+        "metadata": {
+            "name": "a",
+            "namespace": "default",
+            "resourceVersion": format!("{prefix}{label}{state}").len().to_string(),
+            "labels": {"app": label},
+        },
+        "spec": {"prefix": prefix, "service": "a", "hostname": "a.example"},
+        "status": {"state": state},
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn an_event_that_shows_a_status_is_observed_and_changes_nothing_else() {
+    let watches = AtomicUsize::new(0);
+    let mut world = World::start(Kind::Mapping, move |path, answer| {
+        let event =
+            |kind: &str, object: &str| format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n");
+        if !is_watch(path) {
+            let items = mapping("/a/", "x", "");
+            let list = format!(r#"{{"metadata":{{"resourceVersion":"7"}},"items":[{items}]}}"#);
+            answer.complete(200, &list);
+        } else if watches.fetch_add(1, Ordering::SeqCst) == 0 {
+            let events = [
+                event("MODIFIED", &mapping("/a/", "x", "Running")),
+                event("MODIFIED", &mapping("/b/", "x", "Running")),
+                event("MODIFIED", &mapping("/b/", "x", "Inactive")),
+                event("MODIFIED", &mapping("/b/", "y", "Inactive")),
+                event("DELETED", &mapping("/b/", "y", "Inactive")),
+                event("ADDED", &mapping("/b/", "y", "Running")),
+            ];
+            answer.complete(200, &events.concat());
+        } else {
+            answer.begin("");
+        }
+    })
+    .await;
+    assert_eq!(listed(&world.change().await), 1);
+    for change in ["the prefix", "the label", "the deletion", "the new one"] {
+        let found = world.change().await;
+        let is_deletion = matches!(found, Change::Delete(..));
+        assert_eq!(is_deletion, change == "the deletion", "{change}: {found:?}");
+    }
+    world.is_unchanged_for(Duration::from_millis(300)).await;
+    assert_eq!(world.metrics.objects(Kind::Mapping), 1);
+    let object = ObjectRef::new(Kind::Mapping, "default", "a");
+    let status = serde_json::json!({"status": {"state": "Running"}});
+    let observed = world.book.observed(&object).unwrap();
+    assert_eq!(observed, Observed::of(Kind::Mapping, &status));
 }
 
 #[test]
@@ -326,7 +392,7 @@ mod secrets {
             .collect();
         let (wanting, wanted) = watch::channel(None);
         tokio::spawn(async move {
-            tokio::join!(secret::watch(context, wanted), async {
+            tokio::join!(secret::watch(context, vec![wanted]), async {
                 wanting.send_replace(Some(Arc::new(names)));
                 wanting.closed().await;
             })
@@ -335,13 +401,54 @@ mod secrets {
     }
 
     #[tokio::test]
+    async fn a_fleet_gets_its_own_secrets_only_and_does_not_wait_for_those_of_another() {
+        let (_world, mut context) = World::new(|path, answer| {
+            if is_watch(path) {
+                answer.begin("");
+            } else if path.contains("limit=") {
+                answer.complete(200, &list(&["a", "b", "c"]));
+            } else if path.contains("/secrets/a") {
+                answer.complete(500, "{}");
+            } else {
+                answer.complete(
+                    200,
+                    r#"{"metadata":{"name":"b","namespace":"default"},"data":{}}"#,
+                );
+            }
+        })
+        .await;
+        let (one, mut of_one) = mpsc::channel(8);
+        let (other, mut of_other) = mpsc::channel(8);
+        context.changes = Changes::new(vec![one, other]);
+        let wants = |name: &str| {
+            let secret = ObjectRef::new(Kind::Secret, "default", name);
+            watch::channel(Some(Arc::new(BTreeSet::from([secret]))))
+        };
+        let ((_a, wanted_a), (b, wanted_b)) = (wants("a"), wants("b"));
+        tokio::spawn(secret::watch(context, vec![wanted_a, wanted_b]));
+        let patience = Duration::from_secs(20);
+        let found = timeout(patience, of_other.recv()).await.unwrap().unwrap();
+        let [Change::Replace(Source::Api, Kind::Secret, found)] = found.changes.as_slice() else {
+            panic!("{found:?}")
+        };
+        let names: Vec<&str> = found.iter().map(|found| &*found.object.name).collect();
+        assert_eq!(names, ["b"]);
+        b.send_replace(Some(Arc::default()));
+        let gone = timeout(patience, of_other.recv()).await.unwrap().unwrap();
+        assert!(
+            matches!(gone.changes.as_slice(), [Change::Delete(..)]),
+            "{gone:?}"
+        );
+        assert!(of_one.try_recv().is_err(), "it has something of the other");
+    }
+
+    #[tokio::test]
     async fn without_permission_nothing_is_published_while_one_is_referenced() {
         let mut world = start(&["a"], |_, answer| answer.complete(403, FORBIDDEN)).await;
         world
             .says("missing permission to list secrets in all namespaces")
             .await;
-        let change = timeout(Duration::from_secs(1), world.changes.recv()).await;
-        assert!(change.is_err(), "{change:?}");
+        world.is_unchanged_for(Duration::from_secs(1)).await;
     }
 
     #[tokio::test]

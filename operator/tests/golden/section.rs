@@ -13,20 +13,26 @@ pub(crate) enum Section {
     /// Connection managers, complete, by listener and filter chain.
     ConnectionManagers,
     Endpoints,
+    /// Settings of HTTP filters, but for those that do nothing.
+    Filters,
     /// Listeners, whose connection managers are reduced to the fields that differ from those of a plain Listener.
     Listeners,
     Routes,
+    /// Which host names select which route tables.
+    Scopes,
     Secrets,
 }
 
 impl Section {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Reports,
         Self::Clusters,
         Self::ConnectionManagers,
         Self::Endpoints,
+        Self::Filters,
         Self::Listeners,
         Self::Routes,
+        Self::Scopes,
         Self::Secrets,
     ];
 
@@ -36,8 +42,10 @@ impl Section {
             Self::Clusters => "clusters",
             Self::ConnectionManagers => "connection_managers",
             Self::Endpoints => "endpoints",
+            Self::Filters => "filters",
             Self::Listeners => "listeners",
             Self::Routes => "routes",
+            Self::Scopes => "scopes",
             Self::Secrets => "secrets",
         }
     }

@@ -2,15 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use super::Origin;
+
 /// Action of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Forward requests to an upstream.
     Forward(Box<Forward>),
     /// Redirect clients.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// Answer 503: the route belongs to something that cannot be served, and its requests must not go elsewhere.
     Unavailable,
+    /// Answer 200: the route is about the gateway itself, which serves it as soon as it is ready.
+    Healthy,
 }
 
 impl Action {
@@ -19,7 +23,7 @@ impl Action {
     pub fn forward(&self) -> Option<&Forward> {
         match self {
             Self::Forward(forward) => Some(forward),
-            Self::Redirect(_) | Self::Unavailable => None,
+            Self::Redirect(_) | Self::Unavailable | Self::Healthy => None,
         }
     }
 
@@ -29,7 +33,7 @@ impl Action {
         match self {
             Self::Forward(forward) => Some(&forward.response_headers),
             Self::Redirect(redirect) => Some(&redirect.response_headers),
-            Self::Unavailable => None,
+            Self::Unavailable | Self::Healthy => None,
         }
     }
 }
@@ -48,11 +52,11 @@ pub struct Forward {
     /// Idle timeout of a stream; zero: no limit; `None`: the default of the listener.
     pub idle_timeout: Option<Duration>,
     /// Retries; `None`: none.
-    pub retry: Option<RetryPolicy>,
+    pub retry: Option<Box<RetryPolicy>>,
     /// Request mirroring.
     pub mirrors: Vec<Mirror>,
     /// What is hashed, for an upstream with a hashing load balancer.
-    pub hash: Option<HashPolicy>,
+    pub hash: Option<Box<HashPolicy>>,
     /// Protocols that connections can be upgraded to.
     pub upgrades: Vec<String>,
     /// Whether requests have high priority, which has its own circuit breakers.
@@ -62,13 +66,15 @@ pub struct Forward {
     /// Header changes of responses.
     pub response_headers: HeaderChanges,
     /// Cross-origin resource sharing; `None`: off.
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
     /// Authorization of requests.
     pub authorization: Authorization,
     /// Descriptors that are sent to the rate limit service.
     pub rate_limits: Vec<RateLimit>,
     /// Replacements of error bodies, by status code.
     pub error_bodies: BTreeMap<u16, ErrorBody>,
+    /// Whether there are none, whatever the listener has.
+    pub keeps_error_bodies: bool,
 }
 
 /// Path rewrite.
@@ -123,6 +129,8 @@ pub struct Mirror {
     pub cluster: Arc<str>,
     /// Percentage of requests that are mirrored, 0 to 100.
     pub percentage: u32,
+    /// The object that names the upstream.
+    pub origin: Origin,
 }
 
 /// What is hashed to choose an endpoint.
@@ -186,6 +194,13 @@ pub enum Authorization {
     Check,
     /// The service is called with these additional entries (`context_extensions`).
     CheckWith(BTreeMap<String, String>),
+    /// Another service is called instead of the default one.
+    By {
+        /// The key of its [`crate::HttpFilter::Authorization`].
+        service: Arc<str>,
+        /// Additional entries (`context_extensions`).
+        extensions: BTreeMap<String, String>,
+    },
     /// The service is not called.
     Disabled,
 }

@@ -25,6 +25,8 @@ pub struct Cluster {
     pub max_connection_lifetime: Option<Duration>,
     /// Load balancing policy.
     pub balancer: Balancer,
+    /// Whether requests stay in the zone of the Envoy as long as there are endpoints for it.
+    pub by_zone: bool,
     /// Limits on concurrent connections and requests.
     pub circuit_breakers: Vec<CircuitBreaker>,
     /// TCP keepalive; `None`: off.
@@ -60,6 +62,13 @@ pub enum Discovery {
     },
     /// The [`super::Endpoints`] resource with this name (EDS).
     Endpoints(Arc<str>),
+    /// Several addresses and DNS names, in turn.
+    Several {
+        /// Hosts, as IP addresses or names, with TCP ports.
+        targets: Vec<(String, u16)>,
+        /// Address families to look up.
+        family: DnsFamily,
+    },
     /// No endpoints: requests get 503.
     Empty,
 }

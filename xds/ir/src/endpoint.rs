@@ -1,6 +1,6 @@
 //! Endpoints of an upstream, apart from [`crate::Cluster`] because they change most often.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 /// Endpoints of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,4 +9,6 @@ pub struct Endpoints {
     pub name: Arc<str>,
     /// Sorted, without duplicates.
     pub addresses: Vec<SocketAddr>,
+    /// Zones whose Envoys the addresses are meant for; empty: those of all zones.
+    pub zones: BTreeMap<SocketAddr, Arc<str>>,
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{HttpFilter, TableKey, TlsParameters};
+use super::{AccessLog, HttpFilter, HttpOptions, Origin, TableKey, TableScope, TlsParameters};
 
 /// Transport protocol of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,11 +91,35 @@ pub struct Listener {
     pub max_concurrent_streams: Option<u32>,
     /// HTTP filters of every HTTP chain, in the order in which requests pass through them. The router is implied.
     pub filters: BTreeSet<HttpFilter>,
+    /// Settings of every HTTP chain.
+    pub http: Arc<HttpOptions>,
+    /// Where connections of TCP chains are logged.
+    pub tcp_access_logs: Vec<AccessLog>,
+    /// `buffer_limit_bytes`: bytes that are buffered for a connection in each direction; `None`: Envoy's default of 1 MiB.
+    pub buffer_limit_bytes: Option<u32>,
     /// Filter chains. Their order has no meaning: Envoy selects the most specific one.
     pub chains: Vec<FilterChain>,
+    /// The object that defines it; `None`: only its chains do.
+    pub origin: Option<Origin>,
 }
 
 impl Listener {
+    /// Whether a chain is for many server names, so that these are not part of it: see [`ChainAction::HttpByServerName`].
+    #[must_use]
+    pub fn shares_chains(&self) -> bool {
+        let mut chains = self.chains.iter();
+        chains.any(|chain| chain.action == ChainAction::HttpByServerName)
+    }
+
+    /// The table for this server name.
+    #[must_use]
+    pub fn table_of(&self, server_name: &str) -> TableKey {
+        TableKey {
+            listener: self.key,
+            scope: TableScope::Tls(server_name.into()),
+        }
+    }
+
     /// Address and port.
     #[must_use]
     pub fn socket(&self) -> SocketAddr {
@@ -108,11 +132,11 @@ impl Listener {
 pub struct FilterChain {
     /// Unique within the listener.
     pub name: String,
-    /// TLS server names that select this chain, exact or `*.suffix`; empty: any. Cleartext connections never match a chain
-    /// with `tls`.
+    /// TLS server names that select this chain, exact or `*.suffix`; empty: any. No other chain has any of them. Cleartext
+    /// connections never match a chain with `tls`.
     pub server_names: Vec<String>,
     /// TLS termination; `None`: cleartext.
-    pub tls: Option<ServerTls>,
+    pub tls: Option<Arc<ServerTls>>,
     /// What is done with its connections.
     pub action: ChainAction,
 }
@@ -122,19 +146,34 @@ pub struct FilterChain {
 pub enum ChainAction {
     /// Route HTTP requests with this table.
     Http(TableKey),
+    /// Route HTTP requests with the table of their host name, or else with this one.
+    HttpByHost(TableKey),
+    /// Route HTTP requests with the table of the connection's server name, which is one of the chain's.
+    HttpByServerName,
     /// Proxy TCP.
     Tcp(TcpProxy),
-    /// Close TLS connections after their ClientHello.
-    Close,
+    /// Close TLS connections after their ClientHello: TLS of these objects cannot be terminated.
+    Close(Vec<Origin>),
 }
 
 /// TCP proxying.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpProxy {
-    /// Names of [`super::Cluster`]s, with their weights, which are not zero.
-    pub clusters: Vec<(Arc<str>, u32)>,
+    /// What the connections are shared among.
+    pub targets: Vec<TcpTarget>,
     /// Idle timeout; zero: no limit; `None`: Envoy's default of one hour.
     pub idle_timeout: Option<Duration>,
+}
+
+/// An upstream that gets a share of connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpTarget {
+    /// Name of the [`super::Cluster`].
+    pub cluster: Arc<str>,
+    /// Its weight among the targets; not zero.
+    pub weight: u32,
+    /// The object that names the upstream.
+    pub origin: Origin,
 }
 
 /// TLS termination.
@@ -153,6 +192,12 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
+    /// Whether client certificates are neither required nor verified.
+    #[must_use]
+    pub const fn ignores_clients(&self) -> bool {
+        self.trusted.is_none() && !self.require_client_certificate
+    }
+
     /// Whether both accept the same client certificates.
     #[must_use]
     pub fn accepts_same_clients(&self, other: &Self) -> bool {

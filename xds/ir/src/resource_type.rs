@@ -13,19 +13,25 @@ pub enum ResourceType {
     Endpoints,
     /// `envoy.extensions.transport_sockets.tls.v3.Secret` (SDS)
     Secret,
+    /// `envoy.config.core.v3.TypedExtensionConfig` (ECDS)
+    Filter,
     /// `envoy.config.listener.v3.Listener` (LDS)
     Listener,
+    /// `envoy.config.route.v3.ScopedRouteConfiguration` (SRDS)
+    Scope,
     /// `envoy.config.route.v3.RouteConfiguration` (RDS)
     RouteTable,
 }
 
 impl ResourceType {
     /// All types, in the order of additions.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Cluster,
         Self::Endpoints,
         Self::Secret,
+        Self::Filter,
         Self::Listener,
+        Self::Scope,
         Self::RouteTable,
     ];
 
@@ -36,7 +42,9 @@ impl ResourceType {
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+            Self::Filter => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Self::Scope => "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration",
             Self::RouteTable => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         }
     }
@@ -60,7 +68,9 @@ impl fmt::Display for ResourceType {
             Self::Cluster => "cluster",
             Self::Endpoints => "endpoints",
             Self::Secret => "secret",
+            Self::Filter => "filter",
             Self::Listener => "listener",
+            Self::Scope => "scope",
             Self::RouteTable => "route table",
         })
     }

@@ -2,59 +2,112 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 
-use super::{Action, ListenerKey};
+use super::{Action, ListenerKey, Origin, Unit};
 
 /// Path prefix of ACME HTTP-01 challenges (RFC 8555, 8.3). They use HTTP and must not be redirected.
 const ACME_CHALLENGE: &str = "/.well-known/acme-challenge/";
 
+/// Cleartext in the names of tables.
+const CLEARTEXT: &str = "cleartext";
+
+/// All other host names in the names of tables.
+const OTHER_HOSTS: &str = "*";
+
+/// What the names of tables of redirects begin with. No host name has a slash.
+const REDIRECTS: &str = "redirects/";
+
 /// Header with the scheme of a request, set by Envoy or by a trusted proxy in front.
 pub const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// Identity of a route table. Each chain of a listener has its own, so that a change of one host's routes changes one
-/// small table.
+/// Identity of a route table. Each chain of a listener has its own, or several, so that a change of one host's routes
+/// changes one small table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableKey {
     /// The listener of the chain.
     pub listener: ListenerKey,
-    /// TLS server name of the chain (`*` for any); `None`: the cleartext chain.
-    pub server_name: Option<Arc<str>>,
+    /// What connections and requests the table is for.
+    pub scope: TableScope,
+}
+
+/// What connections and requests a route table is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TableScope {
+    /// Cleartext connections.
+    Cleartext,
+    /// Requests to this host name on cleartext connections.
+    Host(Arc<str>),
+    /// Requests to host names on cleartext connections whose requests are all redirected or rejected, if there are many. They
+    /// share 256 tables.
+    Redirects(u8),
+    /// Requests to host names without a table of their own on cleartext connections.
+    OtherHosts,
+    /// TLS connections with this server name (`*` for any).
+    Tls(Arc<str>),
 }
 
 impl TableKey {
+    /// The table of redirects for a host name.
+    #[must_use]
+    pub fn redirects(listener: ListenerKey, host: &str) -> Self {
+        // FNV-1a, folded to eight bits
+        let hash = host.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
+        let [one, two, three, four] = hash.to_le_bytes();
+        Self {
+            listener,
+            scope: TableScope::Redirects(one ^ two ^ three ^ four),
+        }
+    }
+
     /// The key that is printed like this.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (listener, chain) = text.split_once('/')?;
-        let server_name = match chain.split_once('/') {
-            Some(("tls", server_name)) => Some(server_name.into()),
-            None if chain == "cleartext" => None,
+        let scope = match chain.split_once('/') {
+            Some(("tls", server_name)) => TableScope::Tls(server_name.into()),
+            Some((CLEARTEXT, OTHER_HOSTS)) => TableScope::OtherHosts,
+            Some((CLEARTEXT, host)) => match host.strip_prefix(REDIRECTS) {
+                Some(number) => TableScope::Redirects(number.parse().ok()?),
+                None => TableScope::Host(host.into()),
+            },
+            None if chain == CLEARTEXT => TableScope::Cleartext,
             Some(_) | None => return None,
         };
         Some(Self {
             listener: ListenerKey::parse(listener)?,
-            server_name,
+            scope,
         })
     }
 }
 
 impl fmt::Display for TableKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.server_name {
-            Some(server_name) => write!(f, "{}/tls/{server_name}", self.listener),
-            None => write!(f, "{}/cleartext", self.listener),
+        write!(f, "{}/", self.listener)?;
+        match &self.scope {
+            TableScope::Cleartext => f.write_str(CLEARTEXT),
+            TableScope::Host(host) => write!(f, "{CLEARTEXT}/{host}"),
+            TableScope::Redirects(number) => write!(f, "{CLEARTEXT}/{REDIRECTS}{number}"),
+            TableScope::OtherHosts => write!(f, "{CLEARTEXT}/{OTHER_HOSTS}"),
+            TableScope::Tls(server_name) => write!(f, "tls/{server_name}"),
         }
     }
 }
 
-/// The routes of one filter chain.
+/// The routes of one filter chain, or some of them.
 #[derive(Clone, Debug)]
 pub struct RouteTable {
     /// Identity.
     pub key: TableKey,
+    /// Whether it is one of several tables of a chain, of which the host name of a request, or the server name of a
+    /// connection, selects one.
+    pub is_selected: bool,
+    /// Names with tables of their own, if this one has wildcards that include any.
+    pub elsewhere: Vec<Arc<str>>,
     /// Virtual hosts, sorted by domain, without duplicates.
     pub virtual_hosts: Vec<VirtualHost>,
     /// Domains whose requests get 421, because they must use another connection: a client that coalesced connections then
@@ -62,6 +115,44 @@ pub struct RouteTable {
     pub misdirected: Vec<Arc<str>>,
     /// Port of HTTP/3, advertised by `alt-svc` (RFC 7838).
     pub http3: Option<u16>,
+}
+
+impl RouteTable {
+    /// Whether every request that selects the table must find a route. A filter takes requests without one for those without
+    /// a table.
+    #[must_use]
+    pub const fn answers_all(&self) -> bool {
+        match self.key.scope {
+            TableScope::Host(_) | TableScope::Redirects(_) => true,
+            TableScope::Tls(_) => self.is_selected,
+            TableScope::Cleartext | TableScope::OtherHosts => false,
+        }
+    }
+
+    /// The resources that a table is rendered to.
+    pub fn units(&self) -> impl Iterator<Item = Unit> + use<> {
+        let loading = self.is_selected.then(|| Unit::Loading(self.key.clone()));
+        let selections = self.selections().into_iter().map(Unit::Selection);
+        let table = Unit::RouteTable(self.key.clone());
+        loading.into_iter().chain(selections).chain([table])
+    }
+
+    /// What selects the table: itself, or each of its host names.
+    #[must_use]
+    pub fn selections(&self) -> Vec<TableKey> {
+        match self.key.scope {
+            _ if !self.is_selected => Vec::new(),
+            TableScope::Redirects(_) => {
+                let hosts = self.virtual_hosts.iter();
+                let of = |host: &VirtualHost| TableKey {
+                    listener: self.key.listener,
+                    scope: TableScope::Host(host.domain.clone()),
+                };
+                hosts.map(of).collect()
+            }
+            _ => vec![self.key.clone()],
+        }
+    }
 }
 
 /// The routes of one domain.
@@ -74,6 +165,8 @@ pub struct VirtualHost {
     pub insecure: Insecure,
     /// Routes, in matching order.
     pub routes: Vec<Arc<Route>>,
+    /// The object with this host name.
+    pub origin: Origin,
 }
 
 /// A hostname without its port, and the port. The colons of an IPv6 address in brackets are none of a port.
@@ -172,8 +265,13 @@ pub struct Route {
     pub percentage: Option<u32>,
     /// Action.
     pub action: Action,
-    /// See [`Route::encoded`]. Not part of equality.
-    encoded: [OnceLock<Bytes>; 8],
+    /// The object that it is for; `None`: the gateway itself.
+    pub origin: Option<Origin>,
+    /// The objects with the same match, which share its requests and whose settings can apply to it, its own included. Empty:
+    /// there is no other.
+    pub group: Arc<[Origin]>,
+    /// See [`Route::encoded`]. Not part of equality. Most routes have one or two.
+    encoded: Mutex<Vec<(RouteForm, bool, Bytes)>>,
 }
 
 impl Route {
@@ -189,7 +287,9 @@ impl Route {
             query: Vec::new(),
             percentage: None,
             action,
-            encoded: Default::default(),
+            origin: None,
+            group: Arc::default(),
+            encoded: Mutex::default(),
         }
     }
 
@@ -201,8 +301,16 @@ impl Route {
         with_authority: bool,
         encode: impl FnOnce() -> Bytes,
     ) -> Bytes {
-        let slot = form as usize * 2 + usize::from(with_authority);
-        self.encoded[slot].get_or_init(encode).clone()
+        let mut all = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = all.iter();
+        let known = known.find(|(of, with, _)| *of == form && *with == with_authority);
+        if let Some((_, _, bytes)) = known {
+            return bytes.clone();
+        }
+        let bytes = encode();
+        all.reserve_exact(1);
+        all.push((form, with_authority, bytes.clone()));
+        bytes
     }
 
     /// The forms of this route in a virtual host, in order.
@@ -256,7 +364,10 @@ impl Route {
 /// Encoded forms are not part of equality.
 impl PartialEq for Route {
     fn eq(&self, other: &Self) -> bool {
-        self.has_same_match(other) && self.action == other.action
+        self.has_same_match(other)
+            && self.action == other.action
+            && self.origin == other.origin
+            && self.group == other.group
     }
 }
 
@@ -279,7 +390,7 @@ mod tests {
                 ..Redirect::default()
             };
             let path = PathMatch::Prefix("/".to_owned());
-            Route::new("a".to_owned(), path, Action::Redirect(redirect))
+            Route::new("a".to_owned(), path, Action::Redirect(Box::new(redirect)))
         };
         let first = route("a", &["server"]);
         assert!(first.is_same_when_redirected(&route("b", &["server"])));

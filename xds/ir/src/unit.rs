@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{ListenerKey, ResourceType, TableKey};
+use crate::{HttpFilter, ListenerKey, ResourceType, TableKey};
+
+/// What the names of [`Unit::Loading`] begin with.
+const LOADING: &str = "loading/";
 
 /// The key in [`crate::Ir`] that one resource is rendered from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,8 +16,14 @@ pub enum Unit {
     Endpoints(Arc<str>),
     /// [`crate::Ir::secrets`]
     Secret(Arc<str>),
+    /// [`crate::Ir::filters`]
+    Filter(HttpFilter),
     /// [`crate::Ir::listeners`]
     Listener(ListenerKey),
+    /// [`crate::Ir::route_tables`]: what makes Envoy load a table that requests select
+    Loading(TableKey),
+    /// [`crate::Ir::route_tables`]: which requests select a table
+    Selection(TableKey),
     /// [`crate::Ir::route_tables`]
     RouteTable(TableKey),
 }
@@ -27,7 +36,9 @@ impl Unit {
             Self::Cluster(_) => ResourceType::Cluster,
             Self::Endpoints(_) => ResourceType::Endpoints,
             Self::Secret(_) => ResourceType::Secret,
+            Self::Filter(_) => ResourceType::Filter,
             Self::Listener(_) => ResourceType::Listener,
+            Self::Loading(_) | Self::Selection(_) => ResourceType::Scope,
             Self::RouteTable(_) => ResourceType::RouteTable,
         }
     }
@@ -39,7 +50,12 @@ impl Unit {
             ResourceType::Cluster => Self::Cluster(name.into()),
             ResourceType::Endpoints => Self::Endpoints(name.into()),
             ResourceType::Secret => Self::Secret(name.into()),
+            ResourceType::Filter => Self::Filter(HttpFilter::parse(name)?),
             ResourceType::Listener => Self::Listener(ListenerKey::parse(name)?),
+            ResourceType::Scope => match name.strip_prefix(LOADING) {
+                Some(table) => Self::Loading(TableKey::parse(table)?),
+                None => Self::Selection(TableKey::parse(name)?),
+            },
             ResourceType::RouteTable => Self::RouteTable(TableKey::parse(name)?),
         })
     }
@@ -49,8 +65,10 @@ impl Unit {
     pub fn name(&self) -> Arc<str> {
         match self {
             Self::Cluster(name) | Self::Endpoints(name) | Self::Secret(name) => name.clone(),
+            Self::Filter(filter) => filter.name(),
             Self::Listener(key) => key.to_string().into(),
-            Self::RouteTable(key) => key.to_string().into(),
+            Self::Loading(key) => format!("{LOADING}{key}").into(),
+            Self::Selection(key) | Self::RouteTable(key) => key.to_string().into(),
         }
     }
 }
@@ -64,7 +82,7 @@ impl fmt::Display for Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Transport;
+    use crate::{TableScope, Transport};
 
     #[test]
     fn names_are_parsed_back() {
@@ -75,23 +93,32 @@ mod tests {
                     transport,
                     address: address.map(|address| address.parse().unwrap()),
                 };
-                let table = |server_name: Option<&str>| {
-                    let server_name = server_name.map(Arc::from);
-                    Unit::RouteTable(TableKey {
-                        listener,
-                        server_name,
-                    })
-                };
+                let tls = |name: &str| TableScope::Tls(name.into());
+                let host = TableScope::Host("a.example".into());
+                let scopes = [
+                    TableScope::Cleartext,
+                    TableScope::OtherHosts,
+                    TableScope::Redirects(7),
+                    tls("*"),
+                    tls("a/b.example"),
+                    host,
+                ];
+                let tables = scopes.map(|scope| TableKey { listener, scope });
+                let scoped = tables.clone().into_iter().flat_map(|table| {
+                    [
+                        Unit::RouteTable(table.clone()),
+                        Unit::Loading(table.clone()),
+                        Unit::Selection(table),
+                    ]
+                });
                 let units = [
                     Unit::Listener(listener),
-                    table(None),
-                    table(Some("*")),
-                    table(Some("a/b.example")),
                     Unit::Cluster("a/b".into()),
                     Unit::Endpoints("e".into()),
                     Unit::Secret("s".into()),
+                    Unit::Filter(HttpFilter::Lua),
                 ];
-                for unit in units {
+                for unit in scoped.chain(units) {
                     let parsed = Unit::parse(unit.kind(), &unit.name());
                     assert_eq!(parsed.as_ref(), Some(&unit));
                 }
@@ -100,7 +127,13 @@ mod tests {
         for name in ["", "tcp", "tcp-x", "sctp-80", "tcp-x-80", "tcp-99999"] {
             assert_eq!(Unit::parse(ResourceType::Listener, name), None, "{name}");
         }
-        for name in ["tcp-80", "tcp-80/", "tcp-80/other", "x/cleartext"] {
+        for name in [
+            "tcp-80",
+            "tcp-80/",
+            "tcp-80/other",
+            "x/cleartext",
+            "tcp-80/cleartext/redirects/256",
+        ] {
             assert_eq!(Unit::parse(ResourceType::RouteTable, name), None, "{name}");
         }
     }

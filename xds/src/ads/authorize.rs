@@ -68,11 +68,13 @@ impl PeerCertificate {
     }
 }
 
-/// What a stream gets.
+/// What a stream gets: the whole configuration of one fleet of the server, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
-    /// The whole configuration.
-    All,
+pub struct View(pub usize);
+
+impl View {
+    /// The first fleet of the server, and the only one unless it has several.
+    pub const FIRST: Self = Self(0);
 }
 
 /// Why a stream gets nothing.
@@ -93,14 +95,14 @@ pub trait Authorize: Debug + Send + Sync {
     fn authorize(&self, peer: &Peer, node: &Node) -> Result<View, Rejection>;
 }
 
-/// For a server without TLS: whoever can connect gets everything, whatever its node is.
+/// For a server of one fleet without TLS: whoever can connect gets everything, whatever its node is.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalOnly;
 
 impl Authorize for LocalOnly {
     fn authorize(&self, peer: &Peer, _: &Node) -> Result<View, Rejection> {
         match peer {
-            Peer::Unauthenticated => Ok(View::All),
+            Peer::Unauthenticated => Ok(View::FIRST),
             Peer::Certificate(_) => Err(Rejection {
                 reason: "identity",
                 message: "no client certificate is accepted".to_owned(),

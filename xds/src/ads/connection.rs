@@ -7,11 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(test)]
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::subscription::{
-    Content, Context, Nack, RejectionChange, SubscribeRequest, Subscription, version,
+use super::{
+    scopes::{self, Scopes},
+    subscription::{
+        Content, Context, Nack, RejectionChange, SubscribeRequest, Subscription, version,
+    },
 };
 use crate::{
     ResourceType,
@@ -20,23 +24,50 @@ use crate::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
     },
     resource::Ref,
-    snapshot::Snapshot,
+    snapshot::{Entry, Snapshot},
 };
 
-/// An encoded response: `parts` concatenated.
+/// An encoded response: a head, and resources, which streams share.
 #[derive(Clone, Debug)]
 pub(super) struct Response {
     pub(super) kind: ResourceType,
-    pub(super) parts: Vec<Bytes>,
+    pub(super) protocol: Protocol,
+    /// All fields except for resources. Protobuf fields can be in any order.
+    pub(super) head: Vec<u8>,
+    pub(super) entries: Vec<Arc<Entry>>,
+    /// Number of resources and removals.
     pub(super) resources: usize,
+    length: usize,
 }
 
 impl Response {
     /// Size of the message.
-    pub(super) fn len(&self) -> usize {
-        self.parts.iter().map(Bytes::len).sum()
+    pub(super) const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// What the message consists of, one after another.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> Vec<Bytes> {
+        let resources = self.entries.iter();
+        let resources = resources.map(|entry| entry.encoded(self.protocol).clone());
+        let head = Bytes::from(self.head.clone());
+        std::iter::once(head).chain(resources).collect()
     }
 }
+
+/// The types that refer to clusters, directly or through others.
+const REFERRING: [ResourceType; 4] = [
+    ResourceType::Filter,
+    ResourceType::Listener,
+    ResourceType::Scope,
+    ResourceType::RouteTable,
+];
+
+const _: () = assert!(
+    ResourceType::Cluster.index() == 0,
+    "clusters are sent before what refers to them"
+);
 
 /// Kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +97,12 @@ pub(super) struct Connection {
     subscriptions: [Subscription; ResourceType::ALL.len()],
     /// State of the clusters when resources were last held back because of them.
     held_at: u64,
+    /// What waits for route tables.
+    scopes: Scopes,
     /// Rejected routes and listeners when removals were last held back because of them.
     rejected_at: u64,
+    /// The snapshot with which nothing can be due until a request other than an ACK.
+    quiet_at: Option<u64>,
 }
 
 impl Connection {
@@ -80,7 +115,9 @@ impl Connection {
             suspects: Suspects::default(),
             subscriptions: ResourceType::ALL.map(|kind| Subscription::new(kind, protocol)),
             held_at: 0,
+            scopes: Scopes::default(),
             rejected_at: 0,
+            quiet_at: None,
         }
     }
 
@@ -103,6 +140,10 @@ impl Connection {
         }
         let names = request.resource_names_subscribe;
         let unsubscribe = request.resource_names_unsubscribe;
+        let is_ack = matches!(request_kind, RequestKind::Ack { .. });
+        if !is_ack || !names.is_empty() || !unsubscribe.is_empty() {
+            self.quiet_at = None;
+        }
         if !subscription.is_started() || !names.is_empty() || !unsubscribe.is_empty() {
             subscription.subscribe(SubscribeRequest {
                 names,
@@ -123,6 +164,7 @@ impl Connection {
         let Some(kind) = ResourceType::from_type_url(&request.type_url) else {
             return (None, RequestKind::Unknown);
         };
+        self.quiet_at = None;
         let subscription = &mut self.subscriptions[kind.index()];
         let mut request_kind = RequestKind::Subscribe;
         // the first request can have a nonce of an earlier stream
@@ -161,18 +203,35 @@ impl Connection {
     ///
     /// A table waits as a whole: until the cluster is warm, its other changes wait, too.
     pub(super) fn poll(&mut self, snapshot: &Arc<Snapshot>, now: Instant) -> Option<Response> {
+        if self.quiet_at == Some(snapshot.seq) {
+            return None;
+        }
+        let response = self.next(snapshot, now);
+        let is_quiet = self.subscriptions.iter().all(Subscription::is_quiet);
+        self.quiet_at = is_quiet.then_some(snapshot.seq);
+        response
+    }
+
+    /// Whether nothing can be due until there is a new snapshot, or a request other than an ACK.
+    pub(super) const fn is_quiet(&self) -> bool {
+        self.quiet_at.is_some()
+    }
+
+    fn next(&mut self, snapshot: &Arc<Snapshot>, now: Instant) -> Option<Response> {
         for subscription in &mut self.subscriptions {
             subscription.collect_changes(snapshot);
         }
         self.subscription(ResourceType::Cluster).expire_warming(now);
         self.subscription(ResourceType::Listener).retry(now);
         self.release_held();
+        self.scopes.release(&mut self.subscriptions, now);
         loop {
             let routes_acked = self.routes_acked();
             self.release_removals(routes_acked, now);
             let response = self.respond(snapshot, now);
             // routes can be acknowledged without a response, if none was due, which releases removals
             if response.is_some() || self.routes_acked() == routes_acked {
+                self.scopes.note(&self.subscriptions, now);
                 return response;
             }
         }
@@ -192,10 +251,10 @@ impl Connection {
         }
     }
 
-    /// The newest snapshot whose routes and listeners are acknowledged or rejected.
+    /// The newest snapshot whose routes, listeners and filters are acknowledged or rejected.
     fn routes_acked(&self) -> u64 {
-        self.acked_of(ResourceType::Listener)
-            .min(self.acked_of(ResourceType::RouteTable))
+        let acked = REFERRING.map(|kind| self.acked_of(kind));
+        acked.into_iter().min().unwrap_or(u64::MAX)
     }
 
     /// Looks again at routes and listeners that wait for clusters, if the state of those has changed.
@@ -203,23 +262,26 @@ impl Connection {
         let generation = self.subscription(ResourceType::Cluster).generation();
         if generation != self.held_at {
             self.held_at = generation;
-            for kind in [ResourceType::Listener, ResourceType::RouteTable] {
+            for kind in REFERRING {
                 self.subscription(kind).release_held();
             }
         }
     }
 
     fn release_removals(&mut self, routes_acked: u64, now: Instant) {
-        let rejected_at = [ResourceType::Listener, ResourceType::RouteTable]
+        let rejected_at = REFERRING
             .map(|kind| self.subscriptions[kind.index()].rejection_generation())
             .into_iter()
             .sum();
         let recheck = std::mem::replace(&mut self.rejected_at, rejected_at) != rejected_at;
         let listeners_acked = self.acked_of(ResourceType::Listener);
+        let scopes_acked = self.acked_of(ResourceType::Scope);
         for kind in ResourceType::ALL {
             let acked = match kind {
-                ResourceType::Listener => continue,
-                ResourceType::RouteTable => listeners_acked,
+                // clients unsubscribe from filters when they do not use them any more
+                ResourceType::Filter | ResourceType::Listener => continue,
+                ResourceType::Scope => listeners_acked,
+                ResourceType::RouteTable => listeners_acked.min(scopes_acked),
                 ResourceType::Cluster | ResourceType::Endpoints | ResourceType::Secret => {
                     routes_acked
                 }
@@ -233,7 +295,9 @@ impl Connection {
                 let in_use = self.in_use();
                 let is_in_use = |name: &Arc<str>| {
                     let in_use = in_use.as_ref();
-                    in_use.is_none_or(|in_use| in_use.contains(&(kind, name.clone())))
+                    let chain = scopes::chain(kind, name);
+                    let name = chain.unwrap_or_else(|| name.clone());
+                    in_use.is_none_or(|in_use| in_use.contains(&(kind, name)))
                 };
                 self.subscription(kind)
                     .release_removals(acked, now, is_in_use);
@@ -245,12 +309,15 @@ impl Connection {
     /// known.
     fn in_use(&self) -> Option<BTreeSet<Ref>> {
         let mut open = Vec::new();
-        for kind in [ResourceType::Listener, ResourceType::RouteTable] {
+        for kind in REFERRING {
             open.extend(self.subscriptions[kind.index()].refs_in_use()?);
         }
         let mut in_use = BTreeSet::new();
         while let Some((kind, name)) = open.pop() {
             if in_use.insert((kind, name.clone())) {
+                if kind == ResourceType::Scope {
+                    open.extend(self.subscriptions[kind.index()].accepted_scopes(&name));
+                }
                 let refs = self.subscriptions[kind.index()].accepted_refs(&name);
                 open.extend(refs.iter().cloned());
             }
@@ -264,21 +331,20 @@ impl Connection {
             if !self.subscriptions[kind.index()].is_due() {
                 continue;
             }
-            let clusters = &self.subscriptions[ResourceType::Cluster.index()];
-            let unusable = match kind {
-                ResourceType::Listener | ResourceType::RouteTable if clusters.is_started() => {
-                    clusters.unusable()
-                }
-                _ => BTreeSet::new(),
+            let (until, later) = self.subscriptions.split_at_mut(kind.index() + 1);
+            let Some((subscription, earlier)) = until.split_last_mut() else {
+                continue;
             };
             let context = Context {
                 snapshot,
                 suspects: &self.suspects,
-                unusable: &unusable,
+                clusters: earlier.first().filter(|clusters| {
+                    REFERRING.contains(&kind) && clusters.is_started() && clusters.has_unusable()
+                }),
+                loading: self.scopes.loading(subscription, later),
                 nonce,
                 now,
             };
-            let subscription = &mut self.subscriptions[kind.index()];
             let Some(content) = subscription.respond(&context) else {
                 continue;
             };
@@ -292,7 +358,7 @@ impl Connection {
                 _ => {}
             }
             let version = version(snapshot.of(kind), content.differing);
-            return Some(self.encode(kind, nonce, version, &content));
+            return Some(self.encode(kind, nonce, version, content));
         }
         None
     }
@@ -313,16 +379,20 @@ impl Connection {
 
     /// When to poll again without a new request or snapshot.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        if self.is_quiet() {
+            return None;
+        }
         self.subscriptions
             .iter()
             .filter_map(|subscription| subscription.deadline(now))
             .chain(self.warming_deadline())
+            .chain(self.scopes.deadline())
             .min()
     }
 
     /// When routes or listeners stop waiting for a cluster.
     fn warming_deadline(&self) -> Option<Instant> {
-        let waits = [ResourceType::Listener, ResourceType::RouteTable]
+        let waits = REFERRING
             .iter()
             .any(|kind| self.subscriptions[kind.index()].has_held());
         let clusters = &self.subscriptions[ResourceType::Cluster.index()];
@@ -364,7 +434,7 @@ impl Connection {
         kind: ResourceType,
         nonce: u64,
         version: String,
-        content: &Content,
+        content: Content,
     ) -> Response {
         let resources = content.entries.len() + content.removed.len();
         let head = match self.protocol {
@@ -384,14 +454,16 @@ impl Connection {
             }
             .encode_to_vec(),
         };
-        // protobuf fields can be in any order, so shared bytes can follow those of this stream
-        let body = content.entries.iter().map(|entry| match self.protocol {
-            Protocol::Delta => entry.delta(),
-            Protocol::Sotw => entry.sotw(),
-        });
+        let entries = content.entries;
+        let sizes = entries
+            .iter()
+            .map(|entry| entry.encoded(self.protocol).len());
         Response {
             kind,
-            parts: std::iter::once(head.into()).chain(body).collect(),
+            protocol: self.protocol,
+            length: head.len() + sizes.sum::<usize>(),
+            head,
+            entries,
             resources,
         }
     }

@@ -14,10 +14,9 @@ use tokio::{
     sync::watch,
     time::{sleep, sleep_until, timeout},
 };
-use tonic::body::Body;
 use tracing::debug;
 
-use super::{Shared, authorize::Peer, respond, transport::Io};
+use super::{NOTICED, Shared, authorize::Peer, respond, transport::Io};
 
 /// How long a connection may take to end.
 const ENDING: Duration = Duration::from_secs(10);
@@ -37,10 +36,7 @@ pub(super) async fn serve(
     let info = io.connection().info(peer, ended);
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (shared, info) = (shared.clone(), info.clone());
-        async move {
-            let response = respond(shared, info, request.map(Body::new)).await;
-            Ok::<_, Infallible>(response)
-        }
+        async move { Ok::<_, Infallible>(respond(shared, info, request)) }
     });
     let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())
@@ -65,7 +61,7 @@ pub(super) async fn serve(
         };
         let stopping = async {
             let _ = closing.wait_for(|closing| *closing).await; // an error also means stop
-            sleep(spread.mul_f64(random(Instant::now()))).await;
+            sleep(spread.mul_f64(NOTICED + (1.0 - NOTICED) * random(Instant::now()))).await;
         };
         tokio::select! {
             () = aged => debug!("xDS connection reached its age"),

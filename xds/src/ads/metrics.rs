@@ -1,4 +1,4 @@
-//! Metrics of the ADS server. Labels are types and kinds, never names of resources or nodes.
+//! Metrics of the ADS server. Labels are types, kinds and, if there are several, fleets; never names of resources or nodes.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -12,22 +12,32 @@ use prometheus_client::{
 };
 
 use super::{connection::RequestKind, subscription::Nack};
-use crate::{ResourceType, fleet::Protocol};
+use crate::{
+    ResourceType,
+    fleet::Protocol,
+    per_fleet::{FleetLabel, PerFleet},
+};
 
 /// Metrics of the ADS server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    streams: Family<ProtocolLabel, Gauge>,
-    requests: Family<RequestLabels, Counter>,
-    pushes: Family<TypeLabel, Counter>,
-    push_bytes: Family<TypeLabel, Counter>,
-    resources: Family<TypeLabel, Counter>,
-    nacks: Family<TypeLabel, Counter>,
-    rejected: Family<TypeLabel, Gauge>,
-    ack_time: Family<TypeLabel, Histogram>,
-    convergence: Histogram,
+    streams: Family<Of<ProtocolLabel>, Gauge>,
+    requests: Family<Of<RequestLabels>, Counter>,
+    pushes: Family<Of<TypeLabel>, Counter>,
+    push_bytes: Family<Of<TypeLabel>, Counter>,
+    resources: Family<Of<TypeLabel>, Counter>,
+    nacks: Family<Of<TypeLabel>, Counter>,
+    rejected: Family<Of<TypeLabel>, Gauge>,
+    ack_time: Family<Of<TypeLabel>, Histogram>,
+    convergence: PerFleet<Histogram>,
+    /// The fleet of these, if there are several.
+    fleet: FleetLabel,
+    converged: Histogram,
     rejected_streams: Family<ReasonLabel, Counter>,
 }
+
+/// A label, and that of the fleet.
+type Of<L> = (L, FleetLabel);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ProtocolLabel {
@@ -54,6 +64,7 @@ impl Metrics {
     /// Metrics that are registered in `registry`.
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
+        let convergence = PerFleet::new(times);
         let metrics = Self {
             streams: Family::default(),
             requests: Family::default(),
@@ -63,7 +74,9 @@ impl Metrics {
             nacks: Family::default(),
             rejected: Family::default(),
             ack_time: Family::new_with_constructor(times),
-            convergence: times(),
+            converged: convergence.of(&FleetLabel::default()),
+            convergence,
+            fleet: FleetLabel::default(),
             rejected_streams: Family::default(),
         };
         registry.register("xds_streams", "Open streams", metrics.streams.clone());
@@ -111,6 +124,27 @@ impl Metrics {
         metrics
     }
 
+    /// The same, of one of several fleets.
+    #[must_use]
+    pub fn of_fleet(&self, fleet: &str) -> Self {
+        let fleet = FleetLabel::of(fleet);
+        Self {
+            converged: self.convergence.of(&fleet),
+            fleet,
+            ..self.clone()
+        }
+    }
+
+    /// The fleet of these, if there are several.
+    pub(super) fn fleet(&self) -> Option<&str> {
+        self.fleet.name()
+    }
+
+    /// A label, and that of the fleet.
+    fn of<L>(&self, label: L) -> Of<L> {
+        (label, self.fleet.clone())
+    }
+
     pub(super) fn rejected_stream(&self, reason: &'static str) {
         self.rejected_streams
             .get_or_create(&ReasonLabel { reason })
@@ -122,11 +156,21 @@ impl Metrics {
             Protocol::Sotw => "sotw",
             Protocol::Delta => "delta",
         };
-        let streams = self.streams.get_or_create(&ProtocolLabel { proto });
+        let streams = self
+            .streams
+            .get_or_create(&self.of(ProtocolLabel { proto }));
         if opened {
             streams.inc();
         } else {
             streams.dec();
+        }
+    }
+
+    /// A stream of these becomes one of other metrics, if those are of another fleet.
+    pub(super) fn move_stream(&self, protocol: Protocol, to: &Self) {
+        if self.fleet != to.fleet {
+            self.stream(protocol, false);
+            to.stream(protocol, true);
         }
     }
 
@@ -141,10 +185,10 @@ impl Metrics {
                 RequestKind::Unknown => "unknown",
             },
         };
-        self.requests.get_or_create(&labels).inc();
-        let label = TypeLabel {
+        let label = self.of(TypeLabel {
             r#type: labels.r#type,
-        };
+        });
+        self.requests.get_or_create(&self.of(labels)).inc();
         match request {
             RequestKind::Ack { sent } => {
                 let time = sent.elapsed().as_secs_f64();
@@ -159,7 +203,7 @@ impl Metrics {
     }
 
     pub(super) fn push(&self, kind: ResourceType, resources: usize, bytes: usize) {
-        let label = TypeLabel { r#type: name(kind) };
+        let label = self.of(TypeLabel { r#type: name(kind) });
         self.pushes.get_or_create(&label).inc();
         self.push_bytes.get_or_create(&label).inc_by(bytes as u64);
         self.resources
@@ -171,13 +215,13 @@ impl Metrics {
     pub(super) fn rejected(&self, kind: ResourceType, before: usize, after: usize) {
         if before != after {
             let difference = after as i64 - before as i64;
-            let label = TypeLabel { r#type: name(kind) };
+            let label = self.of(TypeLabel { r#type: name(kind) });
             self.rejected.get_or_create(&label).inc_by(difference);
         }
     }
 
     pub(super) fn converged(&self, seconds: f64) {
-        self.convergence.observe(seconds);
+        self.converged.observe(seconds);
     }
 }
 
@@ -190,7 +234,9 @@ const fn name(kind: ResourceType) -> &'static str {
         ResourceType::Cluster => "cds",
         ResourceType::Endpoints => "eds",
         ResourceType::Secret => "sds",
+        ResourceType::Filter => "ecds",
         ResourceType::Listener => "lds",
+        ResourceType::Scope => "srds",
         ResourceType::RouteTable => "rds",
     }
 }

@@ -3,12 +3,12 @@
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Instant};
 
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::BoxStream};
+use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use tokio::{
     sync::watch,
     time::{Sleep, sleep_until},
 };
-use tonic::{Request, Status, Streaming, server::StreamingService};
+use tonic::Status;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -16,6 +16,8 @@ use super::{
     authorize::{Peer, Rejection, View},
     connection::{Connection, RequestKind, Response},
     connections::{ConnectInfo, OpenStream},
+    requests::Requests,
+    version::EnvoyVersion,
 };
 use crate::{
     ResourceType,
@@ -32,38 +34,8 @@ const REQUESTS_PER_TURN: usize = 256;
 /// Maximum number of snapshots whose digest is kept until they are acknowledged.
 const UNACKED: usize = 1024;
 
-/// `DeltaAggregatedResources`
-pub(super) struct Delta(pub(super) Arc<Shared>, pub(super) ConnectInfo);
-
-/// `StreamAggregatedResources`
-pub(super) struct Sotw(pub(super) Arc<Shared>, pub(super) ConnectInfo);
-
-type Responses = BoxStream<'static, Result<Response, Status>>;
-
-impl StreamingService<DeltaDiscoveryRequest> for Delta {
-    type Response = Response;
-    type ResponseStream = Responses;
-    type Future = BoxFuture<'static, Result<tonic::Response<Responses>, Status>>;
-
-    fn call(&mut self, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
-        let responses = responses(self.0.clone(), self.1.clone(), request);
-        Box::pin(async { Ok(tonic::Response::new(responses)) })
-    }
-}
-
-impl StreamingService<DiscoveryRequest> for Sotw {
-    type Response = Response;
-    type ResponseStream = Responses;
-    type Future = BoxFuture<'static, Result<tonic::Response<Responses>, Status>>;
-
-    fn call(&mut self, request: Request<Streaming<DiscoveryRequest>>) -> Self::Future {
-        let responses = responses(self.0.clone(), self.1.clone(), request);
-        Box::pin(async { Ok(tonic::Response::new(responses)) })
-    }
-}
-
 /// A request of either variant.
-trait Discovery: Send + 'static {
+pub(super) trait Discovery: prost::Message + Default + 'static {
     const PROTOCOL: Protocol;
 
     /// The node; only the first request of a stream has one.
@@ -112,12 +84,13 @@ impl Discovery for DiscoveryRequest {
     }
 }
 
-fn responses<R: Discovery>(
+/// The responses to these requests.
+pub(super) fn responses<R: Discovery>(
     shared: Arc<Shared>,
     connection: ConnectInfo,
-    request: Request<Streaming<R>>,
-) -> Responses {
-    let stream = AdsStream::new(shared, connection, request.into_inner());
+    requests: Requests<R>,
+) -> BoxStream<'static, Result<Response, Status>> {
+    let stream = Box::new(AdsStream::new(shared, connection, requests));
     futures::stream::unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
         match stream.next().await {
@@ -139,16 +112,21 @@ enum Event<R> {
 
 struct AdsStream<R> {
     shared: Arc<Shared>,
-    requests: Streaming<R>,
+    requests: Requests<R>,
     peer: Arc<Peer>,
+    /// The fleet that it belongs to; `None` until that is decided.
+    view: Option<View>,
     /// What the peer gets; `None` until that is decided, which its first request allows.
     snapshots: Option<watch::Receiver<Option<Arc<Snapshot>>>>,
+    /// Whether `snapshots` has announced a snapshot, which it then counts as seen.
+    has_changed: bool,
     /// Becomes true when the connection ends.
     closing: watch::Receiver<bool>,
     connection: Connection,
     node: String,
     membership: Option<Membership>,
-    suspects: watch::Receiver<Suspects>,
+    /// Versions that others of its fleet have rejected.
+    suspects: Option<watch::Receiver<Suspects>>,
     /// Number of rejected resources by type, as in the metrics.
     rejected: [usize; ResourceType::ALL.len()],
     /// Until when there must be a request; `None` after the first one.
@@ -166,18 +144,20 @@ struct AdsStream<R> {
 }
 
 impl<R: Discovery> AdsStream<R> {
-    fn new(shared: Arc<Shared>, connection: ConnectInfo, requests: Streaming<R>) -> Self {
+    fn new(shared: Arc<Shared>, connection: ConnectInfo, requests: Requests<R>) -> Self {
         let open = connection.stream();
         shared.metrics.stream(R::PROTOCOL, true);
         let now = Instant::now();
         Self {
+            view: None,
             snapshots: None,
+            has_changed: false,
             peer: connection.peer,
             closing: connection.closing,
             connection: Connection::new(R::PROTOCOL, shared.settings.removal_grace),
             node: String::new(),
             membership: None,
-            suspects: shared.fleet.suspects(),
+            suspects: None,
             rejected: [0; ResourceType::ALL.len()],
             polled: now,
             connected: now,
@@ -216,7 +196,8 @@ impl<R: Discovery> AdsStream<R> {
                         return Ok(None);
                     }
                 }
-                Event::Snapshot | Event::Deadline => {}
+                Event::Snapshot => self.has_changed = true,
+                Event::Deadline => {}
                 Event::Close(reason) => {
                     debug!(node = %self.node, reason, "xDS stream closed");
                     return Ok(None);
@@ -250,16 +231,28 @@ impl<R: Discovery> AdsStream<R> {
             debug!(node = %self.node, type_url, error = %escaped(message), "Envoy rejected a response");
         }
         let (kind, request_kind) = request.apply(&mut self.connection);
-        self.shared.metrics.request(kind, request_kind);
+        let metrics = self.shared.metrics_of(self.view);
+        metrics.request(kind, request_kind);
         Ok(true)
     }
 
     /// Decides what the peer gets.
     fn authorize(&mut self, node: &Node) -> Result<(), Status> {
         let shared = &self.shared;
-        match shared.settings.authorize.authorize(&self.peer, node) {
-            Ok(View::All) => {
-                self.snapshots = Some(shared.cache.subscribe());
+        let authorized = shared.settings.authorize.authorize(&self.peer, node);
+        let served = authorized.and_then(|view| {
+            let served = shared.fleets.get(view.0).ok_or_else(|| Rejection {
+                reason: "fleet",
+                message: "the fleet is not served here".to_owned(),
+            });
+            served.map(|served| (view, served))
+        });
+        match served {
+            Ok((view, served)) => {
+                self.view = Some(view);
+                self.snapshots = Some(served.cache.subscribe());
+                self.suspects = Some(served.fleet.suspects());
+                shared.metrics.move_stream(R::PROTOCOL, &served.metrics);
                 Ok(())
             }
             Err(Rejection { reason, message }) => {
@@ -276,9 +269,20 @@ impl<R: Discovery> AdsStream<R> {
     fn join(&mut self, node: &Node) -> Result<(), Status> {
         let node_id = identifier("node.id", &node.id)?;
         let cluster = identifier("node.cluster", &node.cluster)?;
-        info!(node = %node_id, %cluster, protocol = ?R::PROTOCOL, "Envoy connected");
+        let version = EnvoyVersion::of(node);
+        let Some(served) = self.view.and_then(|view| self.shared.fleets.get(view.0)) else {
+            return Ok(());
+        };
+        let fleet = served.metrics.fleet();
+        let said = version.map(tracing::field::display);
+        info!(node = %node_id, %cluster, fleet, version = said, protocol = ?R::PROTOCOL, "Envoy connected");
         self.node.clone_from(&node_id);
-        self.membership = Some(self.shared.fleet.join(Envoy {
+        let oldest = self.shared.settings.min_envoy;
+        if version.is_some_and(|version| version < oldest) {
+            warn!(node = %node_id, version = said, %oldest, "Envoy is older than --min-envoy-version; it is not counted, and what it rejects has no effect");
+            return Ok(());
+        }
+        self.membership = Some(served.fleet.join(Envoy {
             node: node_id,
             cluster,
             protocol: R::PROTOCOL,
@@ -289,12 +293,21 @@ impl<R: Discovery> AdsStream<R> {
     }
 
     fn poll(&mut self) -> Option<Response> {
+        let snapshots = self.snapshots.as_mut()?;
+        let has_changed = std::mem::take(&mut self.has_changed);
+        let has_changed = has_changed || snapshots.has_changed().unwrap_or(true);
+        if self.connection.is_quiet() && !has_changed {
+            self.update_fleet();
+            return None;
+        }
         // None: see cache::channel
-        let snapshot = self.snapshots.as_mut()?.borrow_and_update().clone()?;
+        let snapshot = snapshots.borrow_and_update().clone()?;
         let now = Instant::now();
         self.polled = now;
-        if self.suspects.has_changed().unwrap_or(false) {
-            let suspects = self.suspects.borrow_and_update().clone();
+        if let Some(suspects) = &mut self.suspects
+            && suspects.has_changed().unwrap_or(false)
+        {
+            let suspects = suspects.borrow_and_update().clone();
             self.connection.set_suspects(suspects);
         }
         let is_new = match self.unacked.back() {
@@ -311,9 +324,11 @@ impl<R: Discovery> AdsStream<R> {
         }
         let response = self.connection.poll(&snapshot, now);
         if let Some(response) = &response {
-            self.shared
-                .metrics
-                .push(response.kind, response.resources, response.len());
+            self.shared.metrics_of(self.view).push(
+                response.kind,
+                response.resources,
+                response.len(),
+            );
         }
         self.update_fleet();
         response
@@ -328,7 +343,8 @@ impl<R: Discovery> AdsStream<R> {
                 Some(_) => *count += 1,
                 None => *count -= 1,
             }
-            self.shared.metrics.rejected(kind, before, *count);
+            let metrics = self.shared.metrics_of(self.view);
+            metrics.rejected(kind, before, *count);
             let Some(membership) = &mut self.membership else {
                 continue;
             };
@@ -355,7 +371,7 @@ impl<R: Discovery> AdsStream<R> {
                 && self.connected < published
             {
                 self.shared
-                    .metrics
+                    .metrics_of(self.view)
                     .converged(published.elapsed().as_secs_f64());
             }
         }
@@ -375,19 +391,20 @@ impl<R: Discovery> AdsStream<R> {
             self.alarm.as_mut().reset(deadline.into());
         }
         let changed = async {
-            match &mut self.snapshots {
-                Some(snapshots) => snapshots.changed().await,
-                None => std::future::pending().await,
+            let is_changed = match &mut self.snapshots {
+                Some(snapshots) => snapshots.changed().await.is_ok(),
+                None => false,
+            };
+            if !is_changed {
+                // without a writer the server stops; it decides when this stream ends
+                std::future::pending().await
             }
         };
         tokio::select! {
             biased;
             request = self.requests.next() => Event::Request(request),
             _ = self.closing.wait_for(|closing| *closing) => Event::Close("connection ends"),
-            changed = changed => match changed {
-                Ok(()) => Event::Snapshot,
-                Err(_) => Event::Close("snapshot writer is gone"),
-            },
+            () = changed => Event::Snapshot,
             () = self.alarm.as_mut(), if deadline.is_some() => {
                 let now = Instant::now();
                 let is_over = |end: Option<Instant>| end.is_some_and(|end| end <= now);
@@ -403,12 +420,13 @@ impl<R: Discovery> AdsStream<R> {
 
 impl<R> Drop for AdsStream<R> {
     fn drop(&mut self) {
+        let metrics = self.shared.metrics_of(self.view);
         for kind in ResourceType::ALL {
             let count = self.rejected[kind.index()];
-            self.shared.metrics.rejected(kind, count, 0);
+            metrics.rejected(kind, count, 0);
         }
         let protocol = self.connection.protocol();
-        self.shared.metrics.stream(protocol, false);
+        metrics.stream(protocol, false);
     }
 }
 

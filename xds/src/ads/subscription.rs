@@ -6,8 +6,8 @@
 //! `rejections`), and how responses are made (`changes`, and `full_state` for SotW).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,7 @@ use self::{
     retries::Retries,
     warming::Warming,
 };
+use super::scopes::{self, Loading, ScopeState};
 use crate::{
     ResourceType, Version,
     fleet::{CANNOT_BIND, Protocol, Suspects},
@@ -33,6 +34,7 @@ mod full_state;
 mod in_flight;
 mod interest;
 mod isolation;
+mod names;
 mod pending;
 mod rejections;
 mod removals;
@@ -44,6 +46,9 @@ pub(super) use full_state::version;
 use rejections::Rejected;
 pub(super) use rejections::RejectionChange;
 
+/// In how many resources a client can differ from what is served for its state to be remembered as a difference.
+const MAX_DIFFERING: usize = 64;
+
 /// Content of a response.
 #[derive(Debug, Default)]
 pub(super) struct Content {
@@ -54,6 +59,8 @@ pub(super) struct Content {
     pub(super) fresh: Vec<Arc<Entry>>,
     /// SotW: number of resources in which this differs from the snapshot.
     pub(super) differing: usize,
+    /// SotW: `entries` by name, if they are the full state. Shares the snapshot's map.
+    full_state: Option<Entries>,
 }
 
 impl Content {
@@ -80,20 +87,12 @@ pub(super) enum Nack {
 pub(super) struct Context<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) suspects: &'a Suspects,
-    /// Clusters that the client cannot use yet. Resources that refer to them are held back.
-    pub(super) unusable: &'a BTreeSet<Arc<str>>,
+    /// The state of clusters. Resources that refer to those that the client cannot use yet are held back.
+    pub(super) clusters: Option<&'a Subscription>,
+    /// What scopes and listeners wait for.
+    pub(super) loading: Loading<'a>,
     pub(super) nonce: u64,
     pub(super) now: Instant,
-}
-
-impl Context<'_> {
-    fn is_held(&self, entry: &Entry) -> bool {
-        !self.unusable.is_empty()
-            && entry
-                .refs
-                .iter()
-                .any(|(kind, name)| *kind == ResourceType::Cluster && self.unusable.contains(name))
-    }
 }
 
 /// The subscription part of a request.
@@ -109,6 +108,9 @@ pub(super) struct SubscribeRequest {
     pub(super) version: String,
 }
 
+/// What a subscription has seen before its first snapshot; one for all.
+static EMPTY: LazyLock<Arc<Snapshot>> = LazyLock::new(Arc::default);
+
 /// One type on one stream.
 #[derive(Debug)]
 pub(super) struct Subscription {
@@ -116,12 +118,14 @@ pub(super) struct Subscription {
     protocol: Protocol,
     /// Whether there was a request for this type.
     started: bool,
+    /// See [`Subscription::is_answered`].
+    is_answered: bool,
     interest: Interest,
     /// The first request, until its versions are compared with the snapshot.
     initial: Option<SubscribeRequest>,
     /// Changes up to this snapshot have been collected.
     seen: Arc<Snapshot>,
-    /// The last accepted version of clusters, listeners and route tables.
+    /// The last accepted version of clusters, filters, listeners and route tables.
     accepted: Entries,
     /// Resources that the client has from an earlier stream, in versions that are not known.
     unknown: BTreeSet<Arc<str>>,
@@ -131,7 +135,7 @@ pub(super) struct Subscription {
     acked: u64,
     /// Resources to send or remove.
     pending: Pending,
-    /// Those of `pending` that the client has asked for, so that it gets a response even if the version was rejected.
+    /// Those of `pending` that the client has asked for although it has them, or has rejected them: it gets a response.
     answers: BTreeSet<Arc<str>>,
     /// A response is due even if it is empty, because of a change in this snapshot.
     must_respond: Option<u64>,
@@ -151,9 +155,10 @@ impl Subscription {
             kind,
             protocol,
             started: false,
+            is_answered: false,
             interest: Interest::default(),
             initial: None,
-            seen: Arc::default(),
+            seen: EMPTY.clone(),
             accepted: Entries::new(),
             unknown: BTreeSet::new(),
             has_unknown: false,
@@ -171,6 +176,11 @@ impl Subscription {
         }
     }
 
+    /// Resource type.
+    pub(super) const fn kind(&self) -> ResourceType {
+        self.kind
+    }
+
     /// Whether there was a request for this type.
     pub(super) const fn is_started(&self) -> bool {
         self.started
@@ -184,7 +194,10 @@ impl Subscription {
     /// Whether responses have the full state, which replaces what the client has: SotW, for CDS and LDS.
     const fn has_full_state(&self) -> bool {
         matches!(self.protocol, Protocol::Sotw)
-            && matches!(self.kind, ResourceType::Cluster | ResourceType::Listener)
+            && matches!(
+                self.kind,
+                ResourceType::Cluster | ResourceType::Listener | ResourceType::Scope
+            )
     }
 
     /// Maximum number of responses in flight. More than one where responses are independent of each other, since Envoy
@@ -212,6 +225,7 @@ impl Subscription {
             Protocol::Delta => self.subscribe_delta(request),
             Protocol::Sotw => self.subscribe_sotw(request),
         }
+        self.interest.names.shrink(self.seen.of(self.kind));
     }
 
     fn subscribe_delta(&mut self, request: SubscribeRequest) {
@@ -227,12 +241,12 @@ impl Subscription {
                 if !self.interest.wildcard && !first {
                     // a new wildcard: compares with the whole snapshot
                     self.initial.get_or_insert_default();
+                    self.is_answered = false;
                 }
                 self.interest.wildcard = true;
                 continue;
             }
-            let name: Arc<str> = name.as_str().into();
-            self.interest.names.insert(name.clone());
+            let name = self.interest.names.insert(name, self.seen.of(self.kind));
             if !first {
                 // the protocol requires a response to every subscribed name, even if the client has the resource
                 self.answer(name);
@@ -241,9 +255,11 @@ impl Subscription {
         for name in &request.unsubscribe {
             if name == "*" {
                 self.interest.wildcard = false;
+                self.pending.list(self.seen.of(self.kind));
                 continue;
             }
-            let Some(name) = self.interest.names.take(name.as_str()) else {
+            let view = self.seen.of(self.kind);
+            let Some(name) = self.interest.names.remove(name, view) else {
                 continue;
             };
             if self.interest.wildcard {
@@ -253,6 +269,7 @@ impl Subscription {
             }
         }
         if first {
+            self.is_answered = !request.initial_versions.is_empty();
             self.initial = Some(request);
         }
     }
@@ -260,30 +277,42 @@ impl Subscription {
     fn subscribe_sotw(&mut self, request: SubscribeRequest) {
         let first = !self.started;
         self.started = true;
-        let names: BTreeSet<Arc<str>> = request
-            .names
-            .iter()
-            .filter(|name| *name != "*")
-            .map(|name| name.as_str().into())
-            .collect();
+        let digest = interest::digest(&request.names);
+        if !first && self.interest.digest == digest {
+            return; // every ACK repeats all names
+        }
+        self.interest.digest = digest;
+        let seen = self.seen.clone();
+        let view = seen.of(self.kind);
+        self.pending.list(view);
         let interest = &mut self.interest;
         interest.has_named |= !request.names.is_empty();
         interest.wildcard = request.names.iter().any(|name| name == "*") || !interest.has_named;
-        let before = std::mem::replace(&mut interest.names, names);
+        let names = request.names.iter().map(String::as_str);
+        let names: BTreeSet<&str> = names.filter(|name| *name != "*").collect();
+        let current = interest.names.iter(view);
+        let gone = current.filter(|name| !names.contains(&***name));
+        let gone: Vec<Arc<str>> = gone.cloned().collect();
+        for name in &gone {
+            interest.names.remove(name, view);
+        }
         // the protocol requires a response to new names, even if nothing changed
-        let new: Vec<Arc<str>> = self.interest.names.difference(&before).cloned().collect();
-        for name in new {
-            self.answer(name);
+        for name in names {
+            if !self.interest.names.contains(name, view) {
+                let name = self.interest.names.insert(name, view);
+                self.answer(name);
+            }
         }
         if !self.interest.wildcard {
-            for name in before.difference(&self.interest.names.clone()) {
+            for name in &gone {
                 self.forget(name);
             }
             let names = &self.interest.names;
-            self.pending.retain(|name| names.contains(name));
+            self.pending.retain(|name| names.contains(name, view));
         }
         if first {
             self.has_unknown = !request.version.is_empty();
+            self.is_answered = self.has_unknown;
             self.initial = Some(request);
         }
     }
@@ -292,8 +321,15 @@ impl Subscription {
     fn answer(&mut self, name: Arc<str>) {
         let current = self.served(&name);
         self.rejections.update(&name, current);
-        self.answers.insert(name.clone());
-        self.pending.insert(name, self.seen.seq);
+        let view = self.seen.of(self.kind);
+        let entry = view.get(&name);
+        if self.accepted.contains_key(&name)
+            || self.in_flight.contains(&name)
+            || entry.is_some_and(|entry| self.rejections.contains(entry))
+        {
+            self.answers.insert(name.clone());
+        }
+        self.pending.insert(name, self.seen.seq, view);
     }
 
     /// The client has unsubscribed from a name.
@@ -308,8 +344,9 @@ impl Subscription {
 
     /// The version of a name that is served, if the client subscribes to it.
     fn served(&self, name: &str) -> Option<Version> {
-        let entry = self.seen.of(self.kind).get(name)?;
-        self.interest.contains(name).then_some(entry.version)
+        let view = self.seen.of(self.kind);
+        let entry = view.get(name)?;
+        self.interest.contains(name, view).then_some(entry.version)
     }
 
     /// Handles an ACK. Returns when the response was sent; `None` for an unknown nonce.
@@ -326,8 +363,8 @@ impl Subscription {
         if let Some(full_state) = sent.full_state {
             self.accepted = full_state;
             self.has_unknown = false;
-        } else if self.has_all() {
-            self.accepted = self.seen.of(self.kind).entries().clone();
+        } else if let Some(all) = self.all_accepted(&sent) {
+            self.accepted = all;
         } else if self.tracks_accepted() {
             for entry in sent.fresh {
                 self.accepted.insert(entry.name.clone(), entry);
@@ -374,14 +411,17 @@ impl Subscription {
                 }
                 if self.has_full_state() {
                     // sends the rest of the response again, such as removals, without the culprit
-                    self.pending.insert(culprit.name.clone(), sent.since);
+                    let view = self.seen.of(self.kind);
+                    self.pending.insert(culprit.name.clone(), sent.since, view);
                 }
-                self.isolation.push(sent.removed, sent.since);
+                self.isolation
+                    .push(sent.removed.into_iter().collect(), sent.since);
             }
             _ => {
                 let names = fresh.into_iter().map(|entry| entry.name.clone()).collect();
                 self.isolation.split(names, message, sent.since);
-                self.isolation.push(sent.removed, sent.since);
+                self.isolation
+                    .push(sent.removed.into_iter().collect(), sent.since);
             }
         }
         self.update_acked();
@@ -394,6 +434,7 @@ impl Subscription {
         let in_order = self.protocol == Protocol::Sotw;
         let sent = self.in_flight.take(nonce, in_order)?;
         self.warming.finish(nonce);
+        self.is_answered = true;
         self.generation += 1;
         Some(sent)
     }
@@ -403,16 +444,133 @@ impl Subscription {
     const fn tracks_accepted(&self) -> bool {
         matches!(
             self.kind,
-            ResourceType::Cluster | ResourceType::Listener | ResourceType::RouteTable
+            ResourceType::Cluster
+                | ResourceType::Filter
+                | ResourceType::Listener
+                | ResourceType::Scope
+                | ResourceType::RouteTable
         )
     }
 
-    /// Whether the client subscribes to all resources and has accepted all that are served, and no others.
-    fn has_all(&self) -> bool {
-        self.interest.wildcard
-            && self.oldest_change().is_none()
-            && self.removals.is_empty()
-            && self.rejections.current().is_empty()
+    /// What the client has accepted, now with this response, if that is all that is served, or nearly so. It shares the
+    /// snapshot's map, so that streams that are up to date have nothing of their own.
+    fn all_accepted(&self, sent: &InFlight) -> Option<Entries> {
+        if self.oldest_change().is_some() {
+            return None;
+        }
+        let lacking = match (self.interest.wildcard, self.kind) {
+            (true, _) => None,
+            // a client keeps a filter that is gone, and endpoints and secrets are not tracked by name
+            (
+                false,
+                ResourceType::Cluster
+                | ResourceType::Listener
+                | ResourceType::Scope
+                | ResourceType::RouteTable,
+            ) => Some(self.interest.names.lacking()?),
+            (false, ResourceType::Endpoints | ResourceType::Secret | ResourceType::Filter) => {
+                return None;
+            }
+        };
+        let rejected = self.rejections.current();
+        let differing = lacking.map_or(0, BTreeSet::len) + self.removals.len() + rejected.len();
+        if differing > MAX_DIFFERING {
+            return None;
+        }
+        let mut all = self.seen.of(self.kind).entries().clone();
+        for name in rejected.keys().chain(self.removals.names()) {
+            let before = self.accepted.get(name);
+            let before = before.filter(|_| !sent.removed.contains(name));
+            match sent.fresh(name).or(before) {
+                Some(entry) => all.insert(name.clone(), entry.clone()),
+                None => all.remove(name),
+            };
+        }
+        for name in lacking.into_iter().flatten() {
+            all.remove(name);
+        }
+        Some(all)
+    }
+
+    /// Whether the client has had a response since it subscribes to everything, so that it does not wait for one any more.
+    pub(super) const fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
+    /// Whether the client has a version of this resource.
+    fn has(&self, name: &str) -> bool {
+        self.accepted.contains_key(name) || self.unknown.contains(name) || self.has_unknown
+    }
+
+    /// Whether the client subscribes to a resource and has not accepted or rejected the version that is served.
+    fn is_behind(&self, name: &str) -> bool {
+        let is_accepted = |entry: &Arc<Entry>| {
+            let accepted = self.accepted.get(name);
+            accepted.is_some_and(|accepted| accepted.version == entry.version)
+        };
+        let view = self.seen.of(self.kind);
+        let served = view.get(name);
+        self.interest.contains(name, view)
+            && served.is_some_and(|entry| !is_accepted(entry) && !self.rejections.contains(entry))
+    }
+
+    /// Whether the client subscribes, and has what is served, or rejects it.
+    pub(super) fn is_settled_since_start(&self) -> bool {
+        self.started && !self.is_behind_anything()
+    }
+
+    /// Whether the client has a version of everything of another type that the resources of this one refer to, or rejects it.
+    pub(super) fn refers_to_what_is_in(&self, other: &Self) -> bool {
+        let served = self.seen.of(other.kind);
+        let entries = self.seen.of(self.kind).iter();
+        let refs = entries.flat_map(|entry| entry.refs.iter());
+        refs.filter(|(kind, _)| *kind == other.kind)
+            .all(|(_, name)| {
+                let entry = served.get(name);
+                other.has(name) || entry.is_none_or(|entry| other.rejections.contains(entry))
+            })
+    }
+
+    /// Whether there is a change that the client has neither accepted nor rejected.
+    pub(super) fn is_behind_anything(&self) -> bool {
+        self.oldest_change().is_some()
+    }
+
+    /// Whether a resource has to wait for what it refers to: clusters that cannot be used yet, route tables that are loaded,
+    /// and scopes, for a listener that begins to use them.
+    fn is_held(&self, entry: &Entry, context: &Context<'_>) -> bool {
+        // a listener can have thousands
+        let accepted: HashSet<&Ref> = match context.loading {
+            Loading::ForListeners { .. } => self.accepted_refs(&entry.name).iter().collect(),
+            Loading::Nothing | Loading::Tables(_) => HashSet::new(),
+        };
+        let mut refs = entry.refs.iter();
+        refs.any(|of| match (of.0, context.loading) {
+            (ResourceType::Cluster, _) => {
+                let clusters = context.clusters;
+                clusters.is_some_and(|clusters| clusters.is_unusable(&of.1))
+            }
+            (ResourceType::RouteTable, Loading::Tables(tables)) => !tables.has(&of.1),
+            (ResourceType::RouteTable, Loading::ForListeners { tables, .. }) => {
+                !accepted.contains(of) && tables.is_behind(&of.1)
+            }
+            (ResourceType::Scope, Loading::ForListeners { scopes, .. }) => {
+                let waits = match scopes {
+                    ScopeState::Settled => false,
+                    ScopeState::Unsettled => true,
+                    ScopeState::Unused => self.uses_scopes(),
+                };
+                waits && !accepted.contains(of)
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether the client has, or is sent, a listener that uses scopes.
+    fn uses_scopes(&self) -> bool {
+        let in_flight = self.in_flight.iter().flat_map(|sent| &sent.fresh);
+        let mut entries = self.accepted.values().chain(in_flight);
+        entries.any(|entry| uses_scopes(entry))
     }
 
     /// No change that is not acknowledged is older than this snapshot; `None` if all are acknowledged or rejected.
@@ -459,6 +617,13 @@ impl Subscription {
         self.accepted.get(name).map_or(&[], |entry| &entry.refs)
     }
 
+    /// The scopes of the same chain that the client has accepted.
+    pub(super) fn accepted_scopes(&self, name: &str) -> Vec<Ref> {
+        let names = self.accepted.keys();
+        let names = names.filter(|of| scopes::chain(self.kind, of).as_deref() == Some(name));
+        names.map(|name| (self.kind, name.clone())).collect()
+    }
+
     /// References of the last accepted versions of rejected resources, which the client still uses; `None` if it uses
     /// versions of an earlier stream, which are not known.
     pub(super) fn refs_in_use(&self) -> Option<Vec<Ref>> {
@@ -480,18 +645,22 @@ impl Subscription {
         self.generation
     }
 
-    /// New clusters that the client cannot use yet: they are not sent, or warm.
-    pub(super) fn unusable(&self) -> BTreeSet<Arc<str>> {
-        let unsent = self.pending.iter().chain(self.isolation.iter());
+    /// Whether there are clusters that the client cannot use yet: they are not sent, or warm.
+    pub(super) fn has_unusable(&self) -> bool {
+        !(self.pending.is_empty() && self.isolation.is_empty() && self.warming.is_empty())
+    }
+
+    /// Whether the client cannot use this cluster yet.
+    pub(super) fn is_unusable(&self, name: &str) -> bool {
+        if self.warming.contains(name) {
+            return true;
+        }
         let view = self.seen.of(self.kind);
-        let unsent = unsent.filter(|name| {
-            let is_new = !self.accepted.contains_key(*name) && !self.unknown.contains(*name);
-            let entry = view.get(name);
-            is_new && entry.is_some_and(|entry| !self.rejections.contains(entry))
-        });
-        let mut names: BTreeSet<Arc<str>> = unsent.cloned().collect();
-        names.extend(self.warming.names().cloned());
-        names
+        let is_unsent = self.pending.contains(name, view) || self.isolation.contains(name);
+        let is_known = || self.accepted.contains_key(name) || self.unknown.contains(name);
+        let is_new = || !is_known() || self.in_flight.is_removing(name);
+        let entry = view.get(name);
+        is_unsent && is_new() && entry.is_some_and(|entry| !self.rejections.contains(entry))
     }
 
     /// Stops waiting for clusters whose endpoints are sent.
@@ -520,7 +689,7 @@ impl Subscription {
 
     /// Looks at resources again that were held back.
     pub(super) fn release_held(&mut self) {
-        self.pending.release();
+        self.pending.release(self.seen.of(self.kind));
     }
 
     // === Changes ===
@@ -536,26 +705,31 @@ impl Subscription {
             return;
         }
         let before = std::mem::replace(&mut self.seen, snapshot.clone());
+        let old = before.of(self.kind);
         let view = snapshot.of(self.kind);
         if let Some(initial) = self.initial.take() {
+            let names = &mut self.interest.names;
+            if Arc::ptr_eq(&before, &EMPTY) {
+                names.start(view);
+            } else {
+                names.update(view.differences(old), old, view);
+            }
             self.compare(view, snapshot.seq, &initial);
         } else {
-            let changed: Vec<Arc<str>> = match view.changed_since(before.seq) {
-                Some(changed) => self.subscribed(changed),
-                None => self.subscribed(view.differences(before.of(self.kind))),
+            let changed: Vec<&Arc<str>> = match view.changed_since(before.seq) {
+                Some(changed) => changed.collect(),
+                None => view.differences(old).collect(),
             };
+            let names = &mut self.interest.names;
+            names.update(changed.iter().copied(), old, view);
             for name in changed {
-                self.add_change(view, name, before.seq + 1);
+                if self.interest.contains(name, view) {
+                    self.add_change(view, name.clone(), before.seq + 1);
+                }
             }
         }
+        self.interest.names.shrink(view);
         self.update_acked();
-    }
-
-    fn subscribed<'a>(&self, names: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
-        names
-            .filter(|name| self.interest.contains(name))
-            .cloned()
-            .collect()
     }
 
     /// Compares the snapshot with what the client has from an earlier stream.
@@ -571,9 +745,18 @@ impl Subscription {
             }
             return;
         }
+        if self.interest.wildcard && initial.initial_versions.is_empty() {
+            self.pending.insert_all(since);
+            let named = self.interest.names.iter(view);
+            for name in named.filter(|name| view.get(name).is_none()) {
+                self.pending.insert(name.clone(), since, view);
+            }
+            self.must_respond = Some(since);
+            return;
+        }
         let held = |name: &str| Version::parse(initial.initial_versions.get(name)?);
         let mut same = Vec::new();
-        let named = self.interest.names.iter();
+        let named = self.interest.names.iter(view);
         let names: Vec<Arc<str>> = if self.interest.wildcard {
             let all = view.iter().map(|entry| &entry.name);
             all.chain(named).cloned().collect()
@@ -587,7 +770,7 @@ impl Subscription {
                     if entry.is_some() && initial.initial_versions.contains_key(&*name) {
                         self.unknown.insert(name.clone());
                     }
-                    self.pending.insert(name, since);
+                    self.pending.insert(name, since, view);
                 }
             }
         }
@@ -607,7 +790,7 @@ impl Subscription {
     fn accept_held(&mut self, view: &TypeView, same: Vec<Arc<Entry>>) {
         if self.interest.wildcard && self.pending.len() < same.len() {
             self.accepted = view.entries().clone();
-            for name in self.pending.iter() {
+            for name in self.pending.iter(view) {
                 self.accepted.remove(name);
             }
         } else {
@@ -621,13 +804,29 @@ impl Subscription {
         let current = self.served(&name);
         self.rejections.update(&name, current);
         // routes and listeners can still refer to what is gone
-        if view.get(&name).is_none() && self.kind != ResourceType::Listener {
+        let is_deferred = match self.kind {
+            ResourceType::Filter | ResourceType::Listener => false,
+            // a request for its host name is one for all other names now
+            ResourceType::Scope => !scopes::is_gone_alone(view, &name),
+            _ => true,
+        };
+        if is_deferred && view.get(&name).is_none() {
             self.pending.remove(&name);
             self.removals.defer(name, self.seen.seq);
             return;
         }
         self.removals.cancel(&name);
-        self.pending.insert(name, since);
+        self.pending.insert(name, since, view);
+    }
+
+    /// Whether the client is known to have the version that is served.
+    fn is_up_to_date(&self, name: &str, view: &TypeView) -> bool {
+        let (Some(accepted), Some(entry)) = (self.accepted.get(name), view.get(name)) else {
+            return false;
+        };
+        accepted.version == entry.version
+            && !self.rejections.contains(entry)
+            && !self.in_flight.contains(name)
     }
 
     /// Sends listeners again whose addresses could not be bound, if it is time.
@@ -659,7 +858,8 @@ impl Subscription {
         is_in_use: impl Fn(&Arc<str>) -> bool,
     ) {
         for name in self.removals.take_due(acked, now, is_in_use) {
-            self.pending.insert(name, self.seen.seq);
+            let view = self.seen.of(self.kind);
+            self.pending.insert(name, self.seen.seq, view);
         }
     }
 
@@ -673,10 +873,9 @@ impl Subscription {
         if !self.started {
             return;
         }
-        for name in names {
-            if self.seen.of(self.kind).get(name).is_some() {
-                self.pending.insert(name.clone(), self.seen.seq);
-            }
+        let view = self.seen.of(self.kind);
+        for name in names.filter(|name| view.get(name).is_some()) {
+            self.pending.insert(name.clone(), self.seen.seq, view);
         }
     }
 
@@ -694,6 +893,18 @@ impl Subscription {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Whether nothing is to be sent, now or later, unless there is a change or a request other than an ACK.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.started
+            || (self.initial.is_none()
+                && self.must_respond.is_none()
+                && self.pending.is_empty()
+                && self.isolation.is_empty()
+                && self.removals.len() == 0
+                && self.retries.is_empty()
+                && self.warming.is_empty())
     }
 
     // === Responses ===
@@ -731,36 +942,38 @@ impl Subscription {
             }
         };
         self.must_respond = None;
+        let mut fresh = content.fresh.clone();
+        fresh.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         if self.kind == ResourceType::Cluster {
             self.warm(&content, context);
         }
-        let has_full_state = self.has_full_state();
         self.in_flight.push(InFlight {
             nonce: context.nonce,
             sent: context.now,
             since: since.unwrap_or(self.seen.seq),
-            fresh: content.fresh.clone(),
-            removed: content.removed.clone(),
-            full_state: has_full_state.then(|| {
-                let entries = content.entries.iter();
-                entries
-                    .map(|entry| (entry.name.clone(), entry.clone()))
-                    .collect()
-            }),
+            fresh,
+            removed: content.removed.iter().cloned().collect(),
+            full_state: content.full_state.clone(),
         });
         self.update_acked();
         Some(content)
     }
 
-    /// Records which clusters of a response warm, unless the client uses an earlier version meanwhile.
+    /// Records which clusters of a response warm, unless the client uses an earlier version meanwhile. It does not if a
+    /// response in flight removes that.
     fn warm(&mut self, content: &Content, context: &Context<'_>) {
-        for entry in &content.fresh {
-            if !self.accepted.contains_key(&entry.name) {
-                self.warming.insert(entry, context.nonce, context.now);
-            }
-        }
+        let new = content.fresh.iter().filter(|entry| {
+            !self.accepted.contains_key(&entry.name) || self.in_flight.is_removing(&entry.name)
+        });
+        self.warming.sent(new.cloned(), context.nonce, context.now);
         for name in &content.removed {
             self.warming.remove(name);
         }
     }
+}
+
+/// Whether a listener uses scopes.
+fn uses_scopes(listener: &Entry) -> bool {
+    let mut refs = listener.refs.iter();
+    refs.any(|(kind, _)| *kind == ResourceType::Scope)
 }

@@ -25,8 +25,14 @@ use crate::{
 };
 
 mod binding;
+mod cost;
+mod filters;
+mod known;
+mod scopes;
 mod stress;
 mod warming;
+
+use known::Known;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 /// The client rejects responses with a body that starts with this byte.
@@ -59,6 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
             &[
                 ResourceType::Endpoints,
                 ResourceType::Secret,
+                ResourceType::Filter,
                 ResourceType::RouteTable,
             ][..],
         )
@@ -111,6 +118,8 @@ struct World {
     usable_clusters: BTreeSet<String>,
     /// Clusters that were sent on this stream since, each with the last nonce and the first time.
     unusable_clusters: BTreeMap<String, (String, Instant)>,
+    /// Clusters that were removed on this stream, by nonce, until the server handles the ACK or NACK.
+    removed_clusters: BTreeMap<String, Vec<String>>,
     snapshot: Arc<Snapshot>,
     connection: Connection,
     now: Instant,
@@ -123,6 +132,7 @@ struct World {
     nacks: BTreeMap<(ResourceType, String), (ResourceType, String, Bytes)>,
     /// What the client accepted on this stream.
     accepted: BTreeMap<(ResourceType, String), Bytes>,
+    known: Known,
 }
 
 /// Clusters that warm.
@@ -134,7 +144,10 @@ const fn cluster_of(body: u8) -> &'static str {
 }
 
 const fn is_wildcard(kind: ResourceType) -> bool {
-    matches!(kind, ResourceType::Cluster | ResourceType::Listener)
+    matches!(
+        kind,
+        ResourceType::Cluster | ResourceType::Listener | ResourceType::Scope
+    )
 }
 
 impl World {
@@ -150,6 +163,7 @@ impl World {
             rejected_removals: BTreeSet::new(),
             usable_clusters: BTreeSet::new(),
             unusable_clusters: BTreeMap::new(),
+            removed_clusters: BTreeMap::new(),
             snapshot: Arc::default(),
             connection: Connection::new(protocol, Duration::ZERO),
             now: Instant::now(),
@@ -159,6 +173,7 @@ impl World {
             rejected: BTreeSet::new(),
             nacks: BTreeMap::new(),
             accepted: BTreeMap::new(),
+            known: Known::default(),
         };
         world.connect();
         world
@@ -171,11 +186,13 @@ impl World {
         let clusters = self.types[ResourceType::Cluster.index()].held.keys();
         self.usable_clusters = clusters.cloned().collect();
         self.unusable_clusters.clear();
+        self.removed_clusters.clear();
         self.requests.clear();
         self.responses.clear();
         self.rejected.clear();
         self.nacks.clear();
         self.accepted.clear();
+        self.known = Known::default();
         for kind in ResourceType::ALL {
             self.types[kind.index()].started = false;
             self.types[kind.index()].nonce.clear();
@@ -269,6 +286,7 @@ impl World {
         };
         if let Some(next) = self.snapshot.next(&[resource], &[]) {
             self.snapshot = Arc::new(next);
+            self.known.changed(kind, name);
         }
     }
 
@@ -283,6 +301,7 @@ impl World {
         }
         if let Some(next) = self.snapshot.next(&[], &[(kind, name.into())]) {
             self.snapshot = Arc::new(next);
+            self.known.changed(kind, name);
         }
     }
 
@@ -298,6 +317,9 @@ impl World {
         if let Some(response) = &response {
             let (received, removed, nonce, _) = self.decode(response);
             self.check_order(response.kind, &received, &removed, &nonce);
+            if self.protocol == Protocol::Delta {
+                self.known.sent(response.kind, &received, &removed, &nonce);
+            }
             for found in received {
                 let again = (response.kind, found.name, found.body);
                 assert!(
@@ -311,12 +333,37 @@ impl World {
         is_due
     }
 
+    /// Notes what a request says about what the client has.
+    fn note(&mut self, request: &DeltaDiscoveryRequest) {
+        let Some(kind) = ResourceType::from_type_url(&request.type_url) else {
+            return;
+        };
+        let versions: BTreeMap<_, _> = request.initial_resource_versions.iter().collect();
+        for (name, version) in versions {
+            let served = self.snapshot.of(kind).get(name);
+            if served.is_some_and(|served| served.version.to_string() == *version) {
+                self.known.listed(kind, name, version);
+            }
+        }
+        let asked = &request.resource_names_subscribe;
+        for name in asked.iter().chain(&request.resource_names_unsubscribe) {
+            if !request.initial_resource_versions.contains_key(name) {
+                self.known.asked(kind, name);
+            }
+        }
+        let accepted = request.error_detail.is_none();
+        self.known.answered(&request.response_nonce, accepted);
+    }
+
     fn request(&mut self) -> bool {
         let (nonce, (kind, request_kind)) = match self.requests.pop_front() {
-            Some(Request::Delta(request)) => (
-                request.response_nonce.clone(),
-                self.connection.on_delta(request),
-            ),
+            Some(Request::Delta(request)) => {
+                self.note(&request);
+                (
+                    request.response_nonce.clone(),
+                    self.connection.on_delta(request),
+                )
+            }
             Some(Request::Sotw(request)) => (
                 request.response_nonce.clone(),
                 self.connection.on_sotw(request),
@@ -420,7 +467,7 @@ impl World {
     }
 
     fn decode(&self, response: &Response) -> (Vec<Received>, Vec<String>, String, String) {
-        let bytes = response.parts.concat().into();
+        let bytes = response.parts().concat().into();
         match self.protocol {
             Protocol::Delta => decode_delta(bytes),
             Protocol::Sotw => decode_sotw(bytes),
@@ -471,6 +518,12 @@ impl World {
                 "cluster {name} is removed although a table uses it"
             );
         }
+        if kind == ResourceType::Cluster {
+            let removed = removed.iter();
+            let removed = removed.filter(|name| self.usable_clusters.remove(*name));
+            let removed = removed.cloned().collect();
+            self.removed_clusters.insert(nonce.to_owned(), removed);
+        }
     }
 
     fn cluster_sent(&mut self, name: &str, nonce: &str) {
@@ -519,8 +572,11 @@ impl World {
             .unusable_clusters
             .extract_if(.., |_, (last, _)| last == nonce);
         let names: Vec<String> = answered.map(|(name, _)| name).collect();
+        let removed = self.removed_clusters.remove(nonce).unwrap_or_default();
         if accepted {
             self.usable_clusters.extend(names);
+        } else {
+            self.usable_clusters.extend(removed);
         }
     }
 
@@ -546,7 +602,13 @@ impl World {
     fn uses_unknown(&self) -> bool {
         let mut rejected = self.connection.rejected().into_iter();
         rejected.any(|(kind, name)| {
-            let refers = matches!(kind, ResourceType::Listener | ResourceType::RouteTable);
+            let refers = matches!(
+                kind,
+                ResourceType::Filter
+                    | ResourceType::Listener
+                    | ResourceType::Scope
+                    | ResourceType::RouteTable
+            );
             let is_held = self.types[kind.index()].held.contains_key(&name);
             refers && is_held && !self.accepted.contains_key(&(kind, name))
         })
@@ -575,6 +637,8 @@ impl World {
                     Some(body) => assert_eq!(held, Some(body), "{kind} {name}"),
                     // SotW cannot remove resources that are subscribed by name
                     None if self.protocol == Protocol::Sotw && !is_wildcard(kind) => {}
+                    // a client keeps a filter until it unsubscribes
+                    None if kind == ResourceType::Filter => {}
                     None if uses_unknown && kind != ResourceType::Listener => {}
                     None if self.rejected_removals.contains(&(kind, name.to_owned())) => {}
                     None if matches!(kind, ResourceType::Cluster | ResourceType::Endpoints)
@@ -769,6 +833,23 @@ fn resource_that_is_added_again_survives_a_nack() {
     run(Protocol::Sotw, &steps);
 }
 
+#[test]
+fn cluster_that_is_removed_before_its_ack_and_added_again_is_known() {
+    let kind = ResourceType::Cluster;
+    let steps = [
+        Step::Put(kind, "a", 1),
+        Step::Request,
+        Step::Poll,
+        Step::Remove(kind, "a"),
+        Step::Receive,
+        Step::Poll,
+        Step::Put(kind, "a", 0),
+        Step::Request,
+        Step::Put(kind, "a", 1),
+    ];
+    run_with_grace(Protocol::Delta, Duration::from_secs(1), &steps);
+}
+
 fn resource(kind: ResourceType, name: &str, body: &[u8]) -> Resource {
     Resource::new(kind, name, Bytes::copy_from_slice(body))
 }
@@ -788,7 +869,7 @@ fn one_change_among_ten_thousand_sends_one_resource() {
     let mut sent = 0;
     while let Some(response) = connection.poll(&snapshot, now) {
         sent += response.resources;
-        let nonce = DeltaDiscoveryResponse::decode(Bytes::from(response.parts.concat()))
+        let nonce = DeltaDiscoveryResponse::decode(Bytes::from(response.parts().concat()))
             .unwrap()
             .nonce;
         connection.on_delta(DeltaDiscoveryRequest {
@@ -808,7 +889,7 @@ fn one_change_among_ten_thousand_sends_one_resource() {
     assert!(response.len() < 300, "{} bytes", response.len());
     let shared = next.of(ResourceType::Cluster).get("77").unwrap().delta();
     assert_eq!(
-        response.parts[1].as_ptr(),
+        response.parts()[1].as_ptr(),
         shared.as_ptr(),
         "the bytes are shared, not copied"
     );
@@ -896,7 +977,7 @@ fn routes_wait_until_their_clusters_have_been_sent() {
         sent(&world),
         [
             [ResourceType::Cluster; 4].as_slice(),
-            &[ResourceType::Listener]
+            &[ResourceType::Listener, ResourceType::Scope]
         ]
         .concat(),
         "as many clusters as can be in flight"
@@ -912,7 +993,11 @@ fn routes_wait_until_their_clusters_have_been_sent() {
     while world.poll() {}
     assert_eq!(
         sent(&world)[4..],
-        [ResourceType::Cluster, ResourceType::RouteTable]
+        [
+            ResourceType::Scope,
+            ResourceType::Cluster,
+            ResourceType::RouteTable
+        ]
     );
 }
 

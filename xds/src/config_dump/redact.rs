@@ -108,6 +108,9 @@ fn embedded(
     let mut content: Any = any
         .transcode_to()
         .map_err(|source| Error(source.to_string()))?;
+    if content.type_url.is_empty() {
+        super::NOTHING.clone_into(&mut content.type_url);
+    }
     let mut message = types.decode(&content.type_url, &content.value)?;
     change(&mut message, types)?;
     content.value = message.encode_to_vec();

@@ -87,3 +87,41 @@ fn acks_do_not_wake_readers_of_rejections() {
     assert!(acknowledged.has_changed().unwrap());
     assert!(rejections.has_changed().unwrap());
 }
+
+/// Readers of what is complete are woken once for a snapshot, and each snapshot takes a step or two, however many Envoys there are.
+#[test]
+fn five_hundred_envoys_leave_as_much_as_two() {
+    let fleet = Fleet::new();
+    let names: Vec<String> = (0..500).map(|number| format!("envoy-{number}")).collect();
+    let mut members: Vec<_> = names.iter().map(|name| fleet.join(envoy(name))).collect();
+    let mut complete = fleet.subscribe_complete();
+    for member in &mut members {
+        member.acknowledge(1, None);
+    }
+    complete.mark_unchanged();
+    for seq in 2..=100 {
+        let mut woken = 0;
+        for member in &mut members {
+            assert_eq!(fleet.delivery(seq).last, None);
+            member.acknowledge(seq, None);
+            woken += usize::from(complete.has_changed().unwrap());
+            complete.mark_unchanged();
+        }
+        assert_eq!((woken, *complete.borrow()), (1, seq));
+        let Delivery { first, last } = fleet.delivery(seq);
+        let (first, last) = (first.unwrap(), last.unwrap());
+        assert_eq!((&*first.node, &*last.node), ("envoy-0", "envoy-499"));
+        assert_eq!(last.envoys, 500);
+    }
+    assert_eq!(fleet.complete_after(50).len(), 50);
+    // one that subscribes to more is not behind with what it had
+    members[7].acknowledge(0, None);
+    members[7].acknowledge(100, None);
+    for member in members.iter_mut().skip(1) {
+        member.acknowledge(101, None);
+    }
+    assert_eq!(*complete.borrow(), 100);
+    drop(members.remove(0));
+    let last = fleet.delivery(101).last.unwrap();
+    assert_eq!((&*last.node, last.means), ("envoy-0", Means::Left));
+}

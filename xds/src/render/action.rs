@@ -30,9 +30,9 @@ pub(super) fn forward(forward: &ir::Forward) -> RouteAction {
             .map(HostRewriteSpecifier::HostRewriteLiteral),
         timeout: Some(super::duration(forward.timeout)),
         idle_timeout: forward.idle_timeout.map(super::duration),
-        retry_policy: forward.retry.as_ref().map(retry),
+        retry_policy: forward.retry.as_deref().map(retry),
         request_mirror_policies: forward.mirrors.iter().map(mirror).collect(),
-        hash_policy: forward.hash.iter().map(hash).collect(),
+        hash_policy: forward.hash.as_deref().map(hash).into_iter().collect(),
         upgrade_configs: forward
             .upgrades
             .iter()

@@ -3,6 +3,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::endpoint::load_assignment;
+
+mod zone;
 use crate::{
     ir::{self, Balancer, Discovery, DnsFamily},
     pb::{
@@ -61,6 +63,10 @@ pub(super) fn cluster(cluster: &ir::Cluster) -> Cluster {
         alt_stat_name: cluster.stat_name.clone(),
         connect_timeout: Some(super::duration(cluster.connect_timeout)),
         lb_policy: lb_policy(cluster.balancer).into(),
+        load_balancing_policy: cluster
+            .by_zone
+            .then(|| zone::policy(cluster.balancer))
+            .flatten(),
         transport_socket: cluster.tls.as_ref().map(super::tls::upstream),
         typed_extension_protocol_options: http_protocol_options(cluster),
         circuit_breakers: circuit_breakers(&cluster.circuit_breakers),
@@ -96,6 +102,19 @@ pub(super) fn cluster(cluster: &ir::Cluster) -> Cluster {
                 }));
             message.load_assignment = Some(load_assignment(name, std::iter::once(address)));
         }
+        Discovery::Several { targets, family } => {
+            let addresses = targets.iter();
+            let addresses = addresses.map(|(host, port)| super::host_address(host.clone(), *port));
+            message.load_assignment = Some(load_assignment(name, addresses));
+            message.cluster_discovery_type = Some(if needs_dns(targets) {
+                ClusterDiscoveryType::ClusterType(CustomClusterType {
+                    name: "envoy.cluster.dns".to_owned(),
+                    typed_config: Some(dns_cluster(*family, false, false)),
+                })
+            } else {
+                ClusterDiscoveryType::Type(DiscoveryType::Static.into())
+            });
+        }
         Discovery::Endpoints(endpoints) => {
             message.cluster_discovery_type =
                 Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into()));
@@ -106,6 +125,13 @@ pub(super) fn cluster(cluster: &ir::Cluster) -> Cluster {
         }
     }
     message
+}
+
+/// Whether any of these hosts is a name. Addresses need no lookup, also beside names.
+pub(super) fn needs_dns(targets: &[(String, u16)]) -> bool {
+    targets
+        .iter()
+        .any(|(host, _)| host.parse::<std::net::IpAddr>().is_err())
 }
 
 fn lb_policy(balancer: Balancer) -> LbPolicy {

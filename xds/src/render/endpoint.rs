@@ -1,9 +1,11 @@
 //! `envoy.config.endpoint.v3.ClusterLoadAssignment`
 
+use std::{collections::BTreeMap, net::SocketAddr};
+
 use crate::{
     ir,
     pb::envoy::config::{
-        core::v3::Address,
+        core::v3::{Address, Locality},
         endpoint::v3::{
             ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
             lb_endpoint::HostIdentifier,
@@ -11,16 +13,29 @@ use crate::{
     },
 };
 
-/// The endpoints of an upstream, in one locality.
+/// The endpoints of an upstream: in a locality for each zone, or all in one.
 pub(super) fn cluster_load_assignment(endpoints: &ir::Endpoints) -> ClusterLoadAssignment {
-    load_assignment(
-        endpoints.name.to_string(),
-        endpoints
-            .addresses
-            .iter()
-            .copied()
-            .map(super::socket_address),
-    )
+    let mut zones: BTreeMap<&str, Vec<SocketAddr>> = BTreeMap::new();
+    for address in &endpoints.addresses {
+        let zone = endpoints.zones.get(address).map_or("", AsRef::as_ref);
+        zones.entry(zone).or_default().push(*address);
+    }
+    let localities = zones.into_iter().map(|(zone, addresses)| {
+        let addresses = addresses.into_iter().map(super::socket_address);
+        LocalityLbEndpoints {
+            locality: (!zone.is_empty()).then(|| Locality {
+                zone: zone.to_owned(),
+                ..Locality::default()
+            }),
+            lb_endpoints: lb_endpoints(addresses),
+            ..LocalityLbEndpoints::default()
+        }
+    });
+    ClusterLoadAssignment {
+        cluster_name: endpoints.name.to_string(),
+        endpoints: localities.collect(),
+        ..ClusterLoadAssignment::default()
+    }
 }
 
 /// An assignment of these addresses, which can be empty.
@@ -28,15 +43,7 @@ pub(super) fn load_assignment(
     cluster_name: String,
     addresses: impl Iterator<Item = Address>,
 ) -> ClusterLoadAssignment {
-    let lb_endpoints: Vec<LbEndpoint> = addresses
-        .map(|address| LbEndpoint {
-            host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
-                address: Some(address),
-                ..Endpoint::default()
-            })),
-            ..LbEndpoint::default()
-        })
-        .collect();
+    let lb_endpoints = lb_endpoints(addresses);
     let endpoints = if lb_endpoints.is_empty() {
         Vec::new()
     } else {
@@ -50,4 +57,16 @@ pub(super) fn load_assignment(
         endpoints,
         ..ClusterLoadAssignment::default()
     }
+}
+
+fn lb_endpoints(addresses: impl Iterator<Item = Address>) -> Vec<LbEndpoint> {
+    addresses
+        .map(|address| LbEndpoint {
+            host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+                address: Some(address),
+                ..Endpoint::default()
+            })),
+            ..LbEndpoint::default()
+        })
+        .collect()
 }

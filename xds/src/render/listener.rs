@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use super::{http_connection_manager::http_connection_manager, tcp_proxy::tcp_proxy};
+use bytes::Bytes;
+
+use super::{
+    http_connection_manager::{with_table, with_tables_by_host, with_tables_by_server_name},
+    tcp_proxy::tcp_proxy,
+    wire::Writer,
+};
 use crate::{
     ir::{self, ChainAction, Transport},
     pb::{
@@ -23,11 +29,32 @@ use crate::{
     },
 };
 
+const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
+
 /// How long a TLS handshake may take. Without a limit, connections on which none comes are kept for ever.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A listener with its filter chains.
-pub(super) fn listener(listener: &ir::Listener) -> Listener {
+mod matcher;
+
+/// Field number in `Listener`.
+const FILTER_CHAIN_MATCHER: u32 = 32;
+
+/// A listener with its filter chains, encoded.
+///
+/// Where chains are for many server names, these are in a matcher instead: when a name comes or goes, Envoy then closes no
+/// connection, since no chain differs. Other chains keep their conditions, which Envoy ignores beside a matcher, so that they
+/// stay the same as well.
+pub(super) fn listener(listener: &ir::Listener) -> Bytes {
+    let encoded = Writer::default().message(&without_matcher(listener));
+    if listener.shares_chains() {
+        let matcher = matcher::matcher(listener);
+        encoded.field(FILTER_CHAIN_MATCHER, &matcher).finish()
+    } else {
+        encoded.finish()
+    }
+}
+
+fn without_matcher(listener: &ir::Listener) -> Listener {
     Listener {
         name: listener.key.to_string(),
         address: Some(address(listener)),
@@ -39,6 +66,7 @@ pub(super) fn listener(listener: &ir::Listener) -> Listener {
             .iter()
             .map(|chain| filter_chain(listener, chain))
             .collect(),
+        per_connection_buffer_limit_bytes: listener.buffer_limit_bytes.map(super::uint32),
         ..Listener::default()
     }
 }
@@ -99,15 +127,16 @@ fn listener_filter(name: &str, config: Any) -> ListenerFilter {
 }
 
 fn filter_chain(listener: &ir::Listener, chain: &ir::FilterChain) -> FilterChain {
+    let shares = chain.action == ChainAction::HttpByServerName;
     FilterChain {
         name: chain.name.clone(),
-        filter_chain_match: Some(FilterChainMatch {
+        filter_chain_match: (!shares).then(|| FilterChainMatch {
             server_names: chain.server_names.clone(),
             // the cleartext chain has no condition, so it also gets TLS connections with unknown server names, which it
             // rejects as invalid HTTP
             transport_protocol: if listener.key.transport == Transport::Udp {
                 "quic".to_owned()
-            } else if chain.tls.is_some() || chain.action == ChainAction::Close {
+            } else if is_for_tls(chain) {
                 "tls".to_owned()
             } else {
                 String::new()
@@ -126,18 +155,31 @@ fn filter_chain(listener: &ir::Listener, chain: &ir::FilterChain) -> FilterChain
     }
 }
 
+/// Whether cleartext connections never get to a chain.
+fn is_for_tls(chain: &ir::FilterChain) -> bool {
+    chain.tls.is_some() || matches!(chain.action, ChainAction::Close(_))
+}
+
 fn filter(listener: &ir::Listener, action: &ChainAction) -> Filter {
     let (name, config) = match action {
         ChainAction::Http(table) => (
-            "envoy.filters.network.http_connection_manager",
-            super::any(&http_connection_manager(listener, table)),
+            HTTP_CONNECTION_MANAGER,
+            super::any(&with_table(listener, table)),
+        ),
+        ChainAction::HttpByHost(others) => (
+            HTTP_CONNECTION_MANAGER,
+            super::any(&with_tables_by_host(listener, others)),
+        ),
+        ChainAction::HttpByServerName => (
+            HTTP_CONNECTION_MANAGER,
+            super::any(&with_tables_by_server_name(listener)),
         ),
         ChainAction::Tcp(proxy) => (
             "envoy.filters.network.tcp_proxy",
-            super::any(&tcp_proxy(&listener.stat_prefix, proxy)),
+            super::any(&tcp_proxy(listener, proxy)),
         ),
         // with an empty response the filter just closes the connection
-        ChainAction::Close => (
+        ChainAction::Close(_) => (
             "envoy.filters.network.direct_response",
             super::any(&DirectResponse::default()),
         ),

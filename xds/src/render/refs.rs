@@ -11,16 +11,22 @@ use crate::{
 pub(super) fn of_cluster(cluster: &ir::Cluster) -> Vec<Ref> {
     let endpoints = match &cluster.discovery {
         Discovery::Endpoints(name) => Some((ResourceType::Endpoints, name.clone())),
-        Discovery::Static { .. } | Discovery::Dns { .. } | Discovery::Empty => None,
+        Discovery::Static { .. }
+        | Discovery::Dns { .. }
+        | Discovery::Several { .. }
+        | Discovery::Empty => None,
     };
     endpoints.into_iter().chain(secrets(cluster)).collect()
 }
 
 /// Whether Envoy needs time until it can use a cluster that has its endpoints.
 pub(super) fn warms(cluster: &ir::Cluster) -> bool {
-    matches!(cluster.discovery, Discovery::Dns { .. })
-        || !cluster.health_checks.is_empty()
-        || secrets(cluster).next().is_some()
+    let needs_dns = match &cluster.discovery {
+        Discovery::Dns { .. } => true,
+        Discovery::Several { targets, .. } => super::cluster::needs_dns(targets),
+        Discovery::Static { .. } | Discovery::Endpoints(_) | Discovery::Empty => false,
+    };
+    needs_dns || !cluster.health_checks.is_empty() || secrets(cluster).next().is_some()
 }
 
 fn secrets(cluster: &ir::Cluster) -> impl Iterator<Item = Ref> {
@@ -31,9 +37,29 @@ fn secrets(cluster: &ir::Cluster) -> impl Iterator<Item = Ref> {
         .map(|name| (ResourceType::Secret, name.clone()))
 }
 
-/// Route tables, secrets and clusters of a listener.
+/// The cluster that a filter calls.
+pub(super) fn of_filter(settings: &ir::FilterSettings) -> Vec<Ref> {
+    let cluster = super::filter::cluster(settings).into_iter();
+    cluster
+        .map(|name| (ResourceType::Cluster, name.clone()))
+        .collect()
+}
+
+/// Route tables, filters, secrets and clusters of a listener.
 pub(super) fn of_listener(listener: &ir::Listener) -> Vec<Ref> {
-    let mut refs = Vec::new();
+    let filters = listener.filters.iter();
+    let filters = filters.filter(|filter| filter.is_resource());
+    let mut refs: Vec<Ref> = filters
+        .map(|filter| (ResourceType::Filter, filter.name()))
+        .collect();
+    let logs = listener.http.access_logs.iter();
+    let logs = logs.chain(&listener.tcp_access_logs);
+    let logs = logs.filter_map(super::access_log::cluster);
+    let tracing = listener.http.tracing.iter().map(|tracing| &tracing.cluster);
+    refs.extend(
+        logs.chain(tracing)
+            .map(|name| (ResourceType::Cluster, name.clone())),
+    );
     for chain in &listener.chains {
         if let Some(tls) = &chain.tls {
             let names = [Some(&tls.secret), tls.trusted.as_ref()];
@@ -44,11 +70,20 @@ pub(super) fn of_listener(listener: &ir::Listener) -> Vec<Ref> {
             ChainAction::Http(table) => {
                 refs.push((ResourceType::RouteTable, table.to_string().into()));
             }
-            ChainAction::Tcp(proxy) => {
-                let clusters = proxy.clusters.iter();
-                refs.extend(clusters.map(|(name, _)| (ResourceType::Cluster, name.clone())));
+            ChainAction::HttpByHost(table) => {
+                refs.push((ResourceType::Scope, table.to_string().into()));
             }
-            ChainAction::Close => {}
+            ChainAction::HttpByServerName => {
+                let tables = chain.server_names.iter();
+                let tables = tables.map(|name| listener.table_of(name).to_string().into());
+                refs.extend(tables.map(|table| (ResourceType::Scope, table)));
+            }
+            ChainAction::Tcp(proxy) => {
+                let targets = proxy.targets.iter();
+                let cluster = |target: &ir::TcpTarget| target.cluster.clone();
+                refs.extend(targets.map(|target| (ResourceType::Cluster, cluster(target))));
+            }
+            ChainAction::Close(_) => {}
         }
     }
     refs

@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use prost::Message;
 
 use super::{
-    action, filter, header, virtual_host,
+    action, filter, header, scope, virtual_host,
     wire::{self, Writer},
 };
 use crate::{
@@ -29,7 +28,9 @@ use crate::{
 
 // Field numbers, by message.
 const VIRTUAL_HOSTS: u32 = 2;
+const METADATA: u32 = 4;
 const FILTER_CONFIG: u32 = 13;
+const TABLE_FILTER_CONFIG: u32 = 16;
 
 /// Name, in Envoy's logs, of routes that redirect insecure requests to https.
 const REDIRECT: &str = "redirect-to-https";
@@ -40,9 +41,24 @@ pub(super) fn route_configuration(table: &ir::RouteTable) -> Bytes {
         name: table.key.to_string(),
         response_headers_to_add: header::added(&table.http3.map(alt_svc).into_iter().collect()),
         ignore_port_in_host_matching: true,
+        request_headers_to_remove: if table.is_selected {
+            vec![scope::HEADER.to_owned()]
+        } else {
+            Vec::new()
+        },
         ..RouteConfiguration::default()
     };
-    with_fields(&head, VIRTUAL_HOSTS, &virtual_host::virtual_hosts(table))
+    let mut table_filters = BTreeMap::new();
+    if table.is_selected {
+        table_filters = scope::per_table(&table.key);
+    }
+    let virtual_hosts = virtual_host::virtual_hosts(table);
+    let head = Writer::default()
+        .message(&head)
+        .map(TABLE_FILTER_CONFIG, &table_filters);
+    head.reserve(wire::fields_len(VIRTUAL_HOSTS, &virtual_hosts))
+        .fields(VIRTUAL_HOSTS, &virtual_hosts)
+        .finish()
 }
 
 /// Advertises HTTP/3, in its final version and in the last draft that browsers supported.
@@ -78,18 +94,9 @@ pub(super) fn answer(status: u32, host: Option<HeaderMatcher>) -> Bytes {
         action: Some(direct_response(status)),
         ..Route::default()
     };
-    route.encode_to_vec().into()
-}
-
-/// The encoded message, with a repeated field of encoded messages added.
-pub(super) fn with_fields(head: &impl Message, field: u32, values: &[Bytes]) -> Bytes {
-    let size: usize = values
-        .iter()
-        .map(|value| wire::field_len(field, value.len()))
-        .sum();
-    Writer::with_capacity(head.encoded_len() + size)
-        .message(head)
-        .fields(field, values)
+    Writer::default()
+        .message(&route)
+        .map(FILTER_CONFIG, &filter::per_answer())
         .finish()
 }
 
@@ -105,7 +112,8 @@ fn route<'a>(
         name: route.name.clone(),
         ..Route::default()
     };
-    let mut filters = BTreeMap::new();
+    let filters;
+    let mut metadata = None;
     match form {
         RouteForm::Plain | RouteForm::Secure => {
             if matches!(form, RouteForm::Secure) {
@@ -119,12 +127,14 @@ fn route<'a>(
                     .push(header_matcher(FORWARDED_PROTO, &https));
             }
             filters = filter::per_route(&route.action);
+            metadata = filter::metadata(&route.action);
             set_action(&mut message, &route.action);
         }
         RouteForm::Redirect => {
             // a name of the route itself would keep domains from sharing virtual hosts
             message.name = REDIRECT.to_owned();
             message.action = Some(route::Action::Redirect(action::https()));
+            filters = filter::per_answer();
         }
     }
     message.r#match = Some(matcher);
@@ -132,8 +142,10 @@ fn route<'a>(
         message.response_headers_to_add = header::added(&changes.add);
         message.response_headers_to_remove = changes.remove.clone();
     }
+    let metadata: Vec<Bytes> = metadata.into_iter().collect();
     Writer::default()
         .message(&message)
+        .fields(METADATA, &metadata)
         .map(FILTER_CONFIG, &filters)
         .finish()
 }
@@ -150,6 +162,7 @@ fn set_action(message: &mut Route, action: &Action) {
             message.action = Some(route::Action::Redirect(action::redirect(redirect)));
         }
         Action::Unavailable => message.action = Some(direct_response(503)),
+        Action::Healthy => message.action = Some(direct_response(200)),
     }
 }
 

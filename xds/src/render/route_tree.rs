@@ -157,10 +157,10 @@ mod tests {
     use proptest::{collection::vec, prelude::*, sample::select};
 
     use super::*;
-    use crate::ir::{Action, Redirect};
+    use crate::ir::Action;
 
     fn route(path: PathMatch, case_sensitive: bool) -> Route {
-        let action = Action::Redirect(Redirect::default());
+        let action = Action::Redirect(Box::default());
         let mut route = Route::new(String::new(), path, action);
         route.case_sensitive = case_sensitive;
         route

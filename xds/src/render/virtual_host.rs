@@ -13,18 +13,18 @@
 //!
 //! Hostnames with a port (`a.example:8443`) share the virtual host of their name, each with the condition on its port.
 
-use std::{collections::BTreeMap, iter};
+use std::{cmp::Reverse, collections::BTreeMap, iter};
 
 use bytes::Bytes;
 use prost::{Message, Name};
 
 use super::{
-    route::{self, with_fields},
+    route,
     route_tree::{self, Tree},
-    wire::{self, Writer},
+    wire::{Writer, field_len, fields_len},
 };
 use crate::{
-    ir::{self, RouteForm, StringMatch, route::split_port},
+    ir::{self, RouteForm, StringMatch, TableScope, route::split_port},
     pb::envoy::{
         config::route::v3::{RouteList, VirtualHost},
         r#type::matcher::v3::HttpRequestHeaderMatchInput,
@@ -45,6 +45,11 @@ const ENTRY_VALUE: u32 = 2;
 const ON_MATCH_ACTION: u32 = 2;
 const EXTENSION_NAME: u32 = 1;
 const EXTENSION_CONFIG: u32 = 2;
+const ANY_TYPE_URL: u32 = 1;
+const ANY_VALUE: u32 = 2;
+
+/// Name of the action of a leaf.
+const ROUTES: &[u8] = b"routes";
 
 const NOT_FOUND: u32 = 404;
 const MISDIRECTED: u32 = 421;
@@ -65,7 +70,60 @@ struct Hostnames<'a> {
     any_port: Option<Answer<'a>>,
 }
 
-type Names<'a> = BTreeMap<&'a str, Hostnames<'a>>;
+impl Hostnames<'_> {
+    /// Whether another table serves the name.
+    fn is_elsewhere(&self) -> bool {
+        self.with_port.is_empty() && self.any_port.is_none()
+    }
+}
+
+/// What serves each name of a table.
+#[derive(Default)]
+struct Names<'a> {
+    by_name: BTreeMap<&'a str, Hostnames<'a>>,
+    /// Ends of the wildcards at the start, the longest first.
+    suffixes: Vec<&'a str>,
+    /// Beginnings of the wildcards at the end, the longest first.
+    prefixes: Vec<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn new(by_name: BTreeMap<&'a str, Hostnames<'a>>) -> Self {
+        let globs = || by_name.keys().copied().filter(|name| *name != "*");
+        let mut suffixes: Vec<&str> = globs().filter_map(|name| name.strip_prefix('*')).collect();
+        let mut prefixes: Vec<&str> = globs().filter_map(|name| name.strip_suffix('*')).collect();
+        for ends in [&mut suffixes, &mut prefixes] {
+            ends.sort_by_key(|end| Reverse(end.len()));
+        }
+        Self {
+            by_name,
+            suffixes,
+            prefixes,
+        }
+    }
+
+    /// The virtual host that Envoy selects for a name: its own, else the longest wildcard at the start, which stands for at
+    /// least one character, else the longest at the end.
+    fn selected(&self, name: &str) -> Option<&'a str> {
+        if let Some((own, _)) = self.by_name.get_key_value(name) {
+            return Some(own);
+        }
+        let suffix = self
+            .suffixes
+            .iter()
+            .find(|end| name.len() > end.len() && name.ends_with(**end));
+        let prefix = self
+            .prefixes
+            .iter()
+            .find(|start| name.len() > start.len() && name.starts_with(**start));
+        let glob = match (suffix, prefix) {
+            (Some(end), _) => format!("*{end}"),
+            (None, Some(start)) => format!("{start}*"),
+            (None, None) => "*".to_owned(),
+        };
+        self.by_name.get_key_value(&*glob).map(|(glob, _)| *glob)
+    }
+}
 
 /// A route with its encoded forms.
 struct Entry<'a> {
@@ -88,15 +146,29 @@ enum Met {
 pub(super) fn virtual_hosts(table: &ir::RouteTable) -> Vec<Bytes> {
     let names = names(table);
     // without wildcards Envoy has no other virtual host for a name, and answers 404 itself
-    let has_wildcards = names.keys().any(|name| name.contains('*'));
+    let has_wildcards = names.by_name.keys().any(|name| name.contains('*'));
+    let answers_all = table.answers_all();
     let mut places: BTreeMap<Bytes, usize> = BTreeMap::new();
     let mut shared: Vec<(Bytes, Vec<String>)> = Vec::new();
-    for name in names.keys() {
+    // wildcards last: see below
+    let whole = names.by_name.keys().filter(|name| !name.contains('*'));
+    let wildcards = names.by_name.keys().filter(|name| name.contains('*'));
+    let own = |name: &&&str| !names.by_name[**name].is_elsewhere();
+    for name in whole.chain(wildcards).filter(own) {
         let sections = sections(&names, name);
         for domain in spellings(name) {
-            let routes = routes(&entries(&domain, &sections));
+            let mut all = entries(None, &domain, &sections);
+            if answers_all {
+                // without a route Envoy would look for the table elsewhere
+                all.push(Entry::answer(route::answer(NOT_FOUND, None)));
+            }
+            let mut routes = self::routes(&all);
             if routes.is_empty() && domain != *name && !has_wildcards {
                 continue;
+            }
+            if domain.contains('*') && !places.contains_key(&routes) {
+                // it would repeat the routes of every name below it; where it can share their virtual host, that costs nothing
+                routes = self::routes(&entries(Some(&names), &domain, &sections));
             }
             let place = *places.entry(routes.clone()).or_insert_with(|| {
                 shared.push((routes, Vec::new()));
@@ -105,6 +177,14 @@ pub(super) fn virtual_hosts(table: &ir::RouteTable) -> Vec<Bytes> {
             shared[place].1.push(domain);
         }
     }
+    let not_found = self::routes(&[Entry::answer(route::answer(NOT_FOUND, None))]);
+    // the server name selects a table, whatever the host name is
+    if answers_all
+        && matches!(table.key.scope, TableScope::Tls(_))
+        && !names.by_name.contains_key("*")
+    {
+        shared.push((not_found.clone(), vec!["*".to_owned()]));
+    }
     // Envoy counts by this name, so that equal names in all tables cost once
     let misdirected = [Entry::answer(route::answer(MISDIRECTED, None))];
     let misdirected = self::routes(&misdirected);
@@ -112,7 +192,7 @@ pub(super) fn virtual_hosts(table: &ir::RouteTable) -> Vec<Bytes> {
         let head = VirtualHost {
             name: match &routes {
                 routes if *routes == misdirected => "misdirected".to_owned(),
-                routes if routes.is_empty() => "not-found".to_owned(),
+                routes if routes.is_empty() || *routes == not_found => "not-found".to_owned(),
                 _ => format!("{}-{}", table.key.listener, domains[0]),
             },
             domains,
@@ -131,7 +211,9 @@ fn names(table: &ir::RouteTable) -> Names<'_> {
     let hosts = hosts.map(|host| (&*host.domain, Answer::Routes(host)));
     let misdirected = table.misdirected.iter();
     let misdirected = misdirected.map(|domain| (&**domain, Answer::Misdirected));
-    let mut names = Names::new();
+    let elsewhere = table.elsewhere.iter();
+    let elsewhere = elsewhere.map(|name| (&**name, Hostnames::default()));
+    let mut names: BTreeMap<&str, Hostnames<'_>> = elsewhere.collect();
     for (hostname, answer) in hosts.chain(misdirected) {
         let (name, port) = split_port(hostname);
         let hostnames = names.entry(name).or_default();
@@ -140,7 +222,7 @@ fn names(table: &ir::RouteTable) -> Names<'_> {
             None => hostnames.any_port = Some(answer),
         }
     }
-    names
+    Names::new(names)
 }
 
 /// The domains of a name. A wildcard at the end includes the dot.
@@ -154,7 +236,7 @@ fn spellings(name: &str) -> impl Iterator<Item = String> {
 fn sections<'a>(names: &Names<'a>, name: &str) -> Vec<(Option<&'a str>, Answer<'a>)> {
     let mut sections = Vec::new();
     let wider = iter::once_with(|| wider(names, name)).flatten();
-    for hostnames in names.get(name).into_iter().chain(wider) {
+    for hostnames in names.by_name.get(name).into_iter().chain(wider) {
         let with_port = hostnames.with_port.iter();
         sections.extend(with_port.map(|(port, answer)| (Some(*port), *answer)));
         if let Some(answer) = hostnames.any_port {
@@ -175,10 +257,15 @@ fn wider<'a, 'b>(names: &'b Names<'a>, name: &str) -> Vec<&'b Hostnames<'a>> {
     let prefixes = prefixes.filter_map(|at| Some(format!("{}*", name.get(..at)?)));
     let all = iter::once("*".to_owned()).filter(|_| name != "*");
     let wider = suffixes.chain(prefixes).chain(all);
-    wider.filter_map(|glob| names.get(&*glob)).collect()
+    wider.filter_map(|glob| names.by_name.get(&*glob)).collect()
 }
 
-fn entries<'a>(domain: &str, sections: &[(Option<&str>, Answer<'a>)]) -> Vec<Entry<'a>> {
+/// The routes of a domain. With `names`, those whose requests have another virtual host are left out.
+fn entries<'a>(
+    names: Option<&Names<'_>>,
+    domain: &str,
+    sections: &[(Option<&str>, Answer<'a>)],
+) -> Vec<Entry<'a>> {
     let mut entries = Vec::new();
     for (port, answer) in sections {
         let host = port.map(|port| string_match(&format!("{domain}:{port}")));
@@ -187,7 +274,7 @@ fn entries<'a>(domain: &str, sections: &[(Option<&str>, Answer<'a>)]) -> Vec<Ent
             (Answer::Misdirected, _) => {
                 entries.push(Entry::answer(route::answer(MISDIRECTED, only)));
             }
-            (Answer::Routes(found), None) => add_routes(&mut entries, domain, found),
+            (Answer::Routes(found), None) => add_routes(&mut entries, names, domain, found),
             (Answer::Routes(found), Some(host)) => {
                 let encoded = |route: &ir::Route, form| route::encoded_for(route, form, host);
                 let routes = found.routes.iter();
@@ -200,9 +287,20 @@ fn entries<'a>(domain: &str, sections: &[(Option<&str>, Answer<'a>)]) -> Vec<Ent
 }
 
 /// Adds the routes of a hostname without a port, with only those conditions on the host name that decide anything.
-fn add_routes<'a>(entries: &mut Vec<Entry<'a>>, domain: &str, host: &'a ir::VirtualHost) {
+fn add_routes<'a>(
+    entries: &mut Vec<Entry<'a>>,
+    names: Option<&Names<'_>>,
+    domain: &str,
+    host: &'a ir::VirtualHost,
+) {
+    let met = |authority: Option<&StringMatch>| match (names, authority) {
+        (Some(names), Some(authority)) if is_served_elsewhere(names, domain, authority) => {
+            Met::Never
+        }
+        _ => met(domain, authority),
+    };
     let routes = host.routes.iter();
-    let routes = routes.map(|route| (&**route, met(domain, route.authority.as_ref())));
+    let routes = routes.map(|route| (&**route, met(route.authority.as_ref())));
     let routes: Vec<(&ir::Route, Met)> = routes
         .filter(|(route, met)| *met != Met::Never && !route.forms(host.insecure).is_empty())
         .collect();
@@ -291,6 +389,25 @@ fn met(domain: &str, authority: Option<&StringMatch>) -> Met {
     }
 }
 
+/// Whether all names of a wildcard that meet a condition have a virtual host of their own, or a narrower wildcard.
+fn is_served_elsewhere(names: &Names<'_>, domain: &str, authority: &StringMatch) -> bool {
+    let domain = domain.trim_end_matches('.');
+    match authority {
+        StringMatch::Exact(hostname) => {
+            let name = split_port(hostname).0.to_ascii_lowercase();
+            names.selected(name.trim_end_matches('.')) != Some(domain)
+        }
+        StringMatch::Suffix(suffix) => {
+            let own = domain.strip_prefix('*').unwrap_or_default();
+            let end = split_port(suffix).0.to_ascii_lowercase();
+            let end = end.trim_end_matches('.');
+            let mut narrower = names.suffixes.iter().take_while(|it| it.len() > own.len());
+            narrower.any(|it| end.ends_with(it))
+        }
+        StringMatch::Prefix(_) | StringMatch::Regex(_) => false,
+    }
+}
+
 /// The condition that is the same as this glob.
 fn string_match(glob: &str) -> StringMatch {
     if let Some(suffix) = glob.strip_prefix('*') {
@@ -308,63 +425,116 @@ fn routes(entries: &[Entry<'_>]) -> Bytes {
     let sizes: Vec<usize> = entries.iter().map(size).collect();
     match route_tree::plan(entries.iter().map(|entry| entry.head), &sizes) {
         None => {
-            let forms = entries.iter().flat_map(|entry| &entry.forms);
-            let forms: Vec<Bytes> = forms.cloned().collect();
-            Writer::default()
-                .fields(VIRTUAL_HOST_ROUTES, &forms)
+            let forms = || entries.iter().flat_map(|entry| &entry.forms);
+            let length = fields_len(VIRTUAL_HOST_ROUTES, forms());
+            Writer::with_capacity(length)
+                .fields(VIRTUAL_HOST_ROUTES, forms())
                 .finish()
         }
-        Some(tree) => Writer::default()
-            .field(VIRTUAL_HOST_MATCHER, &matcher(&tree, entries))
-            .finish(),
+        Some(tree) => matcher(&tree, entries),
     }
 }
 
-/// A generic matcher that selects a short list of routes by path prefix (`xds.type.matcher.v3.Matcher`).
+/// A generic matcher that selects a short list of routes by path prefix (`xds.type.matcher.v3.Matcher`). With 10,000 routes in
+/// messages within messages, the lengths of all are computed first, and each byte is written once.
 fn matcher(tree: &Tree<'_>, entries: &[Entry<'_>]) -> Bytes {
     let input = super::any(&HttpRequestHeaderMatchInput {
         header_name: ":path".to_owned(),
     });
-    let leaves: Vec<Bytes> = tree
+    let input = input.encode_to_vec();
+    let input = Writer::default()
+        .field(EXTENSION_NAME, b"path")
+        .field(EXTENSION_CONFIG, &input)
+        .finish();
+    let url = RouteList::type_url();
+    let leaf = |places| Leaf::new(places, &url, entries);
+    let leaves: Vec<(&str, Leaf<'_>)> = tree
         .leaves
         .iter()
-        .map(|(key, places)| {
-            Writer::default()
-                .field(ENTRY_KEY, key.as_bytes())
-                .field(ENTRY_VALUE, &leaf(places, entries))
-                .finish()
-        })
+        .map(|(key, places)| (*key, leaf(places)))
         .collect();
-    let prefixes = with_fields(&(), MAP_ENTRIES, &leaves);
-    let tree_field = Writer::with_capacity(prefixes.len() + 128)
-        .field(TREE_INPUT, &extension("path", &input.encode_to_vec()))
-        .field(TREE_PREFIXES, &prefixes)
-        .finish();
-    let mut matcher =
-        Writer::with_capacity(tree_field.len() + 128).field(MATCHER_TREE, &tree_field);
-    if !tree.rest.is_empty() {
-        matcher = matcher.field(MATCHER_NO_MATCH, &leaf(&tree.rest, entries));
+    let rest = (!tree.rest.is_empty()).then(|| leaf(&tree.rest));
+
+    let entry_len = |(key, leaf): &(&str, Leaf<'_>)| {
+        field_len(ENTRY_KEY, key.len()) + field_len(ENTRY_VALUE, leaf.on_match)
+    };
+    let prefixes_len = leaves.iter().map(entry_len);
+    let prefixes_len = prefixes_len.map(|length| field_len(MAP_ENTRIES, length));
+    let prefixes_len = prefixes_len.sum();
+    let tree_len = field_len(TREE_INPUT, input.len()) + field_len(TREE_PREFIXES, prefixes_len);
+    let rest_len = rest.iter().map(|leaf| leaf.on_match);
+    let rest_len = rest_len.map(|length| field_len(MATCHER_NO_MATCH, length));
+    let matcher_len = field_len(MATCHER_TREE, tree_len) + rest_len.sum::<usize>();
+
+    let mut writer = Writer::with_capacity(field_len(VIRTUAL_HOST_MATCHER, matcher_len))
+        .begin(VIRTUAL_HOST_MATCHER, matcher_len)
+        .begin(MATCHER_TREE, tree_len)
+        .field(TREE_INPUT, &input)
+        .begin(TREE_PREFIXES, prefixes_len);
+    for entry in &leaves {
+        let (key, leaf) = entry;
+        writer = writer
+            .begin(MAP_ENTRIES, entry_len(entry))
+            .field(ENTRY_KEY, key.as_bytes())
+            .begin(ENTRY_VALUE, leaf.on_match);
+        writer = leaf.write(writer);
     }
-    matcher.finish()
+    if let Some(leaf) = rest {
+        writer = leaf.write(writer.begin(MATCHER_NO_MATCH, leaf.on_match));
+    }
+    writer.finish()
 }
 
-/// `OnMatch` with a list of routes.
-fn leaf(places: &[usize], entries: &[Entry<'_>]) -> Bytes {
-    let routes: Vec<Bytes> = places
-        .iter()
-        .flat_map(|place| entries[*place].forms.iter().cloned())
-        .collect();
-    let list = with_fields(&(), LIST_ROUTES, &routes);
-    let action = extension("routes", &wire::any(&RouteList::type_url(), &list));
-    Writer::default().field(ON_MATCH_ACTION, &action).finish()
+/// A list of routes, with the lengths of the messages around it, from the inside out.
+struct Leaf<'a> {
+    places: &'a [usize],
+    entries: &'a [Entry<'a>],
+    url: &'a str,
+    /// `envoy.config.route.v3.RouteList`
+    list: usize,
+    /// `google.protobuf.Any`
+    any: usize,
+    /// `xds.core.v3.TypedExtensionConfig`
+    action: usize,
+    /// `xds.type.matcher.v3.Matcher.OnMatch`
+    on_match: usize,
 }
 
-/// `xds.core.v3.TypedExtensionConfig`
-fn extension(name: &str, config: &[u8]) -> Bytes {
-    Writer::with_capacity(name.len() + config.len() + 16)
-        .field(EXTENSION_NAME, name.as_bytes())
-        .field(EXTENSION_CONFIG, config)
-        .finish()
+impl<'a> Leaf<'a> {
+    fn new(places: &'a [usize], url: &'a str, entries: &'a [Entry<'a>]) -> Self {
+        let mut leaf = Self {
+            places,
+            entries,
+            url,
+            list: 0,
+            any: 0,
+            action: 0,
+            on_match: 0,
+        };
+        leaf.list = fields_len(LIST_ROUTES, leaf.routes());
+        leaf.any = field_len(ANY_TYPE_URL, url.len()) + field_len(ANY_VALUE, leaf.list);
+        leaf.action =
+            field_len(EXTENSION_NAME, ROUTES.len()) + field_len(EXTENSION_CONFIG, leaf.any);
+        leaf.on_match = field_len(ON_MATCH_ACTION, leaf.action);
+        leaf
+    }
+
+    fn routes(&self) -> impl Iterator<Item = &'a Bytes> {
+        let entries = self.entries;
+        let places = self.places.iter();
+        places.flat_map(move |place| &entries[*place].forms)
+    }
+
+    /// Writes the content of `OnMatch`.
+    fn write(&self, writer: Writer) -> Writer {
+        writer
+            .begin(ON_MATCH_ACTION, self.action)
+            .field(EXTENSION_NAME, ROUTES)
+            .begin(EXTENSION_CONFIG, self.any)
+            .field(ANY_TYPE_URL, self.url.as_bytes())
+            .begin(ANY_VALUE, self.list)
+            .fields(LIST_ROUTES, self.routes())
+    }
 }
 
 #[cfg(test)]

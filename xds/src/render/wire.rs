@@ -26,6 +26,12 @@ impl Writer {
         self
     }
 
+    /// Makes room for more bytes.
+    pub(super) fn reserve(mut self, bytes: usize) -> Self {
+        self.0.reserve(bytes);
+        self
+    }
+
     /// Writes encoded fields.
     pub(super) fn encoded(mut self, fields: &[u8]) -> Self {
         self.0.extend_from_slice(fields);
@@ -38,8 +44,18 @@ impl Writer {
         self
     }
 
+    /// Begins an embedded message of this length, whose fields are written next.
+    pub(super) fn begin(mut self, number: u32, length: usize) -> Self {
+        self.head(number, length);
+        self
+    }
+
     /// Writes a repeated field.
-    pub(super) fn fields(mut self, number: u32, values: &[Bytes]) -> Self {
+    pub(super) fn fields<'a>(
+        mut self,
+        number: u32,
+        values: impl IntoIterator<Item = &'a Bytes>,
+    ) -> Self {
         for value in values {
             self.push(number, value);
         }
@@ -66,15 +82,25 @@ impl Writer {
     }
 
     fn push(&mut self, number: u32, value: &[u8]) {
-        encode_key(number, WireType::LengthDelimited, &mut self.0);
-        encode_varint(value.len() as u64, &mut self.0);
+        self.head(number, value.len());
         self.0.put_slice(value);
+    }
+
+    fn head(&mut self, number: u32, length: usize) {
+        encode_key(number, WireType::LengthDelimited, &mut self.0);
+        encode_varint(length as u64, &mut self.0);
     }
 }
 
 /// Encoded size of a field with a value of this size.
 pub(super) fn field_len(number: u32, bytes: usize) -> usize {
     key_len(number) + encoded_len_varint(bytes as u64) + bytes
+}
+
+/// Encoded size of a repeated field.
+pub(super) fn fields_len<'a>(number: u32, values: impl IntoIterator<Item = &'a Bytes>) -> usize {
+    let values = values.into_iter();
+    values.map(|value| field_len(number, value.len())).sum()
 }
 
 /// An encoded `google.protobuf.Any`.

@@ -40,7 +40,7 @@ struct ByName;
 impl Authorize for ByName {
     fn authorize(&self, peer: &Peer, node: &Node) -> Result<View, Rejection> {
         let Peer::Certificate(certificate) = peer else {
-            return Ok(View::All);
+            return Ok(View::FIRST);
         };
         let rejection = |reason, message: &str| Rejection {
             reason,
@@ -52,7 +52,7 @@ impl Authorize for ByName {
         if node.id != "client" {
             return Err(rejection("node", "set node.id to client"));
         }
-        Ok(View::All)
+        Ok(View::FIRST)
     }
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn bootstrap(xds: SocketAddr, protocol: Protocol) -> Result<Bootstrap
         node_id: "envoy".to_owned(),
         cluster: "test".to_owned(),
         ambassador_id: None,
+        zone: None,
         xds: Target::Tcp {
             host: xds.ip().to_string(),
             port: xds.port(),
@@ -61,6 +62,7 @@ pub(crate) fn bootstrap(xds: SocketAddr, protocol: Protocol) -> Result<Bootstrap
         tls: None,
         max_heap_bytes: None,
         max_connections: MAX_CONNECTIONS,
+        statsd: None,
     })
 }
 
@@ -132,6 +134,16 @@ impl Envoy {
             Some((_, value)) => Ok(value.parse()?),
             None => Ok(0),
         }
+    }
+
+    /// Waits until `/ready` answers 200.
+    pub(crate) async fn becomes_ready(&self) -> Result<()> {
+        until("Envoy is ready", || async {
+            let (status, body) = http::get(self.ready, "/ready").await?;
+            ensure!(status == 200, "{status} {body}");
+            Ok(())
+        })
+        .await
     }
 
     /// Fails while any cluster or listener is warming.

@@ -310,7 +310,7 @@ struct AnyCertificate;
 impl Authorize for AnyCertificate {
     fn authorize(&self, peer: &Peer, _: &Node) -> Result<View, Rejection> {
         match peer {
-            Peer::Certificate(_) => Ok(View::All),
+            Peer::Certificate(_) => Ok(View::FIRST),
             Peer::Unauthenticated => Err(Rejection {
                 reason: "identity",
                 message: "no certificate".to_owned(),

@@ -10,6 +10,8 @@ mod connection_limit;
 mod envoy;
 mod grpc;
 mod http;
+mod quarantine;
 mod real_envoy;
+mod scopes;
 mod server;
 mod warming;

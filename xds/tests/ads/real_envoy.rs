@@ -31,20 +31,20 @@ const LISTENERS: u64 = 3;
 const EDITS: usize = 120;
 
 /// A server with an Envoy, and the resources that Envoy must have.
-struct World {
-    server: Server,
-    envoy: Envoy,
-    backend: SocketAddr,
-    ports: Vec<SocketAddr>,
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) envoy: Envoy,
+    pub(crate) backend: SocketAddr,
+    pub(crate) ports: Vec<SocketAddr>,
     /// Served resources, with their editions.
-    view: BTreeMap<(ResourceType, String), (Resource, String)>,
+    pub(crate) view: BTreeMap<(ResourceType, String), (Resource, String)>,
     /// Route tables that listeners refer to.
     edition: u64,
     random: u64,
-    protocol: Protocol,
+    pub(crate) protocol: Protocol,
 }
 
-fn cluster_name(n: u64) -> String {
+pub(crate) fn cluster_name(n: u64) -> String {
     format!("cluster {n}")
 }
 
@@ -52,13 +52,13 @@ fn listener_name(n: u64) -> String {
     format!("listener {n}")
 }
 
-fn table_name(n: u64) -> String {
+pub(crate) fn table_name(n: u64) -> String {
     format!("table {n}")
 }
 
 impl World {
     /// A server with the first edition of everything, which Envoy has acknowledged.
-    async fn new(name: &str, protocol: Protocol) -> Result<Self> {
+    pub(crate) async fn new(name: &str, protocol: Protocol) -> Result<Self> {
         let server = Server::start(settings()).await?;
         let bootstrap = envoy::bootstrap(server.address, protocol)?;
         let mut world = Self {
@@ -86,7 +86,7 @@ impl World {
         Ok(world)
     }
 
-    fn edition(&mut self) -> String {
+    pub(crate) fn edition(&mut self) -> String {
         self.edition += 1;
         format!("edition-{}", self.edition)
     }
@@ -99,18 +99,18 @@ impl World {
         self.random % limit
     }
 
-    fn put(&mut self, update: &mut Update, resource: Resource, edition: String) {
+    pub(crate) fn put(&mut self, update: &mut Update, resource: Resource, edition: String) {
         let key = (resource.kind, resource.name.to_string());
         update.upserts.push(resource.clone());
         self.view.insert(key, (resource, edition));
     }
 
-    fn remove(&mut self, update: &mut Update, kind: ResourceType, name: String) {
+    pub(crate) fn remove(&mut self, update: &mut Update, kind: ResourceType, name: String) {
         update.removals.push((kind, name.as_str().into()));
         self.view.remove(&(kind, name));
     }
 
-    fn put_cluster(&mut self, update: &mut Update, n: u64) {
+    pub(crate) fn put_cluster(&mut self, update: &mut Update, n: u64) {
         let edition = self.edition();
         let name = cluster_name(n);
         self.put(update, config::cluster(&name, &edition), edition);
@@ -128,7 +128,7 @@ impl World {
         self.put(update, resource, edition);
     }
 
-    fn put_table(&mut self, update: &mut Update, n: u64, cluster: u64) {
+    pub(crate) fn put_table(&mut self, update: &mut Update, n: u64, cluster: u64) {
         let edition = self.edition();
         let resource = config::route_table(&table_name(n), &edition, &cluster_name(cluster));
         self.put(update, resource, edition);
@@ -330,12 +330,7 @@ async fn envoy_is_ready_once_it_has_a_configuration() -> Result<()> {
         .await?;
     assert!(http::get(envoy.ready, "/ready").await.is_err());
     server.apply(Update::default());
-    until("Envoy is ready", || async {
-        let (status, body) = http::get(envoy.ready, "/ready").await?;
-        ensure!(status == 200, "{status} {body}");
-        Ok(())
-    })
-    .await?;
+    envoy.becomes_ready().await?;
     let (status, metrics) = http::get(envoy.ready, "/stats/prometheus").await?;
     assert_eq!(status, 200);
     assert!(metrics.contains("envoy_server_live"));

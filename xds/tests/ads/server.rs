@@ -5,8 +5,9 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use nuncio_xds::{
     ads::{self, Metrics, Settings},
-    cache::{self, SnapshotCache, Update, Writer},
+    cache::{self, SnapshotCache, Update},
     fleet::{Fleet, FleetState},
+    quarantine::Quarantine,
 };
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
@@ -15,7 +16,7 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Server {
-    pub(crate) writer: Writer,
+    pub(crate) quarantine: Quarantine,
     pub(crate) cache: SnapshotCache,
     pub(crate) fleet: Fleet,
     pub(crate) address: SocketAddr,
@@ -52,7 +53,7 @@ impl Server {
             let _ = stopped.await; // an error also means stop
         }));
         Ok(Self {
-            writer,
+            quarantine: Quarantine::new(writer, fleet.clone()),
             cache,
             fleet,
             address,
@@ -64,7 +65,7 @@ impl Server {
 
     /// Publishes an update, and returns the number of the snapshot.
     pub(crate) fn apply(&mut self, update: Update) -> u64 {
-        self.writer.apply(update)
+        self.quarantine.apply(update)
     }
 
     /// Waits for a state of the fleet.

@@ -20,6 +20,7 @@ use nuncio_xds::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
     net::{TcpListener, TcpStream},
+    task::JoinHandle,
     time::{Instant, sleep},
 };
 
@@ -68,13 +69,14 @@ fn cluster(name: &str, discovery: Discovery, health_checks: Vec<HealthCheck>) ->
         idle_timeout: None,
         max_connection_lifetime: None,
         balancer: Balancer::default(),
+        by_zone: false,
         circuit_breakers: Vec::new(),
         keepalive: None,
         health_checks,
         outlier_detection: None,
     };
     let ir = Ir {
-        clusters: [(name.clone(), Arc::new(cluster))].into(),
+        clusters: [(name.clone(), Arc::new(cluster))].into_iter().collect(),
         ..Ir::default()
     };
     let resource = render(&Unit::Cluster(name), &ir);
@@ -114,14 +116,15 @@ async fn with_slow_requests(server: SocketAddr) -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// Envoy subscribes to endpoints only when it has its first cluster that needs some.
-#[tokio::test]
-async fn switch_to_the_first_endpoints_of_a_stream_loses_no_request() -> Result<()> {
-    for protocol in [Protocol::Delta, Protocol::Sotw] {
-        let mut server = Server::start(settings()).await?;
-        let xds = with_slow_requests(server.address).await?;
-        let envoy = Envoy::start("endpoints", &envoy::bootstrap(xds, protocol)?).await?;
-        let (backend, port) = (http::backend().await?, envoy::free_address()?);
+/// Requests one after the other, all of which must succeed.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Result<usize>>,
+}
+
+impl Traffic {
+    /// Routes to a cluster `old` that is usable at once, and requests to it.
+    async fn start(server: &mut Server, port: SocketAddr, backend: SocketAddr) -> Result<Self> {
         let seq = server.apply(Update {
             upserts: vec![
                 cluster("old", fixed(backend), Vec::new())?,
@@ -131,17 +134,37 @@ async fn switch_to_the_first_endpoints_of_a_stream_loses_no_request() -> Result<
             ..Update::default()
         });
         server.is_acknowledged(seq).await?;
-        let stopped = Arc::new(AtomicBool::new(false));
-        let stop = stopped.clone();
-        let traffic = tokio::spawn(async move {
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
             let mut sent = 0;
-            while !stop.load(Relaxed) {
+            while !stopped.load(Relaxed) {
                 let (status, body) = http::get(port, "/").await?;
                 ensure!(status == 200, "request {sent}: {status} {body}");
                 sent += 1;
             }
             Ok(sent)
         });
+        Ok(Self { stop, task })
+    }
+
+    async fn finish(self) -> Result<()> {
+        self.stop.store(true, Relaxed);
+        let sent = self.task.await??;
+        ensure!(sent > 10, "{sent} requests");
+        Ok(())
+    }
+}
+
+/// Envoy subscribes to endpoints only when it has its first cluster that needs some.
+#[tokio::test]
+async fn switch_to_the_first_endpoints_of_a_stream_loses_no_request() -> Result<()> {
+    for protocol in [Protocol::Delta, Protocol::Sotw] {
+        let mut server = Server::start(settings()).await?;
+        let xds = with_slow_requests(server.address).await?;
+        let envoy = Envoy::start("endpoints", &envoy::bootstrap(xds, protocol)?).await?;
+        let (backend, port) = (http::backend().await?, envoy::free_address()?);
+        let traffic = Traffic::start(&mut server, port, backend).await?;
         for (edition, name) in [("2", "first"), ("3", "second")] {
             let seq = server.apply(Update {
                 upserts: vec![
@@ -156,9 +179,8 @@ async fn switch_to_the_first_endpoints_of_a_stream_loses_no_request() -> Result<
             let seconds = started.elapsed().as_secs_f64();
             assert!(seconds < 4.0, "{protocol:?}: {seconds} s");
         }
-        stopped.store(true, Relaxed);
-        let sent = traffic.await?.with_context(|| format!("{protocol:?}"))?;
-        assert!(sent > 10, "{sent} requests");
+        let finished = traffic.finish().await;
+        finished.with_context(|| format!("{protocol:?}"))?;
         envoy.stop().await?;
     }
     Ok(())
@@ -170,25 +192,7 @@ async fn switch_to_clusters_that_warm_loses_no_request() -> Result<()> {
     let bootstrap = envoy::bootstrap(server.address, Protocol::Delta)?;
     let envoy = Envoy::start("warming", &bootstrap).await?;
     let (backend, port) = (slow_backend().await?, envoy::free_address()?);
-    let seq = server.apply(Update {
-        upserts: vec![
-            cluster("old", fixed(backend), Vec::new())?,
-            config::route_table("table", "1", "old"),
-            config::listener("listener", "1", port, "table"),
-        ],
-        ..Update::default()
-    });
-    server.is_acknowledged(seq).await?;
-    let traffic = tokio::spawn(async move {
-        let mut sent = 0;
-        let end = Instant::now() + SLOW * 8;
-        while Instant::now() < end {
-            let (status, body) = http::get(port, "/").await?;
-            ensure!(status == 200, "request {sent}: {status} {body}");
-            sent += 1;
-        }
-        Ok(sent)
-    });
+    let traffic = Traffic::start(&mut server, port, backend).await?;
     let check = HealthCheck {
         timeout: SLOW * 2,
         interval: SLOW * 2,
@@ -224,7 +228,6 @@ async fn switch_to_clusters_that_warm_loses_no_request() -> Result<()> {
         assert!(edition != "2" || started.elapsed() >= SLOW, "it warms");
         assert!(started.elapsed() < Duration::from_secs(4), "it is warm");
     }
-    let sent = traffic.await??;
-    assert!(sent > 10, "{sent} requests");
+    traffic.finish().await?;
     envoy.stop().await
 }

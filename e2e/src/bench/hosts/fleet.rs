@@ -31,12 +31,14 @@ pub(super) struct Fleet {
     mappings: Api<DynamicObject>,
     hosts: Api<DynamicObject>,
     size: usize,
+    /// How many certificates the Hosts share; 0: each has its own.
+    certificates: usize,
     authority: Authority,
     tls: Arc<ClientConfig>,
 }
 
 impl Fleet {
-    pub(super) fn new(client: &Client, size: usize) -> Result<Self> {
+    pub(super) fn new(client: &Client, size: usize, certificates: usize) -> Result<Self> {
         let authority = Authority::new()?;
         let mut tls = tls_config(&authority.der(), None)?;
         // a session that is resumed shows the certificate of its beginning
@@ -46,6 +48,7 @@ impl Fleet {
             mappings: object::kind(client, "Mapping", "mappings"),
             hosts: object::kind(client, "Host", "hosts"),
             size,
+            certificates,
             authority,
             tls: tls.into(),
         })
@@ -53,6 +56,10 @@ impl Fleet {
 
     /// Creates all; the time from the last creation until a sample of names answers.
     pub(super) async fn load(&self) -> Result<Duration> {
+        for shared in 0..self.certificates {
+            let secret = secret(&self.secret_of(shared), &self.certificate(shared)?);
+            object::create(&self.secrets, secret).await?;
+        }
         object::for_each(0..self.size, |number| self.create(number)).await?;
         let start = Instant::now();
         // newest first, so that what came last is waited for
@@ -80,12 +87,13 @@ impl Fleet {
         let mut times = Latencies::default();
         for round in 0..count {
             let number = (round * 7919) % self.size;
-            let certificate = self.authority.issue(&[&hostname(number)])?;
+            let certificate = self.certificate(number)?;
             let shown = Some(certificate.der()?);
-            let secret = Patch::Merge(secret(number, &certificate));
+            let name = self.secret_of(number);
+            let secret = Patch::Merge(secret(&name, &certificate));
             let sent = Instant::now();
             self.secrets
-                .patch(&name(number), &PatchParams::default(), &secret)
+                .patch(&name, &PatchParams::default(), &secret)
                 .await?;
             let answered = Instant::now();
             self.wait(number, |answer| {
@@ -110,15 +118,44 @@ impl Fleet {
             self.wait(number, is_closed).await?;
             times.add(sent.elapsed(), answered.elapsed());
             self.mappings.delete(&name, &params).await?;
-            self.secrets.delete(&name, &params).await?;
+            if self.certificates == 0 {
+                self.secrets.delete(&name, &params).await?;
+            }
         }
         Ok(times)
     }
 
+    fn hostname(&self, number: usize) -> String {
+        match self.certificates {
+            0 => hostname(number),
+            // clients accept no wildcard for a top-level domain
+            _ => format!("host-{number}.shared.example"),
+        }
+    }
+
+    /// Name of the Secret of a Host.
+    fn secret_of(&self, number: usize) -> String {
+        match self.certificates {
+            0 => name(number),
+            shared => format!("shared-{}", number % shared),
+        }
+    }
+
+    /// A new certificate for a Host, and for all that share it.
+    fn certificate(&self, number: usize) -> Result<Certificate> {
+        match self.certificates {
+            0 => self.authority.issue(&[&self.hostname(number)]),
+            _ => self.authority.issue(&["*.shared.example"]),
+        }
+    }
+
     async fn create(&self, number: usize) -> Result<()> {
-        let (name, hostname) = (name(number), hostname(number));
-        let certificate = self.authority.issue(&[&hostname])?;
-        object::create(&self.secrets, secret(number, &certificate)).await?;
+        let (name, hostname) = (name(number), self.hostname(number));
+        let secret_name = self.secret_of(number);
+        if self.certificates == 0 {
+            let secret = secret(&secret_name, &self.certificate(number)?);
+            object::create(&self.secrets, secret).await?;
+        }
         let mapping = json!({
             "apiVersion": "getambassador.io/v3alpha1",
             "kind": "Mapping",
@@ -130,7 +167,7 @@ impl Fleet {
             "apiVersion": "getambassador.io/v3alpha1",
             "kind": "Host",
             "metadata": {"name": name},
-            "spec": {"hostname": hostname, "tlsSecret": {"name": name}}
+            "spec": {"hostname": hostname, "tlsSecret": {"name": secret_name}}
         });
         object::create(&self.hosts, host).await
     }
@@ -146,7 +183,7 @@ impl Fleet {
             ensure!(
                 start.elapsed() < PATIENCE,
                 "{} answers {answer:?}",
-                hostname(number)
+                self.hostname(number)
             );
             tokio::time::sleep(PAUSE).await;
         }
@@ -154,7 +191,7 @@ impl Fleet {
 
     /// A request with a handshake of its own.
     async fn ask(&self, number: usize) -> Result<Answer> {
-        let name = hostname(number);
+        let name = self.hostname(number);
         let mut connection = Connection::open_tls(HTTPS, &name, self.tls.clone()).await?;
         let mut answer = connection.get(&name, "/").await?;
         answer.certificate = connection.certificate();
@@ -176,11 +213,11 @@ fn name(number: usize) -> String {
     format!("host-{number}")
 }
 
-fn secret(number: usize, certificate: &Certificate) -> Value {
+fn secret(name: &str, certificate: &Certificate) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name(number)},
+        "metadata": {"name": name},
         "type": "kubernetes.io/tls",
         "stringData": {"tls.crt": certificate.chain, "tls.key": certificate.key}
     })

@@ -140,9 +140,11 @@ impl Row {
                 let scope = match scope {
                     Scope::All => "everything".to_owned(),
                     Scope::Kind(plural) => plural.to_owned(),
+                    Scope::Status => "writes of status".to_owned(),
                 };
                 let reply = match reply {
                     Reply::Status(code) => code.to_string(),
+                    Reply::Throttled => "429 with Retry-After".to_owned(),
                     Reply::Page => "an HTML page".to_owned(),
                     Reply::NoBackend => "404 in plain text".to_owned(),
                     Reply::EmptyList => "a list without objects".to_owned(),
@@ -326,7 +328,7 @@ async fn begin(lane: &mut Lane, row: &Row) -> Result<()> {
 /// What must hold at the end of the fault.
 async fn during(lane: &mut Lane, row: &Row) -> Result<()> {
     match row.what {
-        What::Answered(scope, _) => {
+        What::Answered(scope, reply) => {
             until("a request that meets the fault", || async {
                 ensure!(lane.proxy.met() > 0, "there was none");
                 Ok(())
@@ -337,6 +339,9 @@ async fn during(lane: &mut Lane, row: &Row) -> Result<()> {
             } else if row.when == When::Start {
                 let readiness = lane.replica.readiness().await;
                 ensure!(readiness.is_err(), "{readiness:?}");
+                if reply == Reply::Status(403) {
+                    names_missing_permissions(lane, scope).await?;
+                }
             } else if scope != Scope::All {
                 // other kinds do not wait
                 let other = match row.edits {
@@ -355,6 +360,41 @@ async fn during(lane: &mut Lane, row: &Row) -> Result<()> {
         What::NamespaceDeleted => lane.answers(OTHER_HOST, 404).await,
         _ => Ok(()),
     }
+}
+
+/// Resources that the operator cannot do without.
+const NEEDED: [&str; 6] = [
+    "hosts.getambassador.io",
+    "listeners.getambassador.io",
+    "mappings.getambassador.io",
+    "tcpmappings.getambassador.io",
+    "tlscontexts.getambassador.io",
+    "services",
+];
+
+/// What keeps a replica from being ready must be the permission for each of these resources, and not something else. It must
+/// not do without others as long as everything is forbidden.
+async fn names_missing_permissions(lane: &Lane, scope: Scope) -> Result<()> {
+    let needed = NEEDED.into_iter().filter(|name| match scope {
+        Scope::All => true,
+        Scope::Kind(plural) => name.starts_with(plural),
+        Scope::Status => false,
+    });
+    let needed: Vec<&str> = needed.collect();
+    ensure!(!needed.is_empty(), "no resource is needed");
+    until("the missing permissions", || async {
+        let body = match lane.replica.readiness().await {
+            Ok(body) => anyhow::bail!("it is ready: {body}"),
+            Err(error) => error.to_string(),
+        };
+        for resource in &needed {
+            let text = format!("missing permission to list {resource} ");
+            ensure!(body.contains(&text), "{resource} is not named: {body}");
+        }
+        ensure!(!body.contains("continuing without"), "{body}");
+        Ok(())
+    })
+    .await
 }
 
 async fn end(lane: &mut Lane, row: &Row) -> Result<()> {

@@ -78,7 +78,7 @@ fn folders(path: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// Writes a kustomization with the base and a component.
-fn compose(path: &Path, component: &Path, namespace: Option<&str>) -> Result<()> {
+pub(super) fn compose(path: &Path, component: &Path, namespace: Option<&str>) -> Result<()> {
     fs::create_dir_all(path)?;
     let mut kustomization = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",

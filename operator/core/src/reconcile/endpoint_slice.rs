@@ -1,8 +1,8 @@
 //! An EndpointSlice: addresses of some pods of a Service.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use k8s_openapi::api::discovery::v1::EndpointSlice as Object;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice as Object};
 use serde_json::Value;
 
 use super::{EndpointSlice, Found, Fragment, Name, parse};
@@ -31,7 +31,9 @@ pub(super) fn reconcile(value: Value, object: &ObjectRef, labels: &Labels) -> Fo
         })
         .collect();
     let (mut ready, mut terminating): (Vec<IpAddr>, Vec<IpAddr>) = (Vec::new(), Vec::new());
+    let mut zones = BTreeMap::new();
     for endpoint in slice.endpoints.unwrap_or_default() {
+        let zone = zone(&endpoint);
         let conditions = endpoint.conditions.unwrap_or_default();
         // in the API, a condition that is not set counts as true
         let is_ready = conditions.ready.unwrap_or(true);
@@ -43,12 +45,14 @@ pub(super) fn reconcile(value: Value, object: &ObjectRef, labels: &Labels) -> Fo
             (false, false) => continue,
         };
         // addresses of type FQDN are deprecated and not supported
-        list.extend(
-            endpoint
-                .addresses
-                .iter()
-                .filter_map(|address| address.parse::<IpAddr>().ok()),
-        );
+        let addresses = endpoint.addresses.iter();
+        let addresses = addresses.filter_map(|address| address.parse::<IpAddr>().ok());
+        for address in addresses {
+            list.push(address);
+            if let Some(zone) = zone.as_ref().filter(|_| is_ready) {
+                zones.insert(address, zone.clone());
+            }
+        }
     }
     let slice = EndpointSlice {
         service: Name {
@@ -58,6 +62,16 @@ pub(super) fn reconcile(value: Value, object: &ObjectRef, labels: &Labels) -> Fo
         ports,
         ready,
         terminating,
+        zones,
     };
     (Some(Fragment::EndpointSlice(slice.into())), Vec::new())
+}
+
+/// The zone that an endpoint is meant for: of several its own, because an endpoint of Envoy is in one.
+fn zone(endpoint: &Endpoint) -> Option<Arc<str>> {
+    let zones = endpoint.hints.as_ref()?.for_zones.as_ref()?;
+    let own = endpoint.zone.as_deref();
+    let own = zones.iter().find(|zone| Some(zone.name.as_str()) == own);
+    let zone = own.or_else(|| zones.first())?;
+    (!zone.name.is_empty()).then(|| zone.name.as_str().into())
 }

@@ -1,31 +1,46 @@
 //! What one object adds to the gateway, seen alone. Nothing here depends on another object: references are names, and
 //! what a global default can supply is `None` until the Store links the object.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::selector::Labels;
 
+mod auth_service;
 mod endpoint_slice;
 mod host;
 mod listener;
+mod log_service;
 mod mapping;
+mod module;
+mod rare;
+mod rate_limit_service;
 mod resolver;
 mod secret;
 mod service;
 mod tcp_mapping;
 mod tls_context;
+mod tracing_service;
 mod upstream;
 
+pub use self::rare::Rare;
 pub use self::{
+    auth_service::{AuthCall, AuthRequests, AuthService},
     endpoint_slice::EndpointSlice,
     host::{Host, HostTerms, HostTls, InsecureAction},
     listener::{Listener, Namespaces, SecurityModel},
-    mapping::{AddedHeaders, Forwarding, HostMatch, Mapping, Role, Shared, header_changes},
-    resolver::ResolverKind,
-    secret::{Certificate, Part, Secret, Unusable, served},
+    log_service::LogService,
+    mapping::{
+        AddedHeaders, Forwarding, HostMatch, LabelGroup, LargestRegex, Mapping, Role, Shared,
+        header_changes,
+    },
+    module::{Module, Probe},
+    rate_limit_service::RateLimitService,
+    resolver::{ConsulResolver, ResolverKind},
+    secret::{Certificate, Part, Secret, Token, Unusable, served},
     service::Service,
     tcp_mapping::TcpMapping,
     tls_context::{TlsContext, TlsSettings},
+    tracing_service::{Sampling, TracingService},
     upstream::{ClusterSettings, Origination, Resolver, Upstream},
 };
 
@@ -42,6 +57,20 @@ pub enum Fragment {
     TcpMapping(Arc<TcpMapping>),
     /// TLS settings for the objects that refer to them.
     TlsContext(Arc<TlsContext>),
+    /// TLSContexts that a Module yields, by name; `None`: one that is invalid.
+    TlsModule(Arc<BTreeMap<Arc<str>, Option<Arc<TlsContext>>>>),
+    /// Settings of the whole gateway.
+    Module(Arc<Module>),
+    /// A service that authorizes requests.
+    AuthService(Arc<AuthService>),
+    /// One that cannot be used, so that the requests that it would authorize are not served; whether it is a default one.
+    UnusableAuthService(bool),
+    /// A service that limits the rate of requests.
+    RateLimitService(Arc<RateLimitService>),
+    /// A service that gets access logs.
+    LogService(Arc<LogService>),
+    /// A service that gets traces.
+    TracingService(Arc<TracingService>),
     /// How the addresses of upstreams are found.
     Resolver(ResolverKind),
     /// Address and ports of a Service.

@@ -1,13 +1,13 @@
 //! A Mapping: which requests it matches, and where they go.
 
-use std::{fmt::Display, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use nuncio_crds::v3alpha1::MappingSpec;
 use nuncio_ir::Authorization;
 use serde_json::Value;
 
 use super::{
-    Forwarding, Found, Fragment, Mapping, Role, Shared, duration, outcome, overridden, parse,
+    Forwarding, Found, Fragment, Mapping, Rare, Role, Shared, duration, outcome, overridden, parse,
     regex,
     upstream::{self, UpstreamFields},
     without_effect,
@@ -23,17 +23,23 @@ mod condition;
 mod cors;
 mod error_body;
 pub(super) mod header;
-mod label;
+pub(super) mod label;
+mod largest_regex;
 mod redirect;
 mod rewrite;
 mod shared;
 
+pub(super) use self::{
+    error_body::error_bodies,
+    label::part as label_part,
+    shared::{hash_policy, shared},
+};
+
 /// Fields that Emissary accepts without any effect.
-const WITHOUT_EFFECT: [&str; 3] = [
-    "bypass_error_response_overrides",
-    "envoy_override",
-    "modules",
-];
+const WITHOUT_EFFECT: [&str; 2] = ["envoy_override", "modules"];
+
+/// Maximum length of the name of an AuthService with its namespace.
+const MAX_NAME: usize = 253 + 1 + 63;
 
 pub(super) fn reconcile(
     value: Value,
@@ -112,7 +118,8 @@ fn invalid(spec: &MappingSpec, labels: &Labels) -> Option<Fragment> {
         role: Role::Invalid,
         forwarding: Forwarding::default(),
         upstream: None,
-        shared: Shared::default(),
+        shared: Rare::default(),
+        regex: None,
     };
     Some(Fragment::Mapping(mapping.into()))
 }
@@ -135,6 +142,19 @@ fn fields_without_effect(value: &Value) -> Vec<Problem> {
         .collect()
 }
 
+/// A Mapping that is part of a Module.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn of_spec(
+    spec: &MappingSpec,
+    object: &ObjectRef,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> Result<Mapping, Problem> {
+    mapping(spec, object, &Labels::new(), settings, problems)
+}
+
 fn mapping(
     spec: &MappingSpec,
     object: &ObjectRef,
@@ -142,9 +162,8 @@ fn mapping(
     settings: &Settings,
     problems: &mut Vec<Problem>,
 ) -> Result<Mapping, Problem> {
-    problems.extend(unsupported(spec));
     problems.extend(condition::never_matches(spec));
-    let shared = shared::shared(spec, problems)?;
+    let shared = shared(spec, problems)?;
     let role = role(spec, &shared, problems)?;
     let upstream = upstream::upstream(&upstream_fields(spec), object, settings, problems)?;
     Ok(Mapping {
@@ -156,30 +175,12 @@ fn mapping(
         query: condition::query(spec)?,
         precedence: spec.precedence.unwrap_or_default(),
         weight: weight(spec.weight)?,
-        forwarding: forwarding(spec, &upstream, problems)?,
+        forwarding: forwarding(spec, object, &upstream, problems)?,
         upstream: (!matches!(role, Role::Redirect(_))).then_some(upstream),
+        regex: largest_regex::find(spec, &role),
         role,
-        shared,
+        shared: shared.into(),
     })
-}
-
-/// A notice for each setting that has no effect because its kind is not supported.
-fn unsupported(spec: &MappingSpec) -> Vec<Problem> {
-    let notice = |field: &str, kind: &str| {
-        let message = format!("no effect: {kind} is not supported");
-        Problem::notice(Reason::NOT_SUPPORTED, format!("spec.{field}"), message)
-    };
-    let mut problems = Vec::new();
-    if !spec.labels.is_empty() {
-        problems.push(notice("labels", "RateLimitService"));
-    }
-    if spec.bypass_auth == Some(true) {
-        problems.push(notice("bypass_auth", "AuthService"));
-    }
-    if !spec.auth_context_extensions.is_empty() {
-        problems.push(notice("auth_context_extensions", "AuthService"));
-    }
-    problems
 }
 
 /// The role in the group; a shadow that is also a redirect is a shadow.
@@ -193,7 +194,9 @@ fn role(spec: &MappingSpec, shared: &Shared, problems: &mut Vec<Problem>) -> Res
     }
     if is_redirect {
         redirect::report_backend_fields(spec, problems);
-        return redirect::redirect(spec, shared, problems).map(Role::Redirect);
+        return redirect::redirect(spec, shared, problems)
+            .map(Box::new)
+            .map(Role::Redirect);
     }
     redirect::report_redirect_fields(spec, problems);
     Ok(Role::Forward)
@@ -212,6 +215,7 @@ pub(super) fn weight(weight: Option<i64>) -> Result<Option<u32>, Problem> {
 /// How the Mapping's own share of the requests is forwarded.
 fn forwarding(
     spec: &MappingSpec,
+    object: &ObjectRef,
     upstream: &super::Upstream,
     problems: &mut Vec<Problem>,
 ) -> Result<Forwarding, Problem> {
@@ -225,22 +229,58 @@ fn forwarding(
         timeout: limit("spec.timeout_ms", spec.timeout_ms)?,
         idle_timeout: limit("spec.idle_timeout_ms", spec.idle_timeout_ms)?,
         host: host_rewrite(spec, upstream, problems)?,
-        hash: shared::hash_policy(spec, problems),
-        authorization: authorization(spec),
+        hash: hash_policy(spec, problems),
+        authorization: authorization(spec, object, problems)?,
         rate_limits: label::rate_limits(&spec.labels, problems),
-        error_bodies: error_body::error_bodies(&spec.error_response_overrides, problems),
+        error_bodies: error_bodies(&spec.error_response_overrides, problems)
+            .or_else(|| (spec.bypass_error_response_overrides == Some(true)).then(BTreeMap::new)),
         add_linkerd_headers: spec.add_linkerd_headers,
     })
 }
 
-fn authorization(spec: &MappingSpec) -> Authorization {
+/// Which AuthService is called. An invalid name is not left out: the default one may allow more.
+fn authorization(
+    spec: &MappingSpec,
+    object: &ObjectRef,
+    problems: &mut Vec<Problem>,
+) -> Result<Authorization, Problem> {
+    let named = spec.auth_service.as_deref().filter(|name| !name.is_empty());
     if spec.bypass_auth == Some(true) {
-        Authorization::Disabled
-    } else if spec.auth_context_extensions.is_empty() {
-        Authorization::Check
-    } else {
-        Authorization::CheckWith(spec.auth_context_extensions.clone())
+        if named.is_some() {
+            problems.push(overridden("auth_service", "bypass_auth"));
+        }
+        if !spec.auth_context_extensions.is_empty() {
+            problems.push(overridden("auth_context_extensions", "bypass_auth"));
+        }
+        return Ok(Authorization::Disabled);
     }
+    let extensions = spec.auth_context_extensions.clone();
+    let Some(text) = named else {
+        return Ok(if extensions.is_empty() {
+            Authorization::Check
+        } else {
+            Authorization::CheckWith(extensions)
+        });
+    };
+    let (name, namespace) = text.rsplit_once('.').unwrap_or((text, &object.namespace));
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    if name.is_empty()
+        || namespace.is_empty()
+        || text.len() > MAX_NAME
+        || !text.chars().all(is_plain)
+    {
+        let fact = "must be the name of an AuthService: name or name.namespace";
+        return Err(not_served("spec.auth_service", fact));
+    }
+    if *namespace != *object.namespace {
+        let message = format!("uses AuthService {namespace}/{name} of another namespace");
+        let path = "spec.auth_service";
+        problems.push(Problem::notice(Reason::CROSS_NAMESPACE, path, message));
+    }
+    Ok(Authorization::By {
+        service: format!("{namespace}/{name}").into(),
+        extensions,
+    })
 }
 
 /// The Host header that the upstream gets. Envoy's own `auto_host_rewrite` works for DNS only, so the name is set here.
@@ -264,6 +304,7 @@ fn host_rewrite(
 /// The fields that describe the upstream.
 fn upstream_fields(spec: &MappingSpec) -> UpstreamFields<'_> {
     UpstreamFields {
+        is_edge: false,
         service: &spec.service,
         is_redirect: spec.host_redirect == Some(true) && spec.shadow != Some(true),
         resolver: spec.resolver.as_deref(),

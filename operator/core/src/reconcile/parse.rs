@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::not_served;
 use crate::{
+    change::ResourceVersion,
     object::Kind,
     report::{Problem, Reason},
     selector::Labels,
@@ -18,6 +19,7 @@ pub(super) struct Metadata {
     pub(super) name: String,
     pub(super) namespace: Option<String>,
     pub(super) generation: i64,
+    pub(super) version: ResourceVersion,
     pub(super) labels: Labels,
     ambassador_ids: Vec<String>,
 }
@@ -41,6 +43,10 @@ impl Metadata {
             name: text("name").unwrap_or_default(),
             namespace: text("namespace"),
             generation: metadata["generation"].as_i64().unwrap_or_default(),
+            version: metadata["resourceVersion"]
+                .as_str()
+                .map(ResourceVersion::parse)
+                .unwrap_or_default(),
             labels: metadata["labels"]
                 .as_object()
                 .into_iter()

@@ -15,14 +15,23 @@ pub(super) fn not_served(kind: Kind, path: impl Into<String>, fact: impl Display
 }
 
 /// What happens to an invalid object.
-pub(super) fn outcome(kind: Kind) -> String {
+pub(crate) fn outcome(kind: Kind) -> String {
     match kind {
         Kind::Listener | Kind::Host | Kind::Mapping | Kind::TcpMapping => {
             format!("this {kind} is not served")
         }
-        Kind::TlsContext | Kind::KubernetesServiceResolver | Kind::KubernetesEndpointResolver => {
+        Kind::TlsContext
+        | Kind::KubernetesServiceResolver
+        | Kind::KubernetesEndpointResolver
+        | Kind::ConsulResolver => {
             format!("this {kind} is not used")
         }
+        Kind::Module
+        | Kind::AuthService
+        | Kind::RateLimitService
+        | Kind::LogService
+        | Kind::TracingService
+        | Kind::DevPortal => format!("this {kind} is not used"),
         Kind::Service | Kind::EndpointSlice | Kind::Secret | Kind::Namespace | Kind::Document => {
             "ignored".to_owned()
         }

@@ -9,6 +9,8 @@
 //! to [`MAX_INSTRUCTIONS`]. The price: a pattern with thousands of nested groups with empty alternatives is rejected
 //! although RE2 accepts it.
 
+use std::fmt::Display;
+
 use thiserror::Error;
 
 use self::ast::{Ast, Flags, Id, Look, Op};
@@ -22,8 +24,11 @@ mod names;
 mod parse;
 mod simplify;
 
-/// Maximum size of a program. Emissary's default for `regex_max_size` is 200.
-pub const MAX_PROGRAM_SIZE: usize = 1000;
+/// Maximum size of a program, unless a Module says otherwise. Emissary's default for `regex_max_size` is 200.
+pub const DEFAULT_PROGRAM_SIZE: usize = 1000;
+
+/// Maximum size of a program that a Module can allow.
+pub const MAX_PROGRAM_SIZE: usize = 5000;
 
 /// RE2's own limit before flattening, in Envoy's 8 MiB.
 const MAX_INSTRUCTIONS: u64 = 349_000;
@@ -71,7 +76,7 @@ pub enum Flaw {
     #[error("invalid repetition count: the maximum is 1,000, nested counts multiplied")]
     RepeatSize,
     /// The size of the program.
-    #[error("program too large: {} > {}", thousands(*.0), thousands(MAX_PROGRAM_SIZE))]
+    #[error("{}", too_large(*.0, MAX_PROGRAM_SIZE))]
     TooLarge(usize),
     /// More nodes, instructions or nested alternatives than the limits of time and memory allow.
     #[error("pattern too complex")]
@@ -132,7 +137,18 @@ fn without_prefix(ast: &mut Ast, root: Id) -> Result<Id, Flaw> {
 pub(super) fn check(pattern: &str) -> Result<(), String> {
     program_size(pattern)
         .map(drop)
-        .map_err(|flaw| format!("invalid RE2 regular expression {pattern:?}: {flaw}"))
+        .map_err(|flaw| invalid(pattern, &flaw))
+}
+
+/// The message about an invalid pattern.
+pub(crate) fn invalid(pattern: &str, flaw: &dyn Display) -> String {
+    format!("invalid RE2 regular expression {pattern:?}: {flaw}")
+}
+
+/// Why a program is rejected that is larger than the limit.
+pub(crate) fn too_large(size: usize, limit: usize) -> String {
+    let (size, limit) = (thousands(size), thousands(limit));
+    format!("program too large: {size} > {limit}")
 }
 
 /// Checks the replacement for what a valid pattern matches.
@@ -221,8 +237,8 @@ mod tests {
             r#"invalid RE2 regular expression "/(": unclosed group"#
         );
         assert_eq!(
-            check(r"/a\S{0,200}").unwrap_err(),
-            r#"invalid RE2 regular expression "/a\\S{0,200}": program too large: 1,006 > 1,000"#
+            check(r"/a\S{0,1000}").unwrap_err(),
+            r#"invalid RE2 regular expression "/a\\S{0,1000}": program too large: 5,006 > 5,000"#
         );
         assert_eq!(thousands(1_234_567), "1,234,567");
     }

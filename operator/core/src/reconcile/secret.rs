@@ -16,7 +16,7 @@ use x509_parser::{
 };
 
 use self::pem::Block;
-use super::{Certificate, Found, Fragment, Secret, not_served, parse};
+use super::{Certificate, Found, Fragment, Secret, Token, not_served, parse};
 use crate::{
     object::Kind,
     report::{Problem, Reason},
@@ -37,6 +37,7 @@ pub(super) fn reconcile(value: Value) -> Found {
                 certificate: Err(fact.to_owned().into()),
                 trusted: Err(fact.to_owned().into()),
                 revoked: Err(fact.to_owned().into()),
+                token: Err(fact.to_owned().into()),
             };
             let problems = vec![not_served(Kind::Secret, problem.path, fact)];
             return (Some(Fragment::Secret(content.into())), problems);
@@ -46,10 +47,12 @@ pub(super) fn reconcile(value: Value) -> Found {
         certificate: certificate(&secret).map_err(Into::into),
         trusted: trusted(&secret).map_err(Into::into),
         revoked: revoked(&secret).map_err(Into::into),
+        token: token(&secret).map_err(Into::into),
     };
     // which part is needed is decided where the Secret is used; only a Secret without any is reported here
-    let problems = match (&content.certificate, &content.trusted, &content.revoked) {
-        (Err(unusable), Err(_), Err(_)) => {
+    let is_unused = content.trusted.is_err() && content.revoked.is_err() && content.token.is_err();
+    let problems = match &content.certificate {
+        Err(unusable) if is_unused => {
             let message = unusable.reason.clone();
             vec![Problem::ignored(Reason::INVALID_SECRET, "data", message)]
         }
@@ -92,6 +95,20 @@ fn revoked(secret: &Object) -> Result<Arc<str>, String> {
         ));
     }
     Ok(text.into())
+}
+
+/// A token that is meant for others, such as that of a ServiceAccount, must not be sent anywhere.
+fn token(secret: &Object) -> Result<Token, String> {
+    let kind = secret.type_.as_deref().unwrap_or("Opaque");
+    if kind != "Opaque" {
+        return Err(format!("unsupported Secret type {kind:?}: use Opaque"));
+    }
+    let token = required(secret, &["token"])?;
+    let text = token.text.trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("token must be printable text without spaces".to_owned());
+    }
+    Ok(Token(text.into()))
 }
 
 /// The text of a revocation list, which is parsed.

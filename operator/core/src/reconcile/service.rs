@@ -8,11 +8,26 @@ use serde_json::Value;
 use super::{Found, Fragment, Service, parse};
 use crate::object::Kind;
 
+/// Annotations that ask for topology hints.
+const TOPOLOGY: [&str; 2] = [
+    "service.kubernetes.io/topology-mode",
+    "service.kubernetes.io/topology-aware-hints",
+];
+/// Values of `trafficDistribution` that do; an Envoy knows no node.
+const NEAR: [&str; 3] = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+
 pub(super) fn reconcile(value: Value) -> Found {
+    let annotations = &value["metadata"]["annotations"];
+    let is_annotated = TOPOLOGY.iter().any(|name| {
+        let mode = annotations[*name].as_str();
+        mode.is_some_and(|mode| mode.eq_ignore_ascii_case("auto"))
+    });
     let spec: ServiceSpec = match parse::spec(value, Kind::Service, false) {
         Ok((spec, _unknown)) => spec, // newer versions of Kubernetes may have more fields
         Err(problem) => return (None, vec![problem]),
     };
+    let distribution = spec.traffic_distribution.as_deref();
+    let by_zone = is_annotated || distribution.is_some_and(|found| NEAR.contains(&found));
     let external_name = spec
         .external_name
         .filter(|name| spec.type_.as_deref() == Some("ExternalName") && !name.is_empty());
@@ -72,6 +87,7 @@ pub(super) fn reconcile(value: Value) -> Found {
         ports,
         targets,
         udp,
+        by_zone,
     };
     (Some(Fragment::Service(service.into())), Vec::new())
 }

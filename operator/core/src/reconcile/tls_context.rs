@@ -1,5 +1,7 @@
 //! A TLSContext: TLS settings for the objects that refer to it.
 
+use std::sync::Arc;
+
 use nuncio_crds::v3alpha1::{self as crd, TlsContextSpec};
 use serde_json::Value;
 
@@ -19,7 +21,7 @@ pub(super) fn reconcile(value: Value, object: &ObjectRef) -> Found {
         Err(problem) => return (None, vec![problem]),
     };
     match context(&spec, object, &mut problems) {
-        Ok(context) => (Some(Fragment::TlsContext(context.into())), problems),
+        Ok(context) => (Some(Fragment::TlsContext(context)), problems),
         Err(problem) => {
             problems.push(problem);
             (None, problems)
@@ -27,34 +29,64 @@ pub(super) fn reconcile(value: Value, object: &ObjectRef) -> Found {
     }
 }
 
-fn context(
+/// What a TLSContext adds.
+///
+/// # Errors
+/// The problem that makes it invalid.
+pub(super) fn context(
     spec: &TlsContextSpec,
     object: &ObjectRef,
     problems: &mut Vec<Problem>,
-) -> Result<TlsContext, Problem> {
-    let files = [
-        ("cert_chain_file", &spec.cert_chain_file, "secret"),
-        ("private_key_file", &spec.private_key_file, "secret"),
-        ("cacert_chain_file", &spec.cacert_chain_file, "ca_secret"),
-    ];
-    let is_set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
-    if let Some((field, _, instead)) = files.into_iter().find(|(_, file, _)| is_set(file)) {
-        return Err(Problem::invalid(
-            Reason::NOT_SUPPORTED,
-            format!("spec.{field}"),
-            format!(
-                "files are not supported; set {instead}; {}",
-                outcome(object.kind)
-            ),
-        ));
-    }
+) -> Result<Arc<TlsContext>, Problem> {
+    check_files(spec, object.kind)?;
     if spec.redirect_cleartext_from.is_some() {
         problems.push(without_effect(
             "spec.redirect_cleartext_from",
             "ignored; set requestPolicy.insecure on the Host",
         ));
     }
-    let has_namespace = spec.secret_namespacing != Some(false);
+    let context = with_secrets(spec, object, spec.secret_namespacing != Some(false))?;
+    if context.settings.trusted.is_none() && context.settings.require_client_certificate {
+        problems.push(Problem::ignored(
+            Reason::PARTIALLY_INVALID,
+            "spec.cert_required",
+            "cert_required needs ca_secret; TLS is not terminated with this TLSContext",
+        ));
+    }
+    let own = match spec.secret_namespacing {
+        None => Some(with_secrets(spec, object, false)?).filter(|own| *own != context),
+        Some(_) => None,
+    };
+    Ok(Arc::new(TlsContext {
+        in_own_namespace: own.map(Arc::new),
+        ..context
+    }))
+}
+
+/// Certificates are read from Secrets only.
+fn check_files(spec: &TlsContextSpec, kind: Kind) -> Result<(), Problem> {
+    let files = [
+        ("cert_chain_file", &spec.cert_chain_file, "secret"),
+        ("private_key_file", &spec.private_key_file, "secret"),
+        ("cacert_chain_file", &spec.cacert_chain_file, "ca_secret"),
+    ];
+    let is_set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+    let Some((field, _, instead)) = files.into_iter().find(|(_, file, _)| is_set(file)) else {
+        return Ok(());
+    };
+    Err(Problem::invalid(
+        Reason::NOT_SUPPORTED,
+        format!("spec.{field}"),
+        format!("files are not supported; set {instead}; {}", outcome(kind)),
+    ))
+}
+
+/// A TLSContext whose names of Secrets can have a namespace or cannot.
+fn with_secrets(
+    spec: &TlsContextSpec,
+    object: &ObjectRef,
+    has_namespace: bool,
+) -> Result<TlsContext, Problem> {
     let certificate = spec.secret.as_deref().filter(|text| !text.is_empty());
     let version = |version: Option<crd::TlsVersion>| {
         version.map(|version| match version {
@@ -78,32 +110,32 @@ fn context(
     let settings = fields
         .settings(object)
         .map_err(|(field, fact)| not_served(object.kind, format!("spec.{field}"), fact))?;
-    if settings.trusted.is_none() && settings.require_client_certificate {
-        problems.push(Problem::ignored(
-            Reason::PARTIALLY_INVALID,
-            "spec.cert_required",
-            "cert_required needs ca_secret; TLS is not terminated with this TLSContext",
-        ));
-    }
     let certificate = certificate.map(|text| secret_name(text, has_namespace, object));
-    problems.extend(of_other_namespaces(
-        object,
-        [
-            ("spec.secret", certificate.as_ref()),
-            ("spec.ca_secret", settings.trusted.as_ref()),
-            ("spec.crl_secret", settings.revoked.as_ref()),
-        ],
-    ));
     Ok(TlsContext {
         hosts: spec
             .hosts
             .iter()
             .map(|host| host.to_ascii_lowercase().into())
             .collect(),
+        in_own_namespace: None,
         certificate,
         server_name: server_name(spec)?,
         settings,
     })
+}
+
+/// A notice for each Secret of another namespace.
+pub(crate) fn notices<'a>(
+    object: &'a ObjectRef,
+    context: &'a TlsContext,
+) -> impl Iterator<Item = Problem> {
+    let settings = &context.settings;
+    let secrets = [
+        ("spec.secret", context.certificate.as_ref()),
+        ("spec.ca_secret", settings.trusted.as_ref()),
+        ("spec.crl_secret", settings.revoked.as_ref()),
+    ];
+    of_other_namespaces(object, secrets)
 }
 
 fn server_name(spec: &TlsContextSpec) -> Result<Option<String>, Problem> {

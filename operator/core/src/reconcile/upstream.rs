@@ -1,6 +1,6 @@
 //! The upstream of a Mapping or TCPMapping. Its `service` is `[scheme://]host[:port]`, whose host may name a Service.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use super::Name;
 
@@ -8,19 +8,21 @@ mod fields;
 mod health_check;
 mod outlier;
 
-pub(super) use fields::{UpstreamFields, upstream};
+pub(super) use fields::{UpstreamFields, cluster_settings, upstream};
 
 /// A parsed `service`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServiceText {
     /// Lower case, without brackets.
     pub(super) host: String,
+    /// The host as written.
+    pub(super) written: Arc<str>,
     pub(super) port: u16,
     pub(super) address: Option<IpAddr>,
     /// `http` or `https`, if it has one.
     pub(super) scheme: Option<&'static str>,
     /// Whether it has a port.
-    has_port: bool,
+    pub(super) has_port: bool,
 }
 
 impl ServiceText {
@@ -81,6 +83,7 @@ fn parts(text: &str, tls: bool) -> Result<ServiceText, String> {
             }
         },
     };
+    let as_written: Arc<str> = host.into();
     let host = host.to_ascii_lowercase();
     if host.is_empty() {
         return Err("host is missing; use [scheme://]host[:port]".to_owned());
@@ -97,6 +100,7 @@ fn parts(text: &str, tls: bool) -> Result<ServiceText, String> {
     }
     Ok(ServiceText {
         host,
+        written: as_written,
         port,
         address,
         scheme,

@@ -24,8 +24,19 @@ pub(super) struct Dirty {
     pub(super) services: BTreeSet<Name>,
     pub(super) endpoint_slices: BTreeSet<Name>,
     pub(super) secrets: BTreeSet<Name>,
+    /// Secrets that an object begins to use, or no longer uses. That is nothing to their other users.
+    pub(super) secret_users: BTreeSet<Name>,
+    /// What resolvers are called.
     pub(super) resolvers: BTreeSet<Arc<str>>,
+    pub(super) consul_resolvers: BTreeSet<ObjectRef>,
     pub(super) tls_contexts: BTreeSet<ObjectRef>,
+    pub(super) modules: bool,
+    /// The upstreams of the Module's probes.
+    pub(super) probes: bool,
+    /// The settings that all listeners have in common.
+    pub(super) shared_options: bool,
+    /// AuthServices, RateLimitServices, LogServices and TracingServices.
+    pub(super) edge_services: BTreeSet<ObjectRef>,
     pub(super) hosts: BTreeSet<ObjectRef>,
     pub(super) mappings: BTreeSet<ObjectRef>,
     pub(super) tcp_mappings: BTreeSet<ObjectRef>,
@@ -80,6 +91,12 @@ impl Dirty {
             Kind::TcpMapping => &mut self.tcp_mappings,
             Kind::Host => &mut self.hosts,
             Kind::TlsContext => &mut self.tls_contexts,
+            Kind::AuthService
+            | Kind::RateLimitService
+            | Kind::LogService
+            | Kind::TracingService
+            | Kind::Module => &mut self.edge_services,
+            Kind::ConsulResolver => &mut self.consul_resolvers,
             // no other kind is a user of anything
             _ => return,
         };

@@ -1,10 +1,13 @@
 //! Level of EndpointSlices: the addresses of upstreams that use EDS.
 
-use std::{collections::BTreeMap, mem, sync::Arc};
+use std::{collections::BTreeMap, mem, net::SocketAddr, sync::Arc};
 
-use nuncio_ir::Unit;
+use nuncio_ir::{Endpoints, Unit};
 
-use super::{Store, cluster::upstream};
+use super::{
+    Store,
+    cluster::upstream::{self, EndpointsKey},
+};
 use crate::{
     object::ObjectRef,
     reconcile::{EndpointSlice, Name},
@@ -71,14 +74,12 @@ impl Store {
         for key in mem::take(&mut self.dirty.endpoints) {
             let resource = key.resource();
             let changed = if self.clusters.uses(&key) {
-                let service = self.services.get(&key.service);
-                let slices = self.endpoint_slices.of(&key.service);
-                let endpoints = Arc::new(upstream::endpoints(
-                    &key,
-                    service,
-                    &slices,
-                    &self.settings.own_ports,
-                ));
+                let addresses = self.addresses(&key);
+                let endpoints = Arc::new(Endpoints {
+                    name: resource.clone(),
+                    zones: self.zones(&key, &addresses),
+                    addresses,
+                });
                 let old = self
                     .ir
                     .endpoints
@@ -90,6 +91,43 @@ impl Store {
             if changed {
                 self.dirty.units.insert(Unit::Endpoints(resource));
             }
+        }
+    }
+
+    /// The addresses of endpoints, sorted.
+    pub(super) fn addresses(&self, key: &EndpointsKey) -> Vec<SocketAddr> {
+        match key {
+            EndpointsKey::Service {
+                service,
+                port,
+                families,
+            } => upstream::endpoints(
+                (*port, *families),
+                self.services.get(service),
+                &self.endpoint_slices.of(service),
+                &self.settings.own_ports,
+            ),
+            EndpointsKey::Consul { service, families } => {
+                let state = self.consul.state(service);
+                let addresses = state.map(|state| state.addresses.clone());
+                families.select(addresses.unwrap_or_default(), SocketAddr::is_ipv4)
+            }
+        }
+    }
+
+    /// The zones that addresses are meant for.
+    fn zones(
+        &self,
+        key: &EndpointsKey,
+        addresses: &[SocketAddr],
+    ) -> BTreeMap<SocketAddr, Arc<str>> {
+        match key {
+            EndpointsKey::Service { service, .. } => upstream::zones(
+                addresses,
+                self.services.get(service),
+                self.endpoint_slices.of(service),
+            ),
+            EndpointsKey::Consul { .. } => BTreeMap::new(),
         }
     }
 }

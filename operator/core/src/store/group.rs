@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use litemap::LiteMap;
 use nuncio_ir::{HeaderMatch, PathMatch, QueryMatch, Route, StringMatch};
 
 pub(super) use self::order::RouteOrder;
@@ -31,7 +32,8 @@ use crate::{
     report::Problem,
 };
 
-mod combine;
+pub(super) mod combine;
+mod label;
 mod order;
 pub(super) mod share;
 
@@ -93,20 +95,22 @@ pub(super) type Members = Arc<[ObjectRef]>;
 pub(super) struct Group {
     pub(super) order: RouteOrder,
     /// In the order in which shares are assigned.
-    pub(super) members: BTreeSet<ObjectRef>,
+    members: LiteMap<ObjectRef, ()>,
     /// What the members that any Host takes come to.
-    shares: BTreeMap<Members, Share>,
+    shares: LiteMap<Members, Share>,
     /// The members that each Host takes; never none.
-    hosts: BTreeMap<ObjectRef, Members>,
+    hosts: LiteMap<ObjectRef, Members>,
 }
 
 /// What members come to that share the requests of a Host.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Share {
     /// One per member with requests.
     routes: Arc<[Arc<Route>]>,
     /// Problems of members within this group.
     problems: BTreeMap<ObjectRef, Vec<Problem>>,
+    /// Why members are not served, without the outcome.
+    left_out: BTreeMap<ObjectRef, Problem>,
     /// Members without requests.
     idle: BTreeSet<ObjectRef>,
 }
@@ -121,6 +125,11 @@ pub(super) struct GroupMarks {
 }
 
 impl Group {
+    /// The members, in the order in which shares are assigned.
+    pub(super) fn members(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.members.keys()
+    }
+
     /// The routes that a Host has.
     pub(super) fn routes_of(&self, host: &ObjectRef) -> Option<&Arc<[Arc<Route>]>> {
         let members = self.hosts.get(host)?;
@@ -157,15 +166,23 @@ impl Group {
     }
 
     /// Problems of all members that a Host takes.
-    fn problems_of(&self, host: &ObjectRef) -> Option<&BTreeMap<ObjectRef, Vec<Problem>>> {
+    fn problems_of(&self, host: &ObjectRef) -> Option<impl PartialEq> {
         let share = self.shares.get(self.hosts.get(host)?)?;
-        Some(&share.problems)
+        Some((&share.problems, &share.left_out))
     }
 
     /// Problems of a member within this group.
     pub(super) fn problems(&self, member: &ObjectRef) -> impl Iterator<Item = &Problem> {
         let shares = self.shares.values();
         shares.flat_map(|share| share.problems.get(member).into_iter().flatten())
+    }
+
+    /// Why a member is not served on some Hosts that take it, without the outcome.
+    pub(super) fn left_out(&self, member: &ObjectRef) -> BTreeSet<&Problem> {
+        let shares = self.shares.values();
+        shares
+            .filter_map(|share| share.left_out.get(member))
+            .collect()
     }
 
     /// Whether a member gets requests of a Host that takes it.
@@ -202,7 +219,7 @@ impl Groups {
         if let Some((key, _)) = self.by_key.get_key_value(&key) {
             let key = key.clone();
             if let Some(group) = self.by_key.get_mut(&key) {
-                group.members.insert(object.clone());
+                group.members.insert(object.clone(), ());
             }
             return (key, Vec::new());
         }
@@ -215,11 +232,13 @@ impl Groups {
                 self.nameless.insert(key.clone());
             }
         }
+        let mut members = LiteMap::with_capacity(1);
+        members.insert(object.clone(), ());
         let group = Group {
             order: self.siblings.order(&key, object),
-            members: BTreeSet::from([object.clone()]),
-            shares: BTreeMap::new(),
-            hosts: BTreeMap::new(),
+            members,
+            shares: LiteMap::new(),
+            hosts: LiteMap::new(),
         };
         self.by_key.insert(key.clone(), group);
         (key, siblings)
@@ -294,9 +313,10 @@ impl Store {
         let Some(group) = self.groups.get(key) else {
             return;
         };
-        let Some(first) = group.members.first().cloned() else {
+        let Some((first, ())) = group.members.first() else {
             return;
         };
+        let first = first.clone();
         for sibling in self.groups.siblings.insert(key, &first) {
             self.dirty.groups.entry(sibling).or_default();
         }
@@ -312,7 +332,7 @@ impl Store {
         };
         let old = Group {
             order: mem::replace(&mut group.order, order),
-            members: BTreeSet::new(),
+            members: LiteMap::new(),
             shares: mem::replace(&mut group.shares, shares),
             hosts: mem::replace(&mut group.hosts, hosts),
         };
@@ -327,17 +347,21 @@ impl Store {
         key: &GroupKey,
         group: &Group,
         marks: &GroupMarks,
-    ) -> BTreeMap<ObjectRef, Members> {
+    ) -> LiteMap<ObjectRef, Members> {
         let mut concerned: BTreeSet<&ObjectRef> = marks.hosts.iter().collect();
         for member in &marks.members {
             concerned.extend(group.hosts_of(member));
-            if group.members.contains(member)
+            if group.members.contains_key(member)
                 && let Some(mapping) = self.mappings.get(member)
             {
                 concerned.extend(self.hosts_taking(key, mapping));
             }
         }
-        let mut hosts = group.hosts.clone();
+        let mut hosts = match group.hosts.len() {
+            // nearly always one
+            0 => LiteMap::with_capacity(1),
+            _ => group.hosts.clone(),
+        };
         for host in concerned {
             let state = self.hosts.get(host);
             let takes = |member: &&ObjectRef| {
@@ -346,7 +370,7 @@ impl Store {
                     .zip(mapping)
                     .is_some_and(|(state, mapping)| self.takes(&state.host, mapping))
             };
-            let members: Members = group.members.iter().filter(takes).cloned().collect();
+            let members: Members = group.members().filter(takes).cloned().collect();
             if members.is_empty() {
                 hosts.remove(host);
             } else {
@@ -380,30 +404,33 @@ impl Store {
         &self,
         key: &GroupKey,
         group: &Group,
-        hosts: &BTreeMap<ObjectRef, Members>,
+        hosts: &LiteMap<ObjectRef, Members>,
         changed: &BTreeSet<ObjectRef>,
-    ) -> BTreeMap<Members, Share> {
-        let mut shares = BTreeMap::new();
+    ) -> LiteMap<Members, Share> {
+        let mut shares = LiteMap::with_capacity(group.shares.len().max(1));
         for members in hosts.values() {
             if shares.contains_key(members) {
                 continue;
             }
             let is_same = !members.iter().any(|member| changed.contains(member));
             let share = match group.shares.get(members).filter(|_| is_same) {
-                Some(share) => Share {
-                    routes: share.routes.clone(),
-                    problems: share.problems.clone(),
-                    idle: share.idle.clone(),
-                },
+                Some(share) => share.clone(),
                 None => {
                     let Shared {
                         routes,
                         problems,
+                        left_out,
                         idle,
-                    } = share::share(key, &self.members(members), &self.defaults);
+                    } = share::share(
+                        key,
+                        &self.members(members),
+                        &self.defaults,
+                        self.rate_limits.domain(),
+                    );
                     Share {
                         routes: reuse(group, group.shares.get(members), routes),
                         problems,
+                        left_out,
                         idle,
                     }
                 }
@@ -435,10 +462,10 @@ impl Store {
             if moved || !group.hosts.contains_key(host) {
                 self.hosts.detach(host, &old.order);
                 self.dirty.route(host, Difference::Match);
-                self.dirty.reports.extend(old.hosts[host].iter().cloned());
+                self.dirty.reports.extend(old.members_of(host).cloned());
             }
         }
-        for (host, members) in &group.hosts {
+        for (host, members) in group.hosts.iter() {
             let Some(routes) = group.routes_of(host) else {
                 continue;
             };
@@ -454,12 +481,7 @@ impl Store {
                 && old.problems_of(host) == group.problems_of(host);
             if !is_same || difference.is_some() {
                 self.dirty.reports.extend(members.iter().cloned());
-                let old = old
-                    .hosts
-                    .get(host)
-                    .into_iter()
-                    .flat_map(|members| members.iter());
-                self.dirty.reports.extend(old.cloned());
+                self.dirty.reports.extend(old.members_of(host).cloned());
             }
             if let Some(difference) = difference {
                 let attached = AttachedGroup {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use nuncio_ir::{Route, SecretContent, ServerTls, TableKey};
+use nuncio_ir::{Route, SecretContent, ServerTls, TableKey, TableScope};
 
 use super::{
     Store,
@@ -42,10 +42,12 @@ pub(super) struct Hosts {
 pub(super) struct HostState {
     pub(super) host: Arc<Host>,
     /// `None`: TLS is not set up; an error: it is, and cannot be terminated.
-    pub(super) tls: Option<Result<ServerTls, NoTls>>,
+    pub(super) tls: Option<Result<Arc<ServerTls>, NoTls>>,
     /// Routes of the groups that are attached, in order.
     pub(super) routes: BTreeMap<RouteOrder, AttachedGroup>,
     problems: Vec<Problem>,
+    /// Whether the Host differs since it was linked.
+    is_new: bool,
 }
 
 /// TLS cannot be terminated; the Host's problems have the reason.
@@ -81,7 +83,10 @@ impl Hosts {
     }
 
     /// Hosts that terminate TLS for exactly this name, or, with the longest wildcard first, for names that include it.
-    pub(super) fn termination(&self, name: &str) -> (Option<ServerTls>, Option<ServerTls>) {
+    pub(super) fn termination(
+        &self,
+        name: &str,
+    ) -> (Option<Arc<ServerTls>>, Option<Arc<ServerTls>>) {
         let tls = |host: &ObjectRef| self.states.get(host)?.tls.clone()?.ok();
         let exact = self.by_name.get(name).find_map(tls);
         let wild = self.by_name.wild(name).rev().find_map(tls);
@@ -227,12 +232,16 @@ impl Store {
                 self.hosts
                     .states
                     .entry(object.clone())
-                    .and_modify(|state| state.host = host.clone())
+                    .and_modify(|state| {
+                        state.host = host.clone();
+                        state.is_new = true;
+                    })
                     .or_insert_with(|| HostState {
                         host: host.clone(),
                         tls: None,
                         routes: BTreeMap::new(),
                         problems: Vec::new(),
+                        is_new: true,
                     });
             }
             None => {
@@ -253,10 +262,10 @@ impl Store {
         self.hosts.by_name.insert(&host.hostname, object.clone());
         for secret in host.tls.iter().flat_map(secrets) {
             self.secrets.users.add(secret, object);
-            self.dirty.secrets.insert(secret.clone());
+            self.dirty.secret_users.insert(secret.clone());
         }
         if let Some(name) = host.tls.as_ref().and_then(context_name) {
-            self.tls_contexts.users.add(&name.name, object);
+            self.add_context_user(&name.name, object);
         }
     }
 
@@ -264,27 +273,34 @@ impl Store {
         self.hosts.by_name.remove(&host.hostname, object);
         for secret in host.tls.iter().flat_map(secrets) {
             self.secrets.users.remove(secret, object);
-            self.dirty.secrets.insert(secret.clone());
+            self.dirty.secret_users.insert(secret.clone());
         }
         if let Some(name) = host.tls.as_ref().and_then(context_name) {
-            self.tls_contexts.users.remove(&name.name, object);
+            self.remove_context_user(&name.name, object);
         }
     }
 
     pub(super) fn link_hosts(&mut self) {
         for object in mem::take(&mut self.dirty.hosts) {
             self.dirty.reports.insert(object.clone());
-            self.dirty.sockets.extend(self.listeners.sockets());
             let Some(state) = self.hosts.get(&object) else {
+                self.dirty.sockets.extend(self.listeners.sockets());
                 continue;
             };
             let host = state.host.clone();
             let (tls, problems) = self.link_tls(&object, &host);
-            if let Some(state) = self.hosts.states.get_mut(&object) {
-                state.tls = tls;
-                state.problems = problems;
+            let Some(state) = self.hosts.states.get_mut(&object) else {
+                continue;
+            };
+            state.problems = problems;
+            let is_new = mem::take(&mut state.is_new);
+            // a certificate that is rotated leaves all of this as it is
+            if mem::replace(&mut state.tls, tls) != state.tls || is_new {
+                self.dirty.sockets.extend(self.listeners.sockets());
             }
-            self.mark_groups(&object, &host);
+            if is_new {
+                self.mark_groups(&object, &host);
+            }
         }
     }
 
@@ -330,7 +346,7 @@ impl Store {
         &mut self,
         object: &ObjectRef,
         host: &Host,
-    ) -> (Option<Result<ServerTls, NoTls>>, Vec<Problem>) {
+    ) -> (Option<Result<Arc<ServerTls>, NoTls>>, Vec<Problem>) {
         let Some(tls) = &host.tls else {
             self.set_validation(object, None);
             return (None, Vec::new());
@@ -347,7 +363,7 @@ impl Store {
             }));
             NoTls
         });
-        (Some(found), problems)
+        (Some(found.map(Arc::new)), problems)
     }
 
     /// # Errors
@@ -361,6 +377,9 @@ impl Store {
     ) -> Result<ServerTls, Option<Problem>> {
         if tls.terms == HostTerms::Invalid {
             return Err(None); // reported by the reconciler
+        }
+        if let HostTerms::Context(name) = &tls.terms {
+            problems.extend(self.tls_contexts.notice("spec.tlsContext", name));
         }
         let certificate = self.certificate(CERTIFICATE, &tls.secret, problems)?;
         let (name, is_asked_for) = match &tls.terms {
@@ -479,9 +498,12 @@ impl Store {
         let mut places: Vec<String> = self
             .hosts
             .tables(object)
-            .map(|table| match table.server_name {
-                Some(_) => format!("{} with TLS", table.listener),
-                None => table.listener.to_string(),
+            .map(|table| match table.scope {
+                TableScope::Tls(_) => format!("{} with TLS", table.listener),
+                TableScope::Cleartext
+                | TableScope::Host(_)
+                | TableScope::Redirects(_)
+                | TableScope::OtherHosts => table.listener.to_string(),
             })
             .collect();
         places.dedup();

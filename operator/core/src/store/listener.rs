@@ -1,12 +1,13 @@
 //! Level of Listeners: which Listener has each socket, its filter chains, and the route tables that they need.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
-    mem,
+    iter, mem,
     sync::Arc,
 };
 
-use nuncio_ir::{HttpFilter, ListenerKey, TableKey, Transport, Unit};
+use nuncio_ir::{FilterSettings, HttpFilter, ListenerKey, TableKey, Transport, Unit};
 
 use self::{
     chain::{Candidate, Inputs, Link, Table},
@@ -170,15 +171,6 @@ impl Store {
         Some((owner, listener, port.unwrap_or(usual)))
     }
 
-    /// HTTP filters of every listener.
-    fn http_filters(&self) -> BTreeSet<HttpFilter> {
-        let mut filters = BTreeSet::from([HttpFilter::Cors]);
-        if self.mappings.override_errors() {
-            filters.insert(HttpFilter::CustomResponse);
-        }
-        filters
-    }
-
     pub(super) fn link_sockets(&mut self) {
         for key in mem::take(&mut self.dirty.sockets) {
             let Some(socket) = self.listeners.sockets.get(&key) else {
@@ -214,9 +206,27 @@ impl Store {
                 http3: self.http3_beside(key),
                 loose: self.settings.loose_label_selectors,
                 namespaces: &self.namespaces,
-                filters: self.http_filters(),
+                tables_by_host: self.tables_by_host(),
+                most_redirecting: self.settings.most_tables_of_redirects,
+                least_names: self.settings.least_tables_by_host,
+                filters: self.filters.used().clone(),
+                options: &self.shared_options,
             },
         )
+    }
+
+    /// From how many host names on they have route tables of their own on cleartext connections; `None`: never.
+    ///
+    /// Envoy decides which filters a request passes through when it arrives. Where no name of a table is that of the request,
+    /// the table is found later, by a script: too late for a route that switches the filter of an AuthService on or off. And a
+    /// script of a Module can change the host name of a request, and thereby its table.
+    pub(super) fn tables_by_host(&self) -> Option<usize> {
+        let decides_late = |(filter, settings): (&HttpFilter, &Arc<FilterSettings>)| match filter {
+            HttpFilter::Authorization(_) | HttpFilter::Lua => **settings != FilterSettings::Off,
+            _ => false,
+        };
+        let is_excluded = self.ir.filters.iter().any(decides_late);
+        (!is_excluded).then_some(self.settings.least_tables_by_host)
     }
 
     /// Takes over a new link, and marks what differs from before.
@@ -232,22 +242,14 @@ impl Store {
         let new = self.listeners.link(key).unwrap_or(&none);
         if old.listener != new.listener {
             match new.listener.clone() {
-                Some(listener) => self.ir.listeners.insert(key, listener.into()),
+                Some(listener) => self.ir.listeners.insert(key, listener),
                 None => self.ir.listeners.remove(&key),
             };
             self.dirty.units.insert(Unit::Listener(key));
         }
-        let objects: BTreeSet<_> = old.problems.keys().chain(new.problems.keys()).collect();
-        let objects = objects.into_iter();
-        let differ = |object: &&ObjectRef| old.problems.get(object) != new.problems.get(object);
-        let reports = objects.filter(differ).cloned();
+        let reports = differing(&old.problems, &new.problems).cloned();
         self.dirty.reports.extend(reports);
-        let tables: BTreeSet<_> = old.tables.keys().chain(new.tables.keys()).collect();
-        let changed: Vec<TableKey> = tables
-            .into_iter()
-            .filter(|table| old.tables.get(table) != new.tables.get(table))
-            .cloned()
-            .collect();
+        let changed: Vec<TableKey> = differing(&old.tables, &new.tables).cloned().collect();
         // Hosts concerned, and whether they were served before
         let mut moved: BTreeMap<ObjectRef, bool> = BTreeMap::new();
         for table in &changed {
@@ -276,7 +278,7 @@ impl Store {
             if was_served != self.hosts.is_served(&host) {
                 for attached in state.routes.values() {
                     if let Some(group) = self.groups.get(&attached.key) {
-                        self.dirty.reports.extend(group.members.iter().cloned());
+                        self.dirty.reports.extend(group.members().cloned());
                     }
                 }
             }
@@ -300,6 +302,33 @@ impl Store {
             report.summary = format!("{number} Host{plural}");
         }
     }
+}
+
+/// The keys of which two maps have different values, or one has none, in order.
+fn differing<'a, K: Ord, V: PartialEq>(
+    old: &'a BTreeMap<K, V>,
+    new: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = &'a K> {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    iter::from_fn(move || {
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (Some((one, _)), Some((other, _))) => one.cmp(other),
+                (Some(_), None) => Ordering::Less,
+                (None, _) => Ordering::Greater,
+            };
+            match order {
+                Ordering::Less => return old.next().map(|(key, _)| key),
+                Ordering::Greater => return new.next().map(|(key, _)| key),
+                Ordering::Equal => {
+                    let ((key, before), (_, after)) = old.next().zip(new.next())?;
+                    if before != after {
+                        return Some(key);
+                    }
+                }
+            }
+        }
+    })
 }
 
 /// A socket, and the one of the other transport on its port: HTTP/3 is advertised where HTTPS is served.

@@ -35,8 +35,10 @@ impl Store {
     pub fn loss(&mut self, source: Source, kind: Kind, listed: &BTreeSet<ObjectRef>) -> Loss {
         let pending = self.link();
         let before = self.live_clusters();
-        // what waits for a Secret is served as it was before, which cannot be put back
-        let is_waiting = !self.hosts.waiting.is_empty() || !self.tls_contexts.waiting.is_empty();
+        // what waits is served as it was before, which cannot be put back
+        let is_waiting = !self.hosts.waiting.is_empty()
+            || !self.tls_contexts.waiting.is_empty()
+            || self.waits_for_consul();
         let lost = if is_waiting {
             0
         } else {
@@ -84,7 +86,7 @@ impl Store {
         let clusters = self.ir.clusters.values();
         let is_live = |discovery: &Discovery| match discovery {
             Discovery::Empty => false,
-            Discovery::Static { .. } | Discovery::Dns { .. } => true,
+            Discovery::Static { .. } | Discovery::Dns { .. } | Discovery::Several { .. } => true,
             Discovery::Endpoints(name) => {
                 let endpoints = self.ir.endpoints.get(name);
                 endpoints.is_some_and(|endpoints| !endpoints.addresses.is_empty())

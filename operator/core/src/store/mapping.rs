@@ -6,10 +6,12 @@ use std::{
     sync::Arc,
 };
 
+use nuncio_ir::HttpFilter;
+
 use super::{Store, group::GroupKey};
 use crate::{
     object::ObjectRef,
-    reconcile::Mapping,
+    reconcile::{Mapping, Resolver},
     report::{Problem, Reason, Report},
 };
 
@@ -48,6 +50,24 @@ impl Mappings {
         self.states.get(object)?.mapping.as_ref()
     }
 
+    /// All Mappings.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.states.keys()
+    }
+
+    /// The Mappings whose upstream has the default resolver.
+    pub(super) fn with_default_resolver(&self) -> impl Iterator<Item = &ObjectRef> {
+        let has_default = |state: &MappingState| {
+            let mapping = state.mapping.as_ref();
+            let upstream = mapping.and_then(|mapping| mapping.upstream.as_ref());
+            upstream.is_some_and(|upstream| upstream.resolver == Resolver::Default)
+        };
+        let states = self.states.iter();
+        states
+            .filter(move |(_, state)| has_default(state))
+            .map(|(object, _)| object)
+    }
+
     /// Whether any Mapping overrides error responses.
     pub(super) fn override_errors(&self) -> bool {
         !self.overriding_errors.is_empty()
@@ -68,6 +88,8 @@ impl Store {
             self.note_references(object, upstream);
         }
         self.note_error_overrides(object, mapping.as_deref());
+        self.note_labels(object, mapping.as_deref());
+        self.note_authorization(object, mapping.as_deref());
         let state = self.mappings.states.entry(object.clone()).or_default();
         state.mapping = mapping;
         self.dirty.mappings.insert(object.clone());
@@ -75,7 +97,6 @@ impl Store {
 
     /// The first Mapping that overrides error responses, and the last, change the filters of listeners.
     fn note_error_overrides(&mut self, object: &ObjectRef, mapping: Option<&Mapping>) {
-        let before = self.mappings.override_errors();
         let overriding = &mut self.mappings.overriding_errors;
         let overrides = |mapping: &Mapping| {
             let bodies = mapping.forwarding.error_bodies.as_ref();
@@ -86,9 +107,25 @@ impl Store {
         } else {
             overriding.remove(object);
         }
-        if before != self.mappings.override_errors() {
-            self.dirty.sockets.extend(self.listeners.sockets());
+        self.use_error_overrides();
+    }
+
+    /// Adds the filter that overrides error responses, or removes it.
+    pub(super) fn use_error_overrides(&mut self) {
+        let is_used = self.mappings.override_errors() || !self.defaults.error_bodies.is_empty();
+        self.use_filter(HttpFilter::CustomResponse, is_used);
+    }
+
+    /// Looks at all Mappings again, for another default.
+    pub(super) fn note_all_error_overrides(&mut self) {
+        let states = self.mappings.states.iter();
+        let all: Vec<_> = states
+            .map(|(object, state)| (object.clone(), state.mapping.clone()))
+            .collect();
+        for (object, mapping) in all {
+            self.note_error_overrides(&object, mapping.as_deref());
         }
+        self.use_error_overrides();
     }
 
     pub(super) fn link_mappings(&mut self) {
@@ -111,12 +148,15 @@ impl Store {
                     (None, Vec::new())
                 }
                 Some(upstream) => {
-                    let (cluster, problems) =
-                        self.link_upstream(&object, upstream, old_cluster.as_ref());
-                    (Some(cluster), problems)
+                    // a redirect cannot be served as before
+                    let can_wait = old_cluster.is_some() || old_group.is_none();
+                    self.link_upstream(&object, upstream, old_cluster.as_ref(), can_wait)
                 }
             };
-            let group = if old_group.as_deref() == Some(&key) {
+            let is_waiting = mapping.upstream.is_some() && cluster.is_none();
+            let group = if is_waiting {
+                None
+            } else if old_group.as_deref() == Some(&key) {
                 old_group
             } else {
                 self.leave_group(&object, old_group);
@@ -136,10 +176,12 @@ impl Store {
     }
 
     pub(super) fn report_mapping(&self, object: &ObjectRef, report: &mut Report) {
+        report.problems.extend(self.regex_problem(object));
         let Some(state) = self.mappings.states.get(object) else {
             return;
         };
         report.problems.extend(state.problems.iter().cloned());
+        report.problems.extend(self.authorization_problems(object));
         let Some((key, group)) = state
             .group
             .as_ref()
@@ -160,6 +202,16 @@ impl Store {
         let problems = group.problems(object);
         let problems = problems.filter(|problem| !gets_requests || !is_idle(problem));
         report.problems.extend(problems.cloned());
+        let outcome = if gets_requests {
+            "this Mapping is not served on Hosts that match both"
+        } else {
+            "this Mapping is not served"
+        };
+        let left_out = group.left_out(object).into_iter().map(|problem| Problem {
+            message: format!("{}; {outcome}", problem.message),
+            ..problem.clone()
+        });
+        report.problems.extend(left_out);
         if hosts.is_empty() {
             report.problems.push(Problem::ignored(
                 Reason::NO_MATCHING_HOST,

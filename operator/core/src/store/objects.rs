@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
+use litemap::LiteMap;
+
 use crate::{
-    change::{Origin, Reconciled, Source},
+    change::{Origin, Reconciled, ResourceVersion, Source},
     object::{Kind, ObjectRef},
     reconcile::Fragment,
     report::{Problem, Reason},
@@ -12,8 +14,8 @@ use crate::{
 /// Every object, from whichever source.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
-    /// By precedence: the first is served.
-    by_ref: BTreeMap<ObjectRef, BTreeMap<Origin, Object>>,
+    /// By precedence: the first is served. Nearly all objects have one origin.
+    by_ref: BTreeMap<ObjectRef, LiteMap<Origin, Object>>,
     /// Objects that others were generated from, with what they yield.
     owned: BTreeMap<Origin, BTreeSet<ObjectRef>>,
 }
@@ -43,6 +45,7 @@ impl Objects {
         let Reconciled {
             object,
             generation,
+            version: _,
             fragment,
             problems,
         } = reconciled;
@@ -55,7 +58,8 @@ impl Objects {
             fragment,
             problems,
         };
-        let origins = self.by_ref.entry(object.clone()).or_default();
+        let origins = self.by_ref.entry(object.clone());
+        let origins = origins.or_insert_with(|| LiteMap::with_capacity(1));
         if origins.get(origin) == Some(&new) {
             return Filed::Same;
         }
@@ -127,6 +131,7 @@ impl Objects {
         Some(Reconciled {
             object: object.clone(),
             generation: found.generation,
+            version: ResourceVersion::Unknown,
             fragment: found.fragment.clone(),
             problems: found.problems.clone(),
         })
@@ -148,7 +153,7 @@ impl Objects {
     /// Notices about sources whose object is not served, because another source has it, too.
     pub(super) fn notices(&self, object: &ObjectRef) -> Vec<Problem> {
         let origins = self.by_ref.get(object);
-        let mut origins = origins.into_iter().flat_map(BTreeMap::keys);
+        let mut origins = origins.into_iter().flat_map(LiteMap::keys);
         let Some(first) = origins.next() else {
             return Vec::new();
         };
@@ -160,8 +165,8 @@ impl Objects {
     }
 }
 
-fn served(origins: &BTreeMap<Origin, Object>) -> Option<&Object> {
-    origins.values().next()
+fn served(origins: &LiteMap<Origin, Object>) -> Option<&Object> {
+    origins.first().map(|(_, object)| object)
 }
 
 #[cfg(test)]
@@ -175,6 +180,7 @@ mod tests {
         Reconciled {
             object: ObjectRef::new(Kind::KubernetesEndpointResolver, "default", name),
             generation: 1,
+            version: ResourceVersion::Unknown,
             fragment: fragment.map(Fragment::Resolver),
             problems: vec![Problem::notice(Reason::IGNORED, "", "a hint")],
         }
@@ -189,12 +195,12 @@ mod tests {
         let mut objects = Objects::default();
         let (istio, api) = (Origin::of(Source::Istio), Origin::of(Source::Api));
         let (service, endpoints) = (ResolverKind::Service, ResolverKind::Endpoints);
-        let found = resolver("a", Some(service));
+        let found = resolver("a", Some(service.clone()));
         let object = found.object.clone();
-        assert_eq!(objects.file(&api, found.clone()), fragment(service));
+        assert_eq!(objects.file(&api, found.clone()), fragment(service.clone()));
         assert_eq!(objects.file(&api, found), Filed::Same);
         assert_eq!(
-            objects.file(&istio, resolver("a", Some(endpoints))),
+            objects.file(&istio, resolver("a", Some(endpoints.clone()))),
             fragment(endpoints)
         );
         assert_eq!(objects.notices(&object).len(), 1);
@@ -203,7 +209,7 @@ mod tests {
             Filed::Report,
             "not the one that is served"
         );
-        objects.file(&api, resolver("a", Some(service)));
+        objects.file(&api, resolver("a", Some(service.clone())));
         assert_eq!(objects.remove(&istio, &object), fragment(service));
         assert_eq!(objects.remove(&istio, &object), Filed::Same);
         assert_eq!(objects.remove(&api, &object), Filed::Fragment(None));

@@ -17,9 +17,29 @@ impl Store {
             Unit::Secret(name) => {
                 let hosts = self.hosts.with_secret(name);
                 let contexts = self.tls_contexts.with_secret(name);
+                let contexts = contexts.map(|object| self.tls_context_owner(object));
                 hosts.chain(contexts).cloned().collect()
             }
-            Unit::Listener(key) => self.listeners.owners(*key),
+            Unit::Filter(filter) => self.filter_owners(filter),
+            Unit::Listener(key) => {
+                let logs = self.log_services.iter().map(|(object, _)| object);
+                let traces = self.tracing_services.first().map(|(object, _)| object);
+                let services = logs.chain(traces).cloned();
+                self.listeners
+                    .owners(*key)
+                    .into_iter()
+                    .chain(services)
+                    .collect()
+            }
+            Unit::Loading(key) | Unit::Selection(key) => {
+                let selected = self.ir.selected(key);
+                let table = selected.map_or(key, |selected| &selected.key);
+                let table = self.listeners.table(table).into_iter();
+                let hosts = table.flat_map(|table| table.virtual_hosts.values());
+                hosts
+                    .map(|virtual_host| virtual_host.host.clone())
+                    .collect()
+            }
             Unit::RouteTable(key) => {
                 let hosts = self.listeners.table(key).into_iter();
                 let hosts = hosts.flat_map(|table| table.virtual_hosts.values());
@@ -64,7 +84,7 @@ impl Store {
         let groups = state.flat_map(|state| state.routes.values());
         groups
             .filter_map(|attached| self.groups.get(&attached.key))
-            .flat_map(|group| group.members.iter().cloned())
+            .flat_map(|group| group.members().cloned())
             .chain([host.clone()])
             .collect()
     }

@@ -1,26 +1,32 @@
 //! Level of reports: one for each object, from what its reconciler and the levels found.
 
-use std::{collections::BTreeMap, mem, sync::Arc};
+use std::{mem, sync::Arc};
+
+use nuncio_ir::OrdMap;
 
 use super::Store;
 use crate::{
     object::{Kind, ObjectRef},
+    reconcile::module::{AUTHENTICATION, tls},
     report::Report,
 };
 
 /// Reports that are new or differ; `None`: the object is gone.
 pub type ReportChanges = Vec<(ObjectRef, Option<Arc<Report>>)>;
 
+/// The report of every object. A clone takes no time and does not change any more.
+pub type AllReports = OrdMap<ObjectRef, Arc<Report>>;
+
 /// The latest report of every object.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
-    by_object: BTreeMap<ObjectRef, Arc<Report>>,
+    by_object: AllReports,
 }
 
 impl Store {
     /// The report of every object.
     #[must_use]
-    pub fn reports(&self) -> &BTreeMap<ObjectRef, Arc<Report>> {
+    pub fn reports(&self) -> &AllReports {
         &self.reports.by_object
     }
 
@@ -29,6 +35,10 @@ impl Store {
         let applied = mem::take(&mut self.dirty.applied);
         let mut dirty = mem::take(&mut self.dirty.reports);
         dirty.extend(applied.iter().cloned());
+        let modules = dirty.iter();
+        let modules = modules.filter_map(|object| self.tls_source.module(object));
+        let modules: Vec<ObjectRef> = modules.cloned().collect();
+        dirty.extend(modules);
         let mut changes = Vec::new();
         for object in dirty {
             let Some(report) = self.report(&object) else {
@@ -66,6 +76,18 @@ impl Store {
             Kind::Mapping => self.report_mapping(object, &mut report),
             Kind::TcpMapping => self.report_tcp_mapping(object, &mut report),
             Kind::TlsContext => self.report_tls_context(object, &mut report),
+            Kind::Module if &*object.name == AUTHENTICATION => {
+                self.report_auth_service(object, &mut report);
+            }
+            Kind::Module if &*object.name == tls::NAME => {
+                self.report_tls_module(object, &mut report);
+            }
+            Kind::Module => self.report_module(object, &mut report),
+            Kind::AuthService => self.report_auth_service(object, &mut report),
+            Kind::RateLimitService => self.report_rate_limit_service(object, &mut report),
+            Kind::LogService => self.report_log_service(object, &mut report),
+            Kind::TracingService => self.report_tracing_service(object, &mut report),
+            Kind::ConsulResolver => self.report_consul_resolver(object, &mut report),
             _ => report.in_service = found.fragment.is_some() && !report.is_error(),
         }
         report.problems.sort();

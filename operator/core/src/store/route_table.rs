@@ -1,6 +1,6 @@
 //! Level of route tables: the virtual hosts that the sockets need, with the routes that the Hosts have.
 
-use std::mem;
+use std::{collections::BTreeSet, mem, sync::Arc};
 
 use nuncio_ir::{self as ir, Unit};
 
@@ -17,10 +17,19 @@ impl Store {
             }
         }
         for key in mem::take(&mut self.dirty.tables) {
-            match self.route_table(&key) {
+            let old = match self.route_table(&key) {
                 None => self.ir.route_tables.remove(&key),
                 Some(table) => self.ir.route_tables.insert(key.clone(), table.into()),
             };
+            let new = self.ir.route_tables.get(&key);
+            let scopes = |table: Option<&Arc<ir::RouteTable>>| -> BTreeSet<Unit> {
+                let units = table.into_iter().flat_map(|table| table.units());
+                units.collect()
+            };
+            let (before, after) = (scopes(old.as_ref()), scopes(new));
+            self.dirty
+                .units
+                .extend(before.symmetric_difference(&after).cloned());
             self.dirty.units.insert(Unit::RouteTable(key));
         }
     }
@@ -34,18 +43,24 @@ impl Store {
                 .map(|(domain, virtual_host)| ir::VirtualHost {
                     domain: domain.clone(),
                     insecure: virtual_host.insecure,
-                    routes: self
-                        .hosts
-                        .get(&virtual_host.host)
-                        .map(HostState::routes)
-                        .unwrap_or_default(),
+                    routes: self.routes_of(&virtual_host.host),
+                    origin: virtual_host.host.origin(),
                 });
         Some(ir::RouteTable {
             key: key.clone(),
+            is_selected: table.is_selected,
+            elsewhere: table.elsewhere.iter().cloned().collect(),
             virtual_hosts: virtual_hosts.collect(),
             misdirected: table.misdirected.iter().cloned().collect(),
             http3: table.http3,
         })
+    }
+
+    /// The routes of a Host, behind those of the gateway itself.
+    fn routes_of(&self, host: &ObjectRef) -> Vec<Arc<ir::Route>> {
+        let mut routes = self.probes.routes().to_vec();
+        routes.extend(self.hosts.get(host).into_iter().flat_map(HostState::routes));
+        routes
     }
 }
 

@@ -39,7 +39,7 @@ impl Secrets {
     }
 
     /// Whether this Secret has not been read yet.
-    fn is_unread(&self, name: &Name) -> bool {
+    pub(super) fn is_unread(&self, name: &Name) -> bool {
         !self.by_name.contains_key(name) && !self.missing.contains(name)
     }
 }
@@ -60,14 +60,21 @@ impl Store {
 
     /// A certificate is a separate resource: only Hosts that could not use it before, or no longer can, change.
     pub(super) fn link_secrets(&mut self) {
-        for name in mem::take(&mut self.dirty.secrets) {
-            for user in self.secrets.users.of(&name) {
+        let changed = mem::take(&mut self.dirty.secrets);
+        for name in &changed {
+            for user in self.secrets.users.of(name) {
                 self.dirty.link_again(user);
             }
-            let is_used = self.secrets.users.has(&name);
-            if !is_used {
+        }
+        let mut names = mem::take(&mut self.dirty.secret_users);
+        names.extend(changed);
+        for name in names {
+            if !self.secrets.users.has(&name) {
                 self.secrets.missing.remove(&name);
             }
+            // Envoy has no use for what a ConsulResolver refers to
+            let is_for_envoy = |user: &ObjectRef| user.kind != Kind::ConsulResolver;
+            let is_used = self.secrets.users.of(&name).any(is_for_envoy);
             let secret = self.secrets.get(&name);
             let certificate = secret.and_then(|secret| served(&secret.certificate));
             let content =

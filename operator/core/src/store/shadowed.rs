@@ -249,7 +249,7 @@ impl Store {
             .behind(key, is_loose)
             .into_iter()
             .filter_map(|key| self.groups.get(key))
-            .flat_map(|group| group.members.iter().cloned());
+            .flat_map(|group| group.members().cloned());
         let members: Vec<ObjectRef> = members.collect();
         self.dirty.reports.extend(members);
     }

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc};
 
-use nuncio_ir::{ServerTls, TcpProxy};
+use nuncio_ir::{ServerTls, TcpProxy, TcpTarget};
 
 use super::{Store, listener::Socket};
 use crate::{
     object::ObjectRef,
-    reconcile::TcpMapping,
+    reconcile::{Resolver, TcpMapping},
     report::{Problem, Reason, Report},
 };
 
@@ -32,7 +32,7 @@ pub(super) struct TcpGroup<'a> {
     pub(super) server_name: Option<Arc<str>>,
     pub(super) members: Vec<Member<'a>>,
     /// TLS termination, if there is a server name, or why it cannot be terminated.
-    pub(super) tls: Option<Result<ServerTls, String>>,
+    pub(super) tls: Option<Result<Arc<ServerTls>, String>>,
 }
 
 pub(super) struct Member<'a> {
@@ -51,20 +51,24 @@ impl TcpGroup<'_> {
             .map(|member| member.mapping.weight)
             .collect();
         let shares = shares(&weights);
-        let clusters: Vec<(Arc<str>, u32)> = self
+        let targets: Vec<TcpTarget> = self
             .members
             .iter()
             .zip(shares)
             .filter(|(_, share)| *share > 0)
-            .map(|(member, share)| (member.cluster.clone(), share))
+            .map(|(member, weight)| TcpTarget {
+                cluster: member.cluster.clone(),
+                weight,
+                origin: member.object.origin(),
+            })
             .collect();
         let idle_timeout = self
             .members
             .iter()
             .filter_map(|member| member.mapping.idle_timeout)
             .next_back();
-        (!clusters.is_empty()).then_some(TcpProxy {
-            clusters,
+        (!targets.is_empty()).then_some(TcpProxy {
+            targets,
             idle_timeout,
         })
     }
@@ -92,6 +96,25 @@ fn shares(weights: &[Option<u32>]) -> Vec<u32> {
         .iter()
         .map(|weight| weight.map_or(rest, |weight| weight.min(MOST) * 100))
         .collect()
+}
+
+impl TcpMappings {
+    /// All TCPMappings.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.states.keys()
+    }
+
+    /// The TCPMappings whose upstream has the default resolver.
+    pub(super) fn with_default_resolver(&self) -> impl Iterator<Item = &ObjectRef> {
+        let has_default = |state: &TcpMappingState| {
+            let mapping = state.mapping.as_ref();
+            mapping.is_some_and(|mapping| mapping.upstream.resolver == Resolver::Default)
+        };
+        let states = self.states.iter();
+        states
+            .filter(move |(_, state)| has_default(state))
+            .map(|(object, _)| object)
+    }
 }
 
 impl Store {
@@ -122,13 +145,14 @@ impl Store {
                 self.tcp_mappings.states.remove(&object);
                 continue;
             };
-            let (cluster, problems) = self.link_upstream(&object, &mapping.upstream, old.as_ref());
-            if old.as_ref() != Some(&cluster) {
+            let (cluster, problems) =
+                self.link_upstream(&object, &mapping.upstream, old.as_ref(), true);
+            if old != cluster {
                 self.dirty.sockets.insert(mapping.key);
             }
             let state = TcpMappingState {
                 mapping: Some(mapping),
-                cluster: Some(cluster),
+                cluster,
                 problems,
             };
             self.tcp_mappings.states.insert(object, state);
@@ -157,7 +181,7 @@ impl Store {
 
     /// TLS termination for a server name: that of the Host with exactly this name, else of a TLSContext that lists the
     /// name, else of a Host with a wildcard.
-    fn termination(&self, name: &str) -> Result<ServerTls, String> {
+    fn termination(&self, name: &str) -> Result<Arc<ServerTls>, String> {
         let (exact, wild) = self.hosts.termination(name);
         if let Some(tls) = exact {
             return Ok(tls);
@@ -165,7 +189,7 @@ impl Store {
         let mut invalid = None;
         for context in self.tls_contexts.listing(name) {
             match context.own_server() {
-                Ok(tls) => return Ok(tls),
+                Ok(tls) => return Ok(tls.into()),
                 Err(reason) => {
                     invalid.get_or_insert(reason);
                 }

@@ -8,11 +8,11 @@ use std::{
 
 use nuncio_ir::{ClientTls, ServerTls};
 
-use super::{Store, secret::waiting::Waiting, users::Users};
+use super::{Store, neighbour, secret::waiting::Waiting, users::Users};
 use crate::{
     object::{Kind, ObjectRef},
-    reconcile::{Name, TlsContext},
-    report::{Problem, Report},
+    reconcile::{HostTerms, Name, TlsContext, tls_context},
+    report::{Problem, Reason, Report},
 };
 
 /// Why a TLSContext that its reconciler rejected cannot be used.
@@ -166,6 +166,32 @@ impl TlsContexts {
         })
     }
 
+    /// The TLSContext that [`TlsContexts::find`] finds, if it is of another namespace.
+    fn of_another_namespace(&self, name: &Name) -> Option<&ObjectRef> {
+        if self.own(name).is_some() {
+            return None;
+        }
+        let mut all = self.by_name.get(&name.name)?.iter();
+        all.find(|object| self.contexts.contains_key(*object))
+    }
+
+    /// A notice for who names a TLSContext, if it is of another namespace.
+    pub(super) fn notice(&self, path: &str, name: &Name) -> Option<Problem> {
+        let context = self.of_another_namespace(name)?;
+        let message = format!("uses {context} of another namespace");
+        Some(Problem::notice(Reason::CROSS_NAMESPACE, path, message))
+    }
+
+    /// TLSContexts of this name in other namespaces than this one.
+    fn of_other_namespaces<'a>(
+        &'a self,
+        name: &str,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a ObjectRef> {
+        let all = self.by_name.get(name).into_iter().flatten();
+        all.filter(move |object| *object.namespace != *namespace)
+    }
+
     /// Whether a TLSContext of this name waits for its Secrets and none is there to be used meanwhile.
     pub(super) fn is_pending(&self, name: &Name) -> bool {
         let all = self.by_name.get(&name.name);
@@ -204,8 +230,21 @@ impl TlsContexts {
 }
 
 impl Store {
+    /// Notes who names a TLSContext, which one of another namespace reports.
+    pub(super) fn add_context_user(&mut self, name: &Arc<str>, user: &ObjectRef) {
+        self.tls_contexts.users.add(name, user);
+        let others = self.tls_contexts.of_other_namespaces(name, &user.namespace);
+        self.dirty.reports.extend(others.cloned());
+    }
+
+    pub(super) fn remove_context_user(&mut self, name: &Arc<str>, user: &ObjectRef) {
+        self.tls_contexts.users.remove(name, user);
+        let others = self.tls_contexts.of_other_namespaces(name, &user.namespace);
+        self.dirty.reports.extend(others.cloned());
+    }
+
     pub(super) fn set_tls_context(&mut self, object: &ObjectRef, context: Option<Arc<TlsContext>>) {
-        self.tls_contexts.note(object, self.objects.has(object));
+        self.tls_contexts.note(object, self.has_tls_context(object));
         match &context {
             Some(context) if self.context_has_to_wait(object, context) => return,
             Some(_) => {}
@@ -214,13 +253,13 @@ impl Store {
         if let Some(old) = self.tls_contexts.contexts.remove(object) {
             for secret in secrets(&old.context) {
                 self.secrets.users.remove(secret, object);
-                self.dirty.secrets.insert(secret.clone());
+                self.dirty.secret_users.insert(secret.clone());
             }
         }
         if let Some(context) = context {
             for secret in secrets(&context) {
                 self.secrets.users.add(secret, object);
-                self.dirty.secrets.insert(secret.clone());
+                self.dirty.secret_users.insert(secret.clone());
             }
             let linked = Ok(Linked::default());
             let state = ContextState { context, linked };
@@ -233,6 +272,10 @@ impl Store {
     pub(super) fn link_tls_contexts(&mut self) {
         for object in mem::take(&mut self.dirty.tls_contexts) {
             self.dirty.reports.insert(object.clone());
+            // whoever names it may use another one now
+            let all = self.tls_contexts.by_name.get(&object.name);
+            let all = all.into_iter().flatten();
+            self.dirty.reports.extend(all.cloned());
             for user in self.tls_contexts.users.of(&object.name) {
                 self.dirty.link_again(user);
             }
@@ -281,11 +324,36 @@ impl Store {
             Err(problems) => problems,
         };
         report.problems.extend(problems.iter().cloned());
+        let notices = tls_context::notices(object, &state.context);
+        report.problems.extend(notices);
         let certificate = state.linked.as_ref().ok();
         let certificate = certificate.and_then(|linked| linked.certificate.as_deref());
         let expiry = certificate.and_then(|resource| self.expiry_problem(CERTIFICATE, resource));
         report.problems.extend(expiry);
+        let user = self.user_of_another_namespace(object);
+        let notice = |user| neighbour::notice("", user, "uses this TLSContext");
+        report.problems.extend(user.map(notice));
         report.in_service = state.linked.is_ok();
+    }
+
+    /// The first object of another namespace that uses a TLSContext.
+    fn user_of_another_namespace(&self, object: &ObjectRef) -> Option<&ObjectRef> {
+        let mut users = self.tls_contexts.users.of(&object.name);
+        users.find(|user| {
+            let name = Name {
+                namespace: user.namespace.clone(),
+                name: object.name.clone(),
+            };
+            let tls = self
+                .hosts
+                .get(user)
+                .and_then(|state| state.host.tls.as_ref());
+            // only its own namespace has the TLSContext that a Host does not name
+            let is_implicit = tls.is_some_and(|tls| matches!(tls.terms, HostTerms::Implicit(_)));
+            user.namespace != object.namespace
+                && !is_implicit
+                && self.tls_contexts.of_another_namespace(&name) == Some(object)
+        })
     }
 }
 

@@ -1,8 +1,10 @@
 //! The product's gateway model, in the words of this one.
 
+use std::sync::Arc;
+
 use nuncio_ir::{
-    ChainAction, Cluster, Discovery, Insecure, Ir, ListenerKey, PathMatch, Route, StringMatch,
-    VirtualHost,
+    Action, ChainAction, Cluster, Discovery, Insecure, Ir, ListenerKey, PathMatch, Route,
+    StringMatch, TableScope, VirtualHost,
 };
 
 use super::table::{Answer, Entry, Table, Text, To};
@@ -11,7 +13,9 @@ use super::table::{Answer, Entry, Table, Text, To};
 pub(crate) fn tables(ir: &Ir) -> Vec<Table> {
     ir.route_tables
         .values()
-        .filter(|table| table.key.listener.port == 8080 && table.key.server_name.is_none())
+        .filter(|table| {
+            table.key.listener.port == 8080 && !matches!(table.key.scope, TableScope::Tls(_))
+        })
         .flat_map(|table| &table.virtual_hosts)
         .map(|host| table(ir, host))
         .collect()
@@ -19,7 +23,9 @@ pub(crate) fn tables(ir: &Ir) -> Vec<Table> {
 
 fn table(ir: &Ir, host: &VirtualHost) -> Table {
     let mut entries = Vec::new();
-    for route in &host.routes {
+    // requests of this model are for other paths than those of probes
+    let is_probe = |route: &&Arc<Route>| matches!(route.action, Action::Healthy);
+    for route in host.routes.iter().filter(|route| !is_probe(route)) {
         entries.push(entry(ir, route));
     }
     Table {
@@ -71,7 +77,7 @@ fn text(value: &StringMatch) -> Text {
 }
 
 fn to(ir: &Ir, route: &Route) -> To {
-    if let nuncio_ir::Action::Redirect(redirect) = &route.action {
+    if let Action::Redirect(redirect) = &route.action {
         let number = redirect.host.trim_start_matches("redirect-");
         let number = number.trim_end_matches(".example").parse();
         return To::Redirect(number.expect("redirects name their Mapping"));
@@ -101,7 +107,9 @@ fn mapping(cluster: &Cluster) -> Option<usize> {
             Some(number.expect("every Mapping has an address of its own"))
         }
         Discovery::Empty => None,
-        Discovery::Dns { .. } | Discovery::Endpoints(_) => unreachable!("{cluster:?}"),
+        Discovery::Dns { .. } | Discovery::Several { .. } | Discovery::Endpoints(_) => {
+            unreachable!("{cluster:?}")
+        }
     }
 }
 
@@ -113,14 +121,12 @@ pub(crate) fn connections(ir: &Ir) -> Vec<(ListenerKey, Vec<(usize, u32)>)> {
             let ChainAction::Tcp(proxy) = &chain.action else {
                 continue;
             };
-            let clusters = proxy.clusters.iter();
-            let clusters = clusters.map(|(name, weight)| {
-                (
-                    mapping(&ir.clusters[name]).expect("no TCPMapping is invalid"),
-                    *weight,
-                )
+            let targets = proxy.targets.iter();
+            let targets = targets.map(|target| {
+                let mapping = mapping(&ir.clusters[&target.cluster]);
+                (mapping.expect("no TCPMapping is invalid"), target.weight)
             });
-            all.push((listener.key, clusters.collect()));
+            all.push((listener.key, targets.collect()));
         }
     }
     all

@@ -1,10 +1,9 @@
 //! What the product reports of Mappings, as far as the model knows it.
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use nuncio_core::{
     object::{Kind, ObjectRef},
     report::{Reason, Report},
+    store::AllReports,
 };
 
 use super::{
@@ -19,7 +18,7 @@ use super::{
 pub(crate) fn contradiction(
     input: &Input,
     served: &[Served],
-    reports: &BTreeMap<ObjectRef, Arc<Report>>,
+    reports: &AllReports,
     answers: &[To],
 ) -> Option<String> {
     let mappings = input.mappings.iter().filter(|mapping| mapping.ours);

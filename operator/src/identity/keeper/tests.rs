@@ -1,4 +1,3 @@
-use k8s_openapi::ByteString;
 use serde_json::json;
 
 use super::*;
@@ -188,11 +187,7 @@ async fn a_broken_secret_is_reported_and_left_alone() {
 async fn an_authority_that_a_user_supplies_is_used_and_never_written() {
     let (apiserver, clock) = (Apiserver::default(), TestClock::new());
     let supplied = Authorities::create(clock.now()).unwrap();
-    let encode = |data: &std::collections::BTreeMap<String, ByteString>| json!(data);
-    let mut data = supplied.data();
-    data.remove("ca.crt");
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "nuncio-ca", "namespace": "gateway"}, "type": "kubernetes.io/tls", "data": encode(&data)});
-    apiserver.put(SECRET, secret);
+    apiserver.put(SECRET, self::supplied(&supplied));
     let secret = apiserver.object(SECRET);
     let mut replica = replica(&apiserver, &clock);
     replica.update().await.unwrap();
@@ -206,6 +201,48 @@ async fn an_authority_that_a_user_supplies_is_used_and_never_written() {
         "{error}"
     );
     assert_eq!(apiserver.object(SECRET), secret);
+}
+
+/// A Secret of a user.
+fn supplied(authorities: &Authorities) -> serde_json::Value {
+    let mut data = authorities.data();
+    data.remove("ca.crt");
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "nuncio-ca", "namespace": "gateway"}, "type": "kubernetes.io/tls", "data": data})
+}
+
+#[tokio::test]
+async fn an_authority_that_a_user_replaces_is_trusted_for_a_day() {
+    let (apiserver, clock) = (Apiserver::default(), TestClock::new());
+    let authorities = [(); 3].map(|()| Authorities::create(clock.now()).unwrap());
+    let [first, second, third] = &authorities;
+    apiserver.put(SECRET, supplied(first));
+    let mut replica = replica(&apiserver, &clock);
+    replica.update().await.unwrap();
+    assert_eq!(replica.bundle(), first.bundle());
+
+    apiserver.put(SECRET, supplied(second));
+    replica.update().await.unwrap();
+    let both = second.bundle() + &first.bundle();
+    assert_eq!(replica.bundle(), both);
+    let client_ca = replica.xds.borrow().as_ref().unwrap().client_ca.clone();
+    assert_eq!(client_ca.unwrap().text, both.clone().into_bytes());
+    assert_eq!(published(&apiserver), second.bundle(), "as every replica");
+    // also when it has to be read again, and while it cannot be
+    clock.advance(DAY);
+    replica.update().await.unwrap();
+    apiserver.forbid(Some("secrets"));
+    replica.update().await.unwrap_err();
+    assert_eq!(replica.bundle(), both);
+    apiserver.forbid(None);
+    clock.advance(SignedDuration::from_hours(2));
+    replica.update().await.unwrap();
+    assert_eq!(replica.bundle(), second.bundle());
+
+    // a Secret that is deleted is withdrawn
+    apiserver.delete(SECRET);
+    apiserver.put(SECRET, supplied(third));
+    replica.update().await.unwrap();
+    assert_eq!(replica.bundle(), third.bundle());
 }
 
 #[tokio::test]

@@ -63,6 +63,22 @@ async fn answer(server: &Server, request: Request) -> Result<Value, (u16, String
 }
 
 #[tokio::test]
+async fn the_date_of_a_response_is_that_of_the_clock() {
+    let clock = TestClock::new();
+    let server = server(&clock);
+    for (days, date) in [
+        (0, "Fri, 15 Jan 2027 08:00:00 GMT"),
+        (-1, "Thu, 14 Jan 2027 08:00:00 GMT"),
+    ] {
+        clock.advance(SignedDuration::from_hours(24 * days));
+        let body = json!({"csr": csr()}).to_string();
+        let request = post(Some("nuncio-envoy/envoy-1"), body);
+        let response = server.sign(ADDRESS, request).await.unwrap();
+        assert_eq!(response.headers()[header::DATE], date);
+    }
+}
+
+#[tokio::test]
 async fn a_pod_gets_a_certificate_with_its_own_name_for_a_day() {
     let clock = TestClock::new();
     let server = server(&clock);

@@ -36,11 +36,15 @@ fn with(problem: Problem) -> Report {
 /// Status of an object whose report came with snapshot 5.
 fn status_of(kind: Kind, report: &Report, acked: &[u64], observed: &Observed) -> Value {
     let acknowledged = Acknowledged::new(acked.iter().copied());
-    let facts = Facts {
+    let shares = [Share {
+        fleet: None,
         report,
         seq: 5,
         rejected: None,
         acknowledged: &acknowledged,
+    }];
+    let facts = Facts {
+        shares: &shares,
         observed,
     };
     status(kind, facts, Timestamp::from_second(NOW).unwrap())
@@ -182,11 +186,15 @@ fn a_kind_without_references_has_a_message_of_its_own() {
 #[test]
 fn a_rejection_has_the_message_of_envoy() {
     let acknowledged = Acknowledged::new([9]);
-    let facts = Facts {
+    let shares = [Share {
+        fleet: None,
         report: &served(),
         seq: 5,
         rejected: Some("duplicate domain"),
         acknowledged: &acknowledged,
+    }];
+    let facts = Facts {
+        shares: &shares,
         observed: &Observed::default(),
     };
     let status = status(Kind::Host, facts, Timestamp::from_second(NOW).unwrap());
@@ -377,11 +385,15 @@ fn many_problems_are_counted_after_the_first_few() {
 #[test]
 fn an_address_that_envoy_cannot_bind_has_no_previous_version() {
     let acknowledged = Acknowledged::new([5]);
-    let facts = Facts {
+    let shares = [Share {
+        fleet: None,
         report: &served(),
         seq: 5,
         rejected: Some("tcp-8080: cannot bind '0.0.0.0:8080': Address already in use\n"),
         acknowledged: &acknowledged,
+    }];
+    let facts = Facts {
+        shares: &shares,
         observed: &Observed::default(),
     };
     let status = status(Kind::Mapping, facts, Timestamp::from_second(NOW).unwrap());
@@ -401,4 +413,139 @@ fn messages_have_no_control_characters() {
     let text = status.to_string();
     assert!(text.contains(r#"/\\u{1b}[2J\\n"#), "{text}");
     assert!(condition(&status, 0).chars().all(|it| !it.is_control()));
+}
+
+/// Status of an object of several fleets: reports, and what their Envoys have acknowledged of snapshot 5.
+fn status_of_fleets(kind: Kind, fleets: &[(&str, &Report, &[u64])]) -> Value {
+    let acknowledged = |acked: &[u64]| Acknowledged::new(acked.iter().copied());
+    let acknowledged: Vec<_> = fleets
+        .iter()
+        .map(|(_, _, acked)| acknowledged(acked))
+        .collect();
+    let shares: Vec<Share<'_>> = fleets
+        .iter()
+        .zip(&acknowledged)
+        .map(|((id, report, _), acknowledged)| Share {
+            fleet: Some(id),
+            report,
+            seq: 5,
+            rejected: None,
+            acknowledged,
+        })
+        .collect();
+    let facts = Facts {
+        shares: &shares,
+        observed: &Observed::default(),
+    };
+    status(kind, facts, Timestamp::from_second(NOW).unwrap())
+}
+
+#[test]
+fn an_object_of_one_of_several_fleets_has_the_status_of_that_fleet() {
+    for kind in kinds_with_status() {
+        let expected = status_of(kind, &served(), &[5], &Observed::default());
+        let found = status_of_fleets(kind, &[("a", &served(), &[5])]);
+        assert_eq!(found, expected, "{kind}");
+    }
+}
+
+#[test]
+fn an_object_of_two_fleets_has_one_status_that_names_both() {
+    let attached = Report {
+        summary: "attached to Host default/any".to_owned(),
+        ..served()
+    };
+    let status = status_of_fleets(
+        Kind::Mapping,
+        &[("a", &attached, &[5, 6]), ("b", &served(), &[5])],
+    );
+    assert_eq!(
+        condition(&status, 0),
+        "True/Accepted/valid and without conflicts"
+    );
+    assert_eq!(
+        condition(&status, 2),
+        "True/Programmed/[a] 2/2 Envoys; attached to Host default/any; [b] 1/1 Envoys"
+    );
+    assert_eq!(status["state"], "Running");
+    assert_eq!(status.get("reason"), None);
+    let status = status_of_fleets(
+        Kind::Mapping,
+        &[("a", &served(), &[5]), ("b", &served(), &[5])],
+    );
+    assert_eq!(condition(&status, 2), "True/Programmed/[a, b] 1/1 Envoys");
+}
+
+#[test]
+fn a_condition_of_two_fleets_is_true_if_it_is_for_both() {
+    let conflict = with(problem(
+        Severity::Warning,
+        ConditionType::Accepted,
+        "shared",
+    ));
+    let fleets: [(&str, &Report, &[u64]); 3] = [
+        ("a", &served(), &[5]),
+        ("b", &conflict, &[4, 5]),
+        ("c", &served(), &[]),
+    ];
+    let status = status_of_fleets(Kind::Host, &fleets);
+    assert_eq!(
+        condition(&status, 0),
+        "True/Invalid/[b] spec.field: shared; [a, c] valid and without conflicts"
+    );
+    assert_eq!(
+        condition(&status, 2),
+        "False/Pending/[b] 1/2 Envoys; [c] no Envoy is connected; [a] 1/1 Envoys"
+    );
+    assert_eq!(status["state"], "Pending");
+    let broken = with(problem(Severity::Error, ConditionType::Accepted, "broken"));
+    let status = status_of_fleets(Kind::Host, &[("a", &served(), &[5]), ("b", &broken, &[5])]);
+    assert_eq!(status["state"], "Error");
+    assert_eq!(status["errorReason"], "[b] spec.field: broken");
+    let status = status_of_fleets(Kind::Mapping, &[("a", &broken, &[5]), ("b", &broken, &[5])]);
+    assert_eq!(status["reason"], "spec.field: broken");
+}
+
+#[test]
+fn a_status_is_of_the_generation_that_all_fleets_have_seen() {
+    let newer = Report {
+        generation: 5,
+        ..served()
+    };
+    let status = status_of_fleets(
+        Kind::Mapping,
+        &[("a", &newer, &[5]), ("b", &served(), &[5])],
+    );
+    assert_eq!(status["conditions"][2]["observedGeneration"], 4);
+}
+
+#[test]
+fn hundreds_of_fleets_have_a_message_of_bounded_length_in_which_none_hides_the_others() {
+    let ids: Vec<String> = (0..300)
+        .map(|n| format!("{n:03}{}", "x".repeat(100)))
+        .collect();
+    let reports: Vec<Report> = (0..300)
+        .map(|n| Report {
+            summary: format!("{n}{}", "y".repeat(5000)),
+            ..served()
+        })
+        .collect();
+    let fleets: Vec<(&str, &Report, &[u64])> = ids
+        .iter()
+        .zip(&reports)
+        .map(|(id, report)| (id.as_str(), report, [5].as_slice()))
+        .collect();
+    let status = status_of_fleets(Kind::Mapping, &fleets);
+    let message = status["conditions"][2]["message"].as_str().unwrap();
+    assert!(message.len() <= MESSAGE_LIMIT, "{}", message.len());
+    for part in ["[000", "; [001", "; [002", "; [003", "; and 296 more"] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    let same: Vec<(&str, &Report, &[u64])> = fleets
+        .iter()
+        .map(|(id, _, acked)| (*id, &reports[0], *acked))
+        .collect();
+    let status = status_of_fleets(Kind::Mapping, &same);
+    let message = status["conditions"][2]["message"].as_str().unwrap();
+    assert!(message.contains(", 296 more] 1/1 Envoys"), "{message}");
 }

@@ -1,5 +1,7 @@
 //! The queue against a model cluster: writes are counted, time is made up.
 
+use serde_json::json;
+
 use super::*;
 use crate::status::manager::Rival;
 
@@ -42,12 +44,12 @@ impl World {
 
     fn record(&mut self, seq: u64, object: &ObjectRef, report: Report) {
         self.queue
-            .record(seq, object, Some(Arc::new(report)), self.now);
+            .record(0, seq, object, Some(Arc::new(report)), self.now);
     }
 
     fn acknowledge(&mut self, acked: &[u64]) {
         self.queue
-            .acknowledge(Acknowledged::new(acked.iter().copied()), self.now);
+            .acknowledge(0, Acknowledged::new(acked.iter().copied()), self.now);
     }
 
     /// Lets time pass, and takes and performs every write that is due in it.
@@ -57,7 +59,7 @@ impl World {
             match self.next() {
                 Next::Continue => {}
                 Next::Write(write) => {
-                    let outcome = Outcome::Written(observed_of(&write));
+                    let outcome = Outcome::Written(write.desired.clone());
                     self.queue.done(&write, outcome, self.now);
                     self.writes.push(write);
                 }
@@ -197,9 +199,75 @@ fn a_thousand_objects_are_written_at_the_rate_and_the_newest_first() {
         mapping(0),
         "what changed last waits for nothing"
     );
-    assert_eq!(world.writes.len(), 150);
+    assert_eq!(world.writes.len(), 300);
     world.pass(Duration::from_secs(60));
     assert_eq!(world.writes.len(), 1000);
+}
+
+#[test]
+fn what_a_user_edited_is_written_before_what_changes_with_it() {
+    let mut world = World::with_mappings(1, 300);
+    for index in 0..300 {
+        let generation = if index == 150 { 2 } else { 1 };
+        let unserved = Report {
+            in_service: false,
+            ..edited(generation)
+        };
+        world.record(2, &mapping(index), unserved);
+    }
+    world.acknowledge(&[2]);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.writes.len(), 300);
+    assert_eq!(world.writes[0].object, mapping(150));
+}
+
+#[test]
+fn a_throttled_write_is_the_next_one_however_often() {
+    let mut world = World::new(1);
+    world.record(1, &mapping(0), served());
+    world.record(1, &mapping(1), served());
+    for _ in 0..10 {
+        let Next::Write(write) = world.next() else {
+            panic!()
+        };
+        assert_eq!(write.object, mapping(0));
+        world.queue.done(&write, Outcome::Throttled, world.now);
+    }
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.writes.len(), 2);
+}
+
+#[test]
+fn a_write_that_the_watch_shows_before_its_answer_makes_no_work() {
+    let mut world = World::new(1);
+    world.record(1, &mapping(0), served());
+    let Next::Write(write) = world.next() else {
+        panic!()
+    };
+    world.queue.observe(&mapping(0), write.desired.clone());
+    world
+        .queue
+        .done(&write, Outcome::Written(write.desired.clone()), world.now);
+    assert_eq!(world.queue.pending(), 0);
+    assert!(matches!(world.next(), Next::Wait(None)));
+    assert_eq!(world.queue.looks, 0);
+}
+
+#[test]
+fn a_status_that_another_writes_during_a_write_is_repaired() {
+    let mut world = World::new(1);
+    world.record(1, &mapping(0), served());
+    let Next::Write(write) = world.next() else {
+        panic!()
+    };
+    world.queue.observe(&mapping(0), write.desired.clone());
+    let theirs = Observed::of(Kind::Mapping, &json!({"status": {"state": "Inactive"}}));
+    world.queue.observe(&mapping(0), theirs);
+    world
+        .queue
+        .done(&write, Outcome::Written(write.desired.clone()), world.now);
+    world.pass(Duration::ZERO);
+    assert_eq!(world.writes.len(), 1);
 }
 
 #[test]
@@ -314,7 +382,7 @@ fn only_the_leader_writes_and_a_new_one_repairs_what_is_stale() {
     }
     other.pass(Duration::from_secs(100));
     for write in &other.writes {
-        world.queue.observe(&write.object, observed_of(write));
+        world.queue.observe(&write.object, write.desired.clone());
     }
     world.queue.lead(true, world.now);
     world.pass(Duration::from_secs(100));
@@ -406,7 +474,7 @@ fn a_status_that_becomes_another_one_is_not_written_for_ever() {
 fn an_object_that_is_gone_is_forgotten_wherever_it_stands() {
     let mut world = World::new(1);
     world.record(2, &mapping(0), served());
-    world.queue.record(3, &mapping(0), None, world.now);
+    world.queue.record(0, 3, &mapping(0), None, world.now);
     world.record(2, &mapping(1), served());
     world.queue.forget(&mapping(1));
     world.record(1, &mapping(2), served());
@@ -429,7 +497,7 @@ fn a_change_during_a_write_is_written_after_it() {
     assert_eq!(world.queue.pending(), 0, "not twice at a time");
     world
         .queue
-        .done(&write, Outcome::Written(observed_of(&write)), world.now);
+        .done(&write, Outcome::Written(write.desired.clone()), world.now);
     world.pass(Duration::ZERO);
     assert_eq!(
         world.writes[0].status["conditions"][0]["observedGeneration"],
@@ -442,7 +510,7 @@ fn a_rejection_is_written_and_taken_back() {
     let mut world = World::with_mappings(1, 2);
     world
         .queue
-        .reject(vec![(mapping(1), "duplicate domain".to_owned())]);
+        .reject(0, vec![(mapping(1), "duplicate domain".to_owned())]);
     world.pass(Duration::ZERO);
     assert_eq!(world.writes.len(), 1);
     assert!(
@@ -455,7 +523,7 @@ fn a_rejection_is_written_and_taken_back() {
         "{}",
         world.programmed(0)
     );
-    world.queue.reject(Vec::new());
+    world.queue.reject(0, Vec::new());
     world.pass(Duration::ZERO);
     assert_eq!(world.programmed(1), "True/1/1 Envoys");
 }

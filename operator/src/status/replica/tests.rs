@@ -6,6 +6,7 @@ fn census() -> Census {
     let mut census = Census {
         own: "nuncio-replica-a".to_owned(),
         instance: "same".to_owned(),
+        fleet: None,
         numbers: BTreeMap::new(),
         order: VecDeque::new(),
         others: BTreeMap::new(),
@@ -35,10 +36,12 @@ fn fleet(envoys: &[(&str, u64, Option<u128>)]) -> FleetState {
 fn announcement(instance: &str, envoys: &[(&str, Option<&str>)]) -> Announcement {
     Announcement {
         instance: instance.to_owned(),
+        fleet: None,
         envoys: envoys
             .iter()
             .map(|(node, digest)| ((*node).to_owned(), digest.map(str::to_owned)))
             .collect(),
+        rejected: Vec::new(),
     }
 }
 
@@ -183,4 +186,99 @@ fn envoys_with_the_same_node_id_are_announced_each() {
     );
     let keys: Vec<&str> = all.keys().map(String::as_str).collect();
     assert_eq!(keys, ["x", "x (2)", "y"]);
+}
+
+#[test]
+fn what_envoys_of_another_replica_reject_is_heard_while_it_runs() {
+    let (mut census, now) = (census(), Instant::now());
+    let rejection = Rejection {
+        kind: ResourceType::RouteTable,
+        name: "tcp-8080/cleartext".into(),
+        version: Version(7),
+        message: "no".into(),
+        envoys: 1,
+    };
+    let mut announced = announcement(
+        "same",
+        &[("x", Some("30")), ("y", Some("20")), ("local", None)],
+    );
+    announced.rejected = rejected(std::slice::from_ref(&rejection));
+    let text = serde_json::to_string(&announced).unwrap();
+    let announced: Announcement = serde_json::from_str(&text).unwrap();
+    census.announcement("b".into(), announced, now);
+    let is_local = |node: &str| node == "local";
+    census.count(AckedCounts::new(), is_local, now);
+    let expected = Elsewhere {
+        rejections: vec![rejection],
+        acked: 2,
+    };
+    assert_eq!(census.elsewhere(is_local, now), expected);
+    assert_eq!(
+        census.elsewhere(is_local, now + DURATION),
+        Elsewhere::default()
+    );
+    let text = r#"{"instance": "same", "envoys": {}}"#;
+    assert_eq!(
+        serde_json::from_str::<Announcement>(text).unwrap().rejected,
+        []
+    );
+}
+
+#[test]
+fn few_rejections_with_short_messages_are_announced() {
+    let rejections: Vec<Rejection> = (0..100)
+        .map(|n| Rejection {
+            kind: ResourceType::Cluster,
+            name: n.to_string().into(),
+            version: Version(n),
+            message: "x".repeat(5000).into(),
+            envoys: 1,
+        })
+        .collect();
+    let announced = rejected(&rejections);
+    assert_eq!(announced.len(), REJECTIONS);
+    assert!(
+        announced
+            .iter()
+            .all(|rejected| rejected.message.len() <= MESSAGE)
+    );
+}
+
+#[test]
+fn what_another_fleet_rejects_is_not_heard() {
+    let rejected = Rejected {
+        r#type: ResourceType::Cluster.type_url().to_owned(),
+        name: "shared".to_owned(),
+        version: format!("{:032x}", 7),
+        message: "no".to_owned(),
+    };
+    let from = |fleet: Option<&str>| Announcement {
+        fleet: fleet.map(str::to_owned),
+        rejected: vec![rejected.clone()],
+        ..announcement("same", &[])
+    };
+    let now = Instant::now();
+    for (own, theirs, is_heard) in [
+        (None, None, true),
+        (Some("a"), Some("a"), true),
+        (Some("a"), Some("b"), false),
+        // a replica with one fleet does not say which
+        (None, Some("b"), true),
+        (Some("a"), None, true),
+    ] {
+        let mut census = census();
+        census.fleet = own.map(str::to_owned);
+        census.announcement("other".into(), from(theirs), now);
+        let heard = census.elsewhere(|_| false, now).rejections.len();
+        assert_eq!(heard == 1, is_heard, "{own:?} of {theirs:?}");
+    }
+}
+
+#[test]
+fn an_announcement_of_one_fleet_is_as_before() {
+    let text = serde_json::to_string(&announcement("same", &[("x", None)])).unwrap();
+    assert_eq!(
+        text,
+        r#"{"instance":"same","envoys":{"x":null},"rejected":[]}"#
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Content, Context, Subscription};
+use super::{Content, Context, Loading, ScopeState, Subscription, scopes, uses_scopes};
 use crate::{
     ResourceType,
     fleet::Protocol,
@@ -72,7 +72,11 @@ impl Subscription {
         context: &Context<'_>,
         since: u64,
     ) {
-        match self.next(view, &name, context) {
+        let next = self.next(view, &name, context);
+        if !matches!(next, Next::Hold) {
+            self.answers.remove(&name);
+        }
+        match next {
             Next::Send(entry) | Next::Isolate(entry) => content.push(entry),
             Next::Repeat(entry) => content.entries.push(entry),
             Next::Remove if self.removals.contains(&name) => {}
@@ -90,15 +94,25 @@ impl Subscription {
         context: &Context<'_>,
         since: u64,
     ) {
+        // Envoy uses the scopes of its first response without those of a second
+        let limit = match self.kind {
+            ResourceType::Scope => usize::MAX,
+            _ => RESPONSE_BYTES,
+        };
         let mut bytes = 0;
-        while let Some(name) = self.pending.pop() {
+        while let Some(name) = self.pending.pop(view) {
             let size = match self.next(view, &name, context) {
                 Next::Send(entry) if entry.len() > LARGE_BYTES || entry.warms => {
                     self.pending.put_later(name);
                     continue;
                 }
-                Next::Send(entry) if bytes > 0 && bytes + entry.len() > RESPONSE_BYTES => {
+                Next::Send(entry) if bytes > 0 && bytes + entry.len() > limit => {
                     self.pending.put_back(name);
+                    return;
+                }
+                Next::Send(entry) if self.starts_scopes(&entry, context) => {
+                    self.answers.remove(&name);
+                    content.push(entry);
                     return;
                 }
                 Next::Send(entry) => {
@@ -129,7 +143,7 @@ impl Subscription {
             };
             self.answers.remove(&name);
             bytes += size;
-            if bytes > RESPONSE_BYTES {
+            if bytes > limit {
                 return;
             }
         }
@@ -169,6 +183,8 @@ impl Subscription {
     fn next(&self, view: &TypeView, name: &Arc<str>, context: &Context<'_>) -> Next {
         let Some(entry) = view.get(name) else {
             return match self.protocol {
+                Protocol::Delta if self.is_kept(name) => Next::Skip,
+                Protocol::Delta if self.is_needed(name, context) => Next::Hold,
                 Protocol::Delta => Next::Remove,
                 Protocol::Sotw => Next::Skip,
             };
@@ -182,13 +198,49 @@ impl Subscription {
                 None => Next::Remove,
             };
         }
-        let refers = matches!(self.kind, ResourceType::Listener | ResourceType::RouteTable);
-        if refers && context.is_held(entry) {
+        if !self.answers.contains(name) && self.is_up_to_date(name, view) {
+            return Next::Skip;
+        }
+        let refers = matches!(
+            self.kind,
+            ResourceType::Filter
+                | ResourceType::Listener
+                | ResourceType::Scope
+                | ResourceType::RouteTable
+        );
+        if refers && self.is_held(entry, context) {
             return Next::Hold;
         }
         if context.suspects.contains(self.kind, name, entry.version) {
             return Next::Isolate(entry.clone());
         }
         Next::Send(entry.clone())
+    }
+
+    /// Whether a client that does not subscribe to scopes will because of this listener. Others that use them come later.
+    pub(super) fn starts_scopes(&self, entry: &Entry, context: &Context<'_>) -> bool {
+        let is_unused = matches!(
+            context.loading,
+            Loading::ForListeners {
+                scopes: ScopeState::Unused,
+                ..
+            }
+        );
+        is_unused && uses_scopes(entry)
+    }
+
+    /// Whether the client has a filter that is gone. Without its settings Envoy would answer 500 on chains that it drains; it
+    /// unsubscribes from the filter with the last of them.
+    fn is_kept(&self, name: &Arc<str>) -> bool {
+        self.kind == ResourceType::Filter
+            && (self.accepted.contains_key(name) || self.unknown.contains(name))
+    }
+
+    /// Whether a host name is to be served by the table for all others, whose new version the client does not have yet.
+    fn is_needed(&self, name: &str, context: &Context<'_>) -> bool {
+        let Loading::Tables(tables) = context.loading else {
+            return false;
+        };
+        scopes::chain(self.kind, name).is_some_and(|others| tables.is_behind(&others))
     }
 }

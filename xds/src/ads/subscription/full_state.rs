@@ -25,6 +25,7 @@ impl Subscription {
         }
         self.answers.clear();
         let mut content = Content::default();
+        let mut full_state = view.entries().clone();
         for entry in view.iter() {
             let accepted = self.accepted.get(&entry.name);
             let is_accepted = accepted.is_some_and(|accepted| accepted.version == entry.version);
@@ -49,16 +50,21 @@ impl Subscription {
             };
             if chosen.is_none_or(|chosen| chosen.version != entry.version) {
                 content.differing += 1;
+                match chosen {
+                    Some(chosen) => full_state.insert(entry.name.clone(), chosen.clone()),
+                    None => full_state.remove(&entry.name),
+                };
             }
             content.entries.extend(chosen.cloned());
         }
-        let not_yet_removed = self
-            .removals
-            .names()
-            .filter_map(|name| self.accepted.get(name).cloned());
-        let before = content.entries.len();
-        content.entries.extend(not_yet_removed);
-        content.differing += content.entries.len() - before;
+        for name in self.removals.names() {
+            if let Some(entry) = self.accepted.get(name) {
+                full_state.insert(name.clone(), entry.clone());
+                content.entries.push(entry.clone());
+                content.differing += 1;
+            }
+        }
+        content.full_state = Some(full_state);
         Some(content)
     }
 
@@ -67,10 +73,11 @@ impl Subscription {
         let since = self.pending.since().unwrap_or(self.seen.seq);
         let since = self.must_respond.map_or(since, |first| first.min(since));
         let mut apart = BTreeSet::new();
+        let mut has_started_scopes = false;
         let names: Vec<Arc<str>> = if self.must_respond.is_some() {
             view.iter().map(|entry| entry.name.clone()).collect()
         } else {
-            self.pending.iter().cloned().collect()
+            self.pending.iter(view).cloned().collect()
         };
         for name in names {
             let Some(entry) = view.get(&name) else {
@@ -82,7 +89,8 @@ impl Subscription {
             {
                 continue;
             }
-            if context.is_held(entry) {
+            let starts_scopes = self.starts_scopes(entry, context);
+            if self.is_held(entry, context) || starts_scopes && has_started_scopes {
                 self.pending.remove(&name);
                 self.pending.hold(name.clone(), since);
                 apart.insert(name);
@@ -90,6 +98,8 @@ impl Subscription {
                 self.pending.remove(&name);
                 self.isolation.push(vec![name.clone()], since);
                 apart.insert(name);
+            } else {
+                has_started_scopes |= starts_scopes;
             }
         }
         apart

@@ -1,7 +1,7 @@
 //! Responses without ACK or NACK.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,11 +20,19 @@ pub(super) struct InFlight {
     pub(super) sent: Instant,
     /// No change in it is older than this snapshot.
     pub(super) since: u64,
-    /// Resources in it that the client did not have.
+    /// Resources in it that the client did not have, sorted by name.
     pub(super) fresh: Vec<Arc<Entry>>,
-    pub(super) removed: Vec<Arc<str>>,
+    pub(super) removed: BTreeSet<Arc<str>>,
     /// SotW: all resources in it, if it had the full state.
     pub(super) full_state: Option<Entries>,
+}
+
+impl InFlight {
+    /// The resource with this name that the client did not have.
+    pub(super) fn fresh(&self, name: &str) -> Option<&Arc<Entry>> {
+        let place = self.fresh.binary_search_by(|entry| (*entry.name).cmp(name));
+        self.fresh.get(place.ok()?)
+    }
 }
 
 /// Responses without ACK or NACK, oldest first.
@@ -40,6 +48,20 @@ impl Window {
 
     pub(super) fn last(&self) -> Option<&InFlight> {
         self.queue.back()
+    }
+
+    /// Whether one of them has this resource, or removes it.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        let mut responses = self.queue.iter();
+        responses.any(|sent| sent.fresh(name).is_some() || sent.removed.contains(name))
+    }
+
+    /// Whether one of them removes this resource. A later one that adds it again does not count.
+    pub(super) fn is_removing(&self, name: &str) -> bool {
+        self.queue.iter().any(|sent| {
+            let is_gone = |full_state: &Entries| !full_state.contains_key(name);
+            sent.full_state.as_ref().is_some_and(is_gone) || sent.removed.contains(name)
+        })
     }
 
     /// No change in flight is older than this snapshot.

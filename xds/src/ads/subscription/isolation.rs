@@ -28,8 +28,8 @@ impl Isolation {
         self.batches.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.names.iter()
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.names.contains(name)
     }
 
     pub(super) const fn since(&self) -> Option<u64> {

@@ -2,13 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
 };
+
+use crate::snapshot::TypeView;
 
 /// Names of resources to send or remove.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     names: BTreeSet<Arc<str>>,
+    /// Everything that is served after this name is pending, too. So a client that has nothing takes no memory for each name.
+    rest: Option<Bound<Arc<str>>>,
     /// To be sent after `names`, in responses of their own: large resources, and clusters that warm.
     later: BTreeSet<Arc<str>>,
     /// These wait for clusters, each since a change in this snapshot.
@@ -18,18 +23,48 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Adds a name because of a change in snapshot `since`.
-    pub(super) fn insert(&mut self, name: Arc<str>, since: u64) {
+    /// Adds everything that is served, because of a change in snapshot `since`.
+    pub(super) fn insert_all(&mut self, since: u64) {
+        self.rest = Some(Bound::Unbounded);
+        self.since = Some(self.since.map_or(since, |before| before.min(since)));
+    }
+
+    /// Lists what was added with [`Pending::insert_all`], before some of it is removed.
+    pub(super) fn list(&mut self, view: &TypeView) {
+        let rest = self.rest.take();
+        let rest = rest.iter().flat_map(|after| after_in(view, after));
+        self.names.extend(rest.cloned());
+    }
+
+    /// Adds a name because of a change in snapshot `since`. `view` is what is served, as in all other methods.
+    pub(super) fn insert(&mut self, name: Arc<str>, since: u64, view: &TypeView) {
         let since = self
             .held
             .remove(&name)
             .map_or(since, |held| held.min(since));
         self.since = Some(self.since.map_or(since, |before| before.min(since)));
-        if !self.later.contains(&name) {
+        if !self.later.contains(&name) && !self.is_in_rest(&name, view) {
             self.names.insert(name);
         }
     }
 
+    fn is_in_rest(&self, name: &str, view: &TypeView) -> bool {
+        let is_after = match &self.rest {
+            None => false,
+            Some(Bound::Excluded(last)) => **last < *name,
+            Some(Bound::Unbounded | Bound::Included(_)) => true,
+        };
+        is_after && view.get(name).is_some()
+    }
+
+    pub(super) fn contains(&self, name: &str, view: &TypeView) -> bool {
+        self.names.contains(name)
+            || self.later.contains(name)
+            || self.held.contains_key(name)
+            || self.is_in_rest(name, view)
+    }
+
+    /// Removes a name, unless it was added with all others.
     pub(super) fn remove(&mut self, name: &str) {
         self.names.remove(name);
         self.later.remove(name);
@@ -46,16 +81,23 @@ impl Pending {
 
     /// Whether nothing can be sent, although names can be held.
     pub(super) fn has_nothing_to_send(&self) -> bool {
-        self.names.is_empty() && self.later.is_empty()
+        self.names.is_empty() && self.later.is_empty() && self.rest.is_none()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.has_nothing_to_send() && self.held.is_empty()
+    }
+
+    /// Number of names that are listed.
     pub(super) fn len(&self) -> usize {
         self.names.len() + self.later.len() + self.held.len()
     }
 
     /// All names.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.names.iter().chain(&self.later).chain(self.held.keys())
+    pub(super) fn iter<'a>(&'a self, view: &'a TypeView) -> impl Iterator<Item = &'a Arc<str>> {
+        let rest = self.rest.iter().flat_map(|after| after_in(view, after));
+        let listed = self.names.iter().chain(&self.later);
+        listed.chain(self.held.keys()).chain(rest)
     }
 
     /// No change is older than this snapshot; `None` if nothing is pending.
@@ -64,8 +106,19 @@ impl Pending {
     }
 
     /// The next name, with its oldest possible change. Follow with [`Pending::forget_since`].
-    pub(super) fn pop(&mut self) -> Option<Arc<str>> {
-        self.names.pop_first()
+    pub(super) fn pop(&mut self, view: &TypeView) -> Option<Arc<str>> {
+        let rest = self.rest.as_ref();
+        let next = rest.and_then(|after| after_in(view, after).next());
+        let Some(next) = next else {
+            self.rest = None;
+            return self.names.pop_first();
+        };
+        if self.names.first().is_some_and(|first| first < next) {
+            return self.names.pop_first();
+        }
+        self.names.remove(next);
+        self.rest = Some(Bound::Excluded(next.clone()));
+        Some(next.clone())
     }
 
     /// The next name of those that are sent later.
@@ -100,9 +153,9 @@ impl Pending {
     }
 
     /// Releases all names that are held.
-    pub(super) fn release(&mut self) {
+    pub(super) fn release(&mut self, view: &TypeView) {
         for (name, since) in std::mem::take(&mut self.held) {
-            self.insert(name, since);
+            self.insert(name, since, view);
         }
     }
 
@@ -112,4 +165,15 @@ impl Pending {
             self.since = None;
         }
     }
+}
+
+/// Names that are served after this one.
+fn after_in<'a>(
+    view: &'a TypeView,
+    after: &Bound<Arc<str>>,
+) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+    let bounds = (after.as_ref(), Bound::Unbounded);
+    view.entries()
+        .range::<_, Arc<str>>(bounds)
+        .map(|(name, _)| name)
 }

@@ -28,8 +28,8 @@ pub(super) struct Removals {
 }
 
 impl Removals {
-    pub(super) fn is_empty(&self) -> bool {
-        self.stages.is_empty()
+    pub(super) fn len(&self) -> usize {
+        self.stages.len()
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {

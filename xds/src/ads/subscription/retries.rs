@@ -46,6 +46,10 @@ impl Retries {
         self.retries.remove(name);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.retries.is_empty()
+    }
+
     /// When to send the next one.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.retries.values().filter_map(|retry| retry.at).min()

@@ -13,50 +13,89 @@ use crate::{ResourceType, snapshot::Entry};
 /// How long routes to a cluster wait for it.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Clusters that are new to the client and have not been acknowledged.
+/// Clusters that are new to the client and have not been acknowledged. A cluster is in one group at most.
 #[derive(Debug, Default)]
 pub(super) struct Warming {
-    clusters: BTreeMap<Arc<str>, Cluster>,
+    groups: Vec<Group>,
 }
 
+/// Clusters of a response.
 #[derive(Debug)]
-struct Cluster {
-    /// The response in which it was sent.
+struct Group {
     nonce: u64,
-    /// Until when routes wait for it.
+    /// Until when routes wait for them.
     until: Instant,
-    /// The endpoints that it waits for; `None` if it waits for something else, too.
-    endpoints: Option<Arc<str>>,
+    /// Sorted by name.
+    clusters: Vec<Arc<Entry>>,
+}
+
+/// The endpoints that a cluster waits for.
+fn endpoints(cluster: &Entry) -> Option<&Arc<str>> {
+    let mut refs = cluster.refs.iter();
+    let endpoints = refs.find(|(kind, _)| *kind == ResourceType::Endpoints);
+    endpoints.map(|(_, name)| name)
 }
 
 impl Warming {
     pub(super) fn is_empty(&self) -> bool {
-        self.clusters.is_empty()
+        self.groups.is_empty()
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.clusters.keys()
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.groups.iter().any(|group| {
+            let place = group
+                .clusters
+                .binary_search_by(|found| (*found.name).cmp(name));
+            place.is_ok()
+        })
     }
 
-    /// The cluster is sent.
-    pub(super) fn insert(&mut self, cluster: &Entry, nonce: u64, now: Instant) {
-        let mut refs = cluster.refs.iter();
-        let endpoints = refs.find(|(kind, _)| *kind == ResourceType::Endpoints);
-        let endpoints = endpoints.map(|(_, name)| name.clone());
-        if endpoints.is_none() && !cluster.warms {
-            return;
+    /// These clusters are sent. Routes do not wait longer for one that was sent before and is still warming.
+    pub(super) fn sent(
+        &mut self,
+        clusters: impl Iterator<Item = Arc<Entry>>,
+        nonce: u64,
+        now: Instant,
+    ) {
+        let clusters = clusters.filter(|cluster| cluster.warms || endpoints(cluster).is_some());
+        let mut clusters: Vec<Arc<Entry>> = clusters.collect();
+        clusters.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        let mut groups: BTreeMap<Instant, Vec<Arc<Entry>>> = BTreeMap::new();
+        if !self.groups.is_empty() {
+            let (again, new) = clusters
+                .into_iter()
+                .partition(|found| self.contains(&found.name));
+            clusters = new;
+            for cluster in again {
+                if let Some(until) = self.remove(&cluster.name) {
+                    groups.entry(until).or_default().push(cluster);
+                }
+            }
         }
-        let before = self.clusters.get(&cluster.name);
-        let state = Cluster {
-            nonce,
-            until: before.map_or(now + TIMEOUT, |before| before.until),
-            endpoints: endpoints.filter(|_| !cluster.warms),
-        };
-        self.clusters.insert(cluster.name.clone(), state);
+        if !clusters.is_empty() {
+            clusters.shrink_to_fit();
+            groups.entry(now + TIMEOUT).or_default().extend(clusters);
+        }
+        for (until, mut clusters) in groups {
+            clusters.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            self.groups.push(Group {
+                nonce,
+                until,
+                clusters,
+            });
+        }
     }
 
-    pub(super) fn remove(&mut self, name: &str) {
-        self.clusters.remove(name);
+    /// Removes a cluster, and returns until when routes would have waited for it.
+    pub(super) fn remove(&mut self, name: &str) -> Option<Instant> {
+        let until = self.groups.iter_mut().find_map(|group| {
+            let clusters = &mut group.clusters;
+            let place = clusters.binary_search_by(|found| (*found.name).cmp(name));
+            clusters.remove(place.ok()?);
+            Some(group.until)
+        });
+        self.groups.retain(|group| !group.clusters.is_empty());
+        until
     }
 
     /// These endpoints are sent; whether a cluster waited for them.
@@ -65,30 +104,32 @@ impl Warming {
             return false;
         }
         let sent: BTreeSet<&str> = sent.iter().map(|entry| &*entry.name).collect();
-        self.retain(|cluster| {
-            let endpoints = cluster.endpoints.as_deref();
-            endpoints.is_none_or(|endpoints| !sent.contains(endpoints))
-        })
+        let mut has_waited = false;
+        for group in &mut self.groups {
+            let before = group.clusters.len();
+            group.clusters.retain(|cluster| {
+                let endpoints = endpoints(cluster).filter(|_| !cluster.warms);
+                endpoints.is_none_or(|endpoints| !sent.contains(&**endpoints))
+            });
+            has_waited |= group.clusters.len() != before;
+        }
+        self.groups.retain(|group| !group.clusters.is_empty());
+        has_waited
     }
 
     /// The response is acknowledged or rejected.
     pub(super) fn finish(&mut self, nonce: u64) {
-        self.retain(|cluster| cluster.nonce != nonce);
+        self.groups.retain(|group| group.nonce != nonce);
     }
 
     /// Gives up waiting for those that take too long; whether there were any.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
-        self.retain(|cluster| cluster.until > now)
-    }
-
-    /// Whether any were removed.
-    fn retain(&mut self, is_kept: impl Fn(&Cluster) -> bool) -> bool {
-        let before = self.clusters.len();
-        self.clusters.retain(|_, cluster| is_kept(cluster));
-        self.clusters.len() != before
+        let before = self.groups.len();
+        self.groups.retain(|group| group.until > now);
+        self.groups.len() != before
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.clusters.values().map(|cluster| cluster.until).min()
+        self.groups.iter().map(|group| group.until).min()
     }
 }

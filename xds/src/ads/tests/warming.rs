@@ -31,18 +31,24 @@ fn world() -> World {
 }
 
 impl World {
-    /// Types and names in all responses that can be made now.
-    fn sent(&mut self) -> Vec<(ResourceType, Vec<String>)> {
+    /// All responses that can be made now: type, names, and names that are removed.
+    pub(super) fn due(&mut self) -> Vec<(ResourceType, Vec<String>, Vec<String>)> {
         let before = self.responses.len();
         while self.poll() {}
         let responses = self.responses.iter().skip(before);
         responses
             .map(|response| {
-                let (received, ..) = self.decode(response);
+                let (received, removed, ..) = self.decode(response);
                 let names = received.into_iter().map(|found| found.name).collect();
-                (response.kind, names)
+                (response.kind, names, removed)
             })
             .collect()
+    }
+
+    /// Types and names in all responses that can be made now.
+    fn sent(&mut self) -> Vec<(ResourceType, Vec<String>)> {
+        let due = self.due().into_iter();
+        due.map(|(kind, names, _)| (kind, names)).collect()
     }
 }
 
@@ -128,6 +134,48 @@ fn listener_waits_for_a_new_cluster_that_warms() {
         assert_eq!(world.sent(), [(CLUSTER, names(&["c"]))], "{protocol:?}");
         world.settle();
         assert!(world.holds(ResourceType::Listener, "a"), "{protocol:?}");
+    }
+}
+
+#[test]
+fn listener_waits_for_a_cluster_that_returns_while_its_removal_is_in_flight() {
+    for protocol in [Protocol::Delta, Protocol::Sotw] {
+        let mut world = World::new(protocol);
+        let new = |kind, name: &str, body: u8| {
+            Resource::new(kind, name, [&[body], name.as_bytes()].concat().into())
+        };
+        let uses = |body| {
+            let listener = new(ResourceType::Listener, "a", body);
+            listener.with_refs([(CLUSTER, "c".into())])
+        };
+        world.update(&[new(CLUSTER, "c", 1), uses(1)], &[]);
+        world.settle();
+        world.update(&[new(ResourceType::Listener, "a", 2)], &[(CLUSTER, "c")]);
+        let listener = (ResourceType::Listener, names(&["a"]));
+        assert_eq!(world.sent(), std::slice::from_ref(&listener));
+        world.receive();
+        world.request();
+        assert_eq!(world.sent(), [(CLUSTER, names(&[]))], "the removal");
+
+        let returned = new(CLUSTER, "c", 1).with_warming(true);
+        world.update(&[returned, uses(3)], &[]);
+        let cluster = (CLUSTER, names(&["c"]));
+        let sent = match protocol {
+            Protocol::Delta => vec![cluster.clone()],
+            // the state is full, so that a response waits for the one before
+            Protocol::Sotw => Vec::new(),
+        };
+        assert_eq!(world.sent(), sent, "{protocol:?}");
+        world.receive();
+        world.request();
+        if protocol == Protocol::Sotw {
+            assert_eq!(world.sent(), [cluster]);
+        }
+        assert!(world.sent().is_empty(), "{protocol:?}: it is warming");
+        world.receive();
+        world.request();
+        assert_eq!(world.sent(), [listener], "{protocol:?}");
+        world.settle();
     }
 }
 

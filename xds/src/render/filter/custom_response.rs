@@ -15,12 +15,13 @@ use crate::{
         extensions::{
             filters::{
                 http::custom_response::v3::CustomResponse,
-                network::http_connection_manager::v3::HttpFilter,
+                network::http_connection_manager::v3::{HttpFilter, http_filter::ConfigType},
             },
             http::custom_response::local_response_policy::v3::LocalResponsePolicy,
         },
         r#type::matcher::v3::HttpResponseStatusCodeMatchInput,
     },
+    pb::google::protobuf::Any,
     render::wire::{self, Writer},
 };
 
@@ -40,19 +41,35 @@ const STRUCT_FIELDS: u32 = 1;
 const VALUE_STRING: u32 = 3;
 const MAP: u32 = 1;
 
-/// The filter.
-pub(super) fn filter() -> HttpFilter {
-    super::on_configured_routes(CUSTOM_RESPONSE, &CustomResponse::default())
+/// The filter, with bodies for requests that no route matches.
+pub(super) fn filter(bodies: &BTreeMap<u16, ErrorBody>) -> HttpFilter {
+    if bodies.is_empty() {
+        return super::on_configured_routes(CUSTOM_RESPONSE, &CustomResponse::default());
+    }
+    let config = Any {
+        type_url: CustomResponse::type_url(),
+        value: custom_response(bodies).into(),
+    };
+    HttpFilter {
+        name: CUSTOM_RESPONSE.to_owned(),
+        config_type: Some(ConfigType::TypedConfig(config)),
+        ..HttpFilter::default()
+    }
 }
 
 /// Configuration of the filter for a route.
 pub(super) fn per_route(action: &ir::Action) -> Option<Bytes> {
-    let bodies = &action.forward()?.error_bodies;
-    (!bodies.is_empty()).then(|| custom_response(bodies))
+    let forward = action.forward()?;
+    let is_configured = !forward.error_bodies.is_empty() || forward.keeps_error_bodies;
+    let config = || custom_response(&forward.error_bodies);
+    is_configured.then(|| wire::any(&CustomResponse::type_url(), &config()))
 }
 
-/// An encoded `Any`: bodies by status code.
+/// The message: bodies by status code.
 fn custom_response(bodies: &BTreeMap<u16, ErrorBody>) -> Bytes {
+    if bodies.is_empty() {
+        return Bytes::new();
+    }
     let actions: BTreeMap<String, Bytes> = bodies
         .iter()
         .map(|(status, body)| {
@@ -69,10 +86,9 @@ fn custom_response(bodies: &BTreeMap<u16, ErrorBody>) -> Bytes {
         .field(TREE_EXACT, &exact)
         .finish();
     let matcher = Writer::default().field(MATCHER_TREE, &tree).finish();
-    let response = Writer::default()
+    Writer::default()
         .field(CUSTOM_RESPONSE_MATCHER, &matcher)
-        .finish();
-    wire::any(&CustomResponse::type_url(), &response)
+        .finish()
 }
 
 /// `xds.core.v3.TypedExtensionConfig`

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    ir::{Action, Insecure, PathMatch, Route, TableKey},
+    ir::{Action, Insecure, PathMatch, Route, TableKey, TableScope},
     pb::envoy::{
         config::route::v3::{
             self as pb, header_matcher::HeaderMatchSpecifier, route::Action as PbAction,
@@ -48,7 +48,13 @@ const REQUESTS: [&str; 17] = [
 fn conditions(hostname: &str) -> Vec<Option<StringMatch>> {
     let exact = |name: &str| Some(StringMatch::Exact(name.to_owned()));
     match hostname {
-        "*" => vec![exact("a.example."), None],
+        "*" => vec![
+            exact("a.example."),
+            exact("a.example"),
+            exact("c.example:8443"),
+            Some(StringMatch::Suffix(".example".to_owned())),
+            None,
+        ],
         "a.*" => vec![Some(StringMatch::Prefix("a.".to_owned()))],
         "a.example" => vec![
             exact("a.example"),
@@ -78,6 +84,7 @@ fn table(hostnames: &[&str], misdirected: &[&str]) -> ir::RouteTable {
             domain: (*hostname).into(),
             insecure: Insecure::Route,
             routes: routes.collect(),
+            origin: ir::Origin::default(),
         }
     };
     ir::RouteTable {
@@ -87,8 +94,10 @@ fn table(hostnames: &[&str], misdirected: &[&str]) -> ir::RouteTable {
                 transport: ir::Transport::Tcp,
                 address: None,
             },
-            server_name: None,
+            scope: TableScope::Cleartext,
         },
+        is_selected: false,
+        elsewhere: Vec::new(),
         virtual_hosts: hostnames.iter().map(virtual_host).collect(),
         misdirected: misdirected.iter().map(|name| (*name).into()).collect(),
         http3: None,
@@ -236,6 +245,145 @@ fn the_name_selects_the_hostname_and_conditions_see_the_host_name_as_sent() {
     }
 }
 
+/// The table with those names apart that can have tables of their own.
+fn apart(mut table: ir::RouteTable) -> Vec<ir::RouteTable> {
+    table.is_selected = true;
+    let hosts = std::mem::take(&mut table.virtual_hosts);
+    let names: Vec<Arc<str>> = hosts.iter().map(|host| host.domain.clone()).collect();
+    let has_port = |name: &str| {
+        names
+            .iter()
+            .any(|other| split_port(other) == (name, Some("8443")))
+    };
+    let mut tables = Vec::new();
+    for host in hosts {
+        let name = host.domain.clone();
+        if name.contains(['*', ':']) || has_port(&name) {
+            table.virtual_hosts.push(host);
+            continue;
+        }
+        table.elsewhere.push(name.clone());
+        tables.push(ir::RouteTable {
+            key: TableKey {
+                scope: TableScope::Host(name),
+                ..table.key.clone()
+            },
+            virtual_hosts: vec![host],
+            elsewhere: Vec::new(),
+            ..table.clone()
+        });
+    }
+    tables.push(table);
+    tables
+}
+
+/// The same, where names that have tables of their own share one instead.
+fn shared(tables: &[ir::RouteTable]) -> Vec<ir::RouteTable> {
+    let (own, others): (Vec<_>, Vec<_>) = tables
+        .iter()
+        .partition(|table| matches!(table.key.scope, TableScope::Host(_)));
+    let Some(first) = own.first() else {
+        return others.into_iter().cloned().collect();
+    };
+    let hosts = own.iter().flat_map(|table| table.virtual_hosts.clone());
+    let all = ir::RouteTable {
+        key: TableKey {
+            scope: TableScope::Redirects(0),
+            ..first.key.clone()
+        },
+        virtual_hosts: hosts.collect(),
+        ..(*first).clone()
+    };
+    [all]
+        .into_iter()
+        .chain(others.into_iter().cloned())
+        .collect()
+}
+
+/// What Envoy answers with several tables; see [`crate::render::scope`].
+fn answered_by_one(tables: &[(String, Vec<pb::VirtualHost>)], authority: &str) -> String {
+    let lower = authority.to_ascii_lowercase();
+    let name = lower.rsplit_once(':').map_or(&*lower, |(name, _)| name);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let found = |host: &str| {
+        let key = format!("tcp-8080/cleartext/{host}");
+        tables.iter().find(|(of, _)| *of == key)
+    };
+    let table = found(authority).or_else(|| found(name));
+    answered(&table.unwrap_or(&tables[tables.len() - 1]).1, authority)
+}
+
+#[test]
+fn tables_by_host_answer_as_one_table_does() {
+    for chosen in 0..1_u32 << HOSTNAMES.len() {
+        let places = (0..HOSTNAMES.len()).filter(|place| chosen & (1 << place) != 0);
+        let mut hostnames: Vec<&str> = places.map(|place| HOSTNAMES[place]).collect();
+        hostnames.sort_unstable();
+        let one = table(&hostnames, &[]);
+        let own = apart(one.clone());
+        let shared = shared(&own);
+        let rendered_with_names = |table: &ir::RouteTable| {
+            let names = match table.key.scope {
+                TableScope::Redirects(_) => table.selections(),
+                _ => vec![table.key.clone()],
+            };
+            let hosts = rendered(table);
+            let names = names.into_iter();
+            names.map(move |name| (name.to_string(), hosts.clone()))
+        };
+        let shared: Vec<_> = shared.iter().flat_map(rendered_with_names).collect();
+        let tables: Vec<_> = own
+            .iter()
+            .map(|table| (table.key.to_string(), rendered(table)))
+            .collect();
+        let one = rendered(&one);
+        for (tables, request) in REQUESTS
+            .iter()
+            .flat_map(|request| [(&tables, request), (&shared, request)])
+        {
+            assert_eq!(
+                answered_by_one(tables, request),
+                answered(&one, request),
+                "{request} with {hostnames:?}: {tables:#?}"
+            );
+        }
+        let others = &tables[tables.len() - 1].0;
+        let selected = tables.iter().chain(&shared);
+        for (key, hosts) in selected.filter(|(key, _)| key != others) {
+            let ends = hosts.iter().map(|host| host.routes.last().unwrap());
+            let paths = ends.map(|route| route.r#match.as_ref().unwrap());
+            let all = |found: &pb::RouteMatch| found.headers.is_empty();
+            assert!(paths.clone().count() > 0 && paths.clone().all(all), "{key}");
+        }
+    }
+}
+
+/// A request without a route counts as one without a table, which is looked for elsewhere.
+#[test]
+fn a_table_that_is_selected_answers_everything() {
+    let name: Arc<str> = "b.example".into();
+    for scope in [
+        TableScope::Host(name.clone()),
+        TableScope::Redirects(0),
+        TableScope::Tls(name.clone()),
+    ] {
+        let mut own = table(&[&name], &[]);
+        own.key.scope = scope;
+        own.is_selected = true;
+        own.virtual_hosts[0].routes.clear();
+        let hosts = rendered(&own);
+        let of_tls = matches!(own.key.scope, TableScope::Tls(_));
+        let mut domains = hosts.iter().flat_map(|host| &host.domains);
+        assert_eq!(domains.any(|domain| domain == "*"), of_tls, "{hosts:#?}");
+        for host in &hosts {
+            let last = host.routes.last().expect("a route");
+            let found = last.r#match.as_ref().unwrap();
+            assert!(found.headers.is_empty(), "{hosts:#?}");
+            assert!(last.name.is_empty(), "{hosts:#?}");
+        }
+    }
+}
+
 #[test]
 fn conditions_that_repeat_the_name_cost_one_route() {
     let conditions = |host: &pb::VirtualHost| {
@@ -259,4 +407,40 @@ fn conditions_that_repeat_the_name_cost_one_route() {
     };
     assert_eq!(host.domains, ["b.example", "b.example."]);
     assert_eq!(conditions(host), 0);
+}
+
+#[test]
+fn a_wildcard_does_not_repeat_the_routes_of_names_with_a_virtual_host() {
+    let exact = |name: &str| StringMatch::Exact(name.to_owned());
+    let suffix = |end: &str| StringMatch::Suffix(end.to_owned());
+    let conditions = [
+        (exact("a.example"), false),
+        (exact("a.example:8443"), false),
+        (exact("b.wild.example"), false),
+        (exact("other.example"), true),
+        (suffix(".wild.example"), false),
+        (suffix(".very.wild.example"), false),
+        (suffix(".example"), true),
+        (StringMatch::Regex("a.example".to_owned()), true),
+    ];
+    let mut table = table(&["*", "*.wild.example", "a.example"], &[]);
+    let route = table.virtual_hosts[0].routes[0].clone();
+    let routes = conditions.iter().map(|(condition, _)| {
+        let mut route = Route::new(
+            format!("{condition:?}"),
+            route.path.clone(),
+            Action::Unavailable,
+        );
+        route.authority = Some(condition.clone());
+        Arc::new(route)
+    });
+    table.virtual_hosts[0].routes = routes.collect();
+    let rendered = rendered(&table);
+    let all = rendered.iter().find(|host| host.domains == ["*"]).unwrap();
+    let found: Vec<&str> = all.routes.iter().map(|route| &*route.name).collect();
+    let expected = conditions.iter().filter(|(_, stays)| *stays);
+    let expected: Vec<String> = expected
+        .map(|(condition, _)| format!("{condition:?}"))
+        .collect();
+    assert_eq!(found, expected);
 }

@@ -1,6 +1,6 @@
 //! What an EndpointSlice adds: addresses of some pods of a Service.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::Name;
 
@@ -15,4 +15,6 @@ pub struct EndpointSlice {
     pub ready: Vec<IpAddr>,
     /// Addresses of terminating pods that still serve, used when none is ready.
     pub terminating: Vec<IpAddr>,
+    /// Zones that ready addresses are meant for.
+    pub zones: BTreeMap<IpAddr, Arc<str>>,
 }

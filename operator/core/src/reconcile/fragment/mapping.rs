@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use nuncio_ir::{
     AddedHeader, Authorization, Cors, ErrorBody, HashPolicy, HeaderChanges, HeaderMatch, PathMatch,
-    QueryMatch, RateLimit, Redirect, RetryPolicy, Rewrite,
+    QueryMatch, RateLimitPart, Redirect, RetryPolicy, Rewrite,
 };
 
-use super::Upstream;
+use super::{Rare, Upstream};
 use crate::selector::Labels;
 
 /// Requests and where they go.
@@ -36,7 +36,20 @@ pub struct Mapping {
     /// How its own share of the requests is forwarded.
     pub forwarding: Forwarding,
     /// Settings that apply to the whole group.
-    pub shared: Shared,
+    pub shared: Rare<Shared>,
+    /// The largest of its regular expressions, all of which are valid.
+    pub regex: Option<LargestRegex>,
+}
+
+/// A regular expression that is larger than the others of its Mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LargestRegex {
+    /// Path of the field.
+    pub path: String,
+    /// The expression.
+    pub pattern: String,
+    /// Size of its program.
+    pub size: usize,
 }
 
 /// Condition on the hostname.
@@ -56,7 +69,7 @@ pub enum Role {
     /// It gets a share of the requests.
     Forward,
     /// It redirects clients.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// It gets copies of requests.
     Shadow,
     /// It is invalid. Its requests get 503 unless another member of the group serves them: a mistake must not send them
@@ -79,12 +92,21 @@ pub struct Forwarding {
     pub hash: Option<HashPolicy>,
     /// How the authorization service is called.
     pub authorization: Authorization,
-    /// Descriptions of a request for the rate limit service of each domain.
-    pub rate_limits: BTreeMap<String, Vec<RateLimit>>,
+    /// Groups of labels for the rate limit service of each domain.
+    pub rate_limits: BTreeMap<String, Vec<LabelGroup>>,
     /// Bodies that replace those of errors, by status code.
     pub error_bodies: Option<BTreeMap<u16, ErrorBody>>,
     /// Whether the header that Linkerd routes by is added.
     pub add_linkerd_headers: Option<bool>,
+}
+
+/// Labels that describe a request to a rate limit service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelGroup {
+    /// What describes it; may be empty.
+    pub parts: Vec<RateLimitPart>,
+    /// Whether default labels come first.
+    pub takes_defaults: bool,
 }
 
 /// Settings that apply to every Mapping of a group, whichever of them sets them.

@@ -11,6 +11,8 @@ pub struct Secret {
     pub trusted: Part<Arc<str>>,
     /// PEM of certificate revocation lists, checked: all parse.
     pub revoked: Part<Arc<str>>,
+    /// ACL token for Consul.
+    pub token: Part<Token>,
 }
 
 /// A part of a Secret.
@@ -60,5 +62,15 @@ impl fmt::Debug for Certificate {
         f.debug_struct("Certificate")
             .field("key", &"[redacted]")
             .finish_non_exhaustive()
+    }
+}
+
+/// A token. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub Arc<str>);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
     }
 }

@@ -20,6 +20,8 @@ pub struct Service {
     pub targets: BTreeSet<u16>,
     /// UDP ports: number at the pods to number at the Service.
     pub udp: BTreeMap<u16, u16>,
+    /// Whether requests should stay in the zone of the client.
+    pub by_zone: bool,
 }
 
 impl Service {

@@ -11,6 +11,9 @@ use super::Name;
 pub struct TlsContext {
     /// Server names that it applies to, lower case.
     pub hosts: Vec<Arc<str>>,
+    /// The same with Secrets of its own namespace, if it does not say whether names of Secrets can have a namespace
+    /// (`secret_namespacing`) and the answer makes a difference: a Module decides.
+    pub in_own_namespace: Option<Arc<Self>>,
     /// Secret with certificate and key.
     pub certificate: Option<Name>,
     /// Server name sent to upstreams.

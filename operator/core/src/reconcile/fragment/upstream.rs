@@ -1,22 +1,28 @@
 //! The upstream of a Mapping or TCPMapping.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
 use nuncio_ir::{Balancer, CircuitBreaker, HealthCheck, Keepalive, OutlierDetection};
 
-use super::Name;
+use super::{Name, Rare};
 
 /// An upstream, as a Mapping describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Host as DNS is queried for it, lower case, qualified with the namespace where Emissary does so.
     pub host: String,
+    /// The host as written, for Consul.
+    pub written: Arc<str>,
     /// TCP port.
     pub port: u16,
+    /// Whether the port is written.
+    pub has_port: bool,
     /// The host as an address, if it is one.
     pub address: Option<IpAddr>,
     /// The Service that the host may name.
     pub service: Option<Name>,
+    /// The host and the Service if names without a namespace mean the gateway's own; `None`: they are no others.
+    pub in_own_namespace: Option<(String, Name)>,
     /// Whether the host can only name a Service in the cluster.
     pub only_service: bool,
     /// How TLS is originated.
@@ -25,8 +31,25 @@ pub struct Upstream {
     pub resolver: Resolver,
     /// Whether HTTP/2 is used.
     pub http2: bool,
+    /// Whether it may be a port of the control plane on this host. Only who configures the whole gateway can ask for that.
+    pub may_be_own: bool,
     /// How connections are made and shared.
-    pub settings: ClusterSettings,
+    pub settings: Rare<ClusterSettings>,
+}
+
+impl Upstream {
+    /// The upstream, with names without a namespace in the gateway's own, or in that of the object.
+    #[must_use]
+    pub fn in_namespace(&self, own: bool) -> Cow<'_, Self> {
+        match &self.in_own_namespace {
+            Some((host, service)) if own => Cow::Owned(Self {
+                host: host.clone(),
+                service: Some(service.clone()),
+                ..self.clone()
+            }),
+            _ => Cow::Borrowed(self),
+        }
+    }
 }
 
 /// How TLS is originated.

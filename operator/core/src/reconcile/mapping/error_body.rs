@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Bodies by status code; the first for a code is used. `None` if there are no overrides.
-pub(super) fn error_bodies(
+pub(in crate::reconcile) fn error_bodies(
     overrides: &[ErrorResponseOverride],
     problems: &mut Vec<Problem>,
 ) -> Option<BTreeMap<u16, ErrorBody>> {

@@ -101,7 +101,11 @@ pub(in crate::reconcile) fn removed(
     removed
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+/// Checks the name of an added or removed header.
+///
+/// # Errors
+/// What Envoy would reject, and headers that concern how a message is sent.
+pub(in crate::reconcile) fn check_name(name: &str) -> Result<(), String> {
     if name.eq_ignore_ascii_case("host") {
         return Err(format!("{name:?} cannot be changed here; set host_rewrite"));
     }
@@ -124,7 +128,7 @@ fn check_name(name: &str) -> Result<(), String> {
 ///
 /// # Errors
 /// What Envoy would reject.
-pub(super) fn check_value(value: &str) -> Result<(), String> {
+pub(in crate::reconcile) fn check_value(value: &str) -> Result<(), String> {
     if value.len() > MAX_LENGTH {
         return Err(format!("a header value must be at most {MAX_LENGTH} bytes"));
     }

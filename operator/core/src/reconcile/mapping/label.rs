@@ -2,55 +2,75 @@
 
 use std::collections::BTreeMap;
 
-use nuncio_crds::field::{LabelGroup, LabelSpecifier};
-use nuncio_ir::{RateLimit, RateLimitPart};
+use nuncio_crds::field::{self, LabelSpecifier};
+use nuncio_ir::RateLimitPart;
 
 use crate::{
-    reconcile::{ignored, is_header_name},
+    reconcile::{LabelGroup, ignored, is_header_name},
     report::Problem,
 };
 
-/// Descriptions by domain, one for each group of labels.
+/// Groups whose names start with this do not get default labels.
+const WITHOUT_DEFAULTS: &str = "v0_ratelimit_";
+
+/// Groups of labels by domain.
 pub(super) fn rate_limits(
-    labels: &BTreeMap<String, Vec<LabelGroup>>,
+    labels: &BTreeMap<String, Vec<field::LabelGroup>>,
     problems: &mut Vec<Problem>,
-) -> BTreeMap<String, Vec<RateLimit>> {
+) -> BTreeMap<String, Vec<LabelGroup>> {
     labels
         .iter()
         .map(|(domain, groups)| {
             let path = format!("spec.labels.{domain}");
-            (domain.clone(), descriptions(&path, groups, problems))
+            (domain.clone(), of_domain(&path, groups, problems))
         })
         .collect()
 }
 
-fn descriptions(path: &str, groups: &[LabelGroup], problems: &mut Vec<Problem>) -> Vec<RateLimit> {
-    let mut limits = Vec::new();
-    for (index, LabelGroup(group)) in groups.iter().enumerate() {
+fn of_domain(
+    path: &str,
+    groups: &[field::LabelGroup],
+    problems: &mut Vec<Problem>,
+) -> Vec<LabelGroup> {
+    let mut found = Vec::new();
+    for (index, field::LabelGroup(group)) in groups.iter().enumerate() {
         let path = format!("{path}[{index}]");
-        if group.len() > 1 {
+        let (Some((name, list)), 1) = (group.first_key_value(), group.len()) else {
             problems.push(ignored(path, "must have exactly one name"));
             continue;
-        }
-        let specifiers = group.iter().flat_map(|(name, list)| {
-            let place = |(at, specifier)| (format!("{path}.{name}[{at}]"), specifier);
-            list.iter().enumerate().map(place).collect::<Vec<_>>()
-        });
+        };
         let mut parts = Vec::new();
-        for (path, specifier) in specifiers {
+        for (at, specifier) in list.iter().enumerate() {
             match part(specifier) {
                 Ok(part) => parts.push(part),
-                Err(fact) => problems.push(ignored(path, fact)),
+                Err(fact) => problems.push(ignored(format!("{path}.{name}[{at}]"), fact)),
             }
         }
-        if !parts.is_empty() {
-            limits.push(RateLimit { parts });
-        }
+        found.push(LabelGroup {
+            parts,
+            takes_defaults: !name.starts_with(WITHOUT_DEFAULTS),
+        });
     }
-    limits
+    found
 }
 
-fn part(specifier: &LabelSpecifier) -> Result<RateLimitPart, &'static str> {
+/// The entry of a description that a label is.
+///
+/// # Errors
+/// What is wrong with it.
+pub(in crate::reconcile) fn part(
+    specifier: &LabelSpecifier,
+) -> Result<RateLimitPart, &'static str> {
+    let kinds = [
+        specifier.source_cluster.is_some(),
+        specifier.destination_cluster.is_some(),
+        specifier.remote_address.is_some(),
+        specifier.request_headers.is_some(),
+        specifier.generic_key.is_some(),
+    ];
+    if kinds.into_iter().filter(|is_set| *is_set).count() > 1 {
+        return Err("must have exactly one kind of label");
+    }
     if specifier.source_cluster.is_some() {
         return Ok(RateLimitPart::SourceCluster);
     }

@@ -71,6 +71,8 @@ pub(super) fn report_backend_fields(spec: &MappingSpec, problems: &mut Vec<Probl
         ("cors", spec.cors.is_some()),
         ("allow_upgrade", !spec.allow_upgrade.is_empty()),
         ("host_rewrite", spec.host_rewrite.is_some()),
+        ("auth_service", spec.auth_service.is_some()),
+        ("labels", !spec.labels.is_empty()),
     ];
     problems.extend(fields.iter().filter(|(_, set)| *set).map(|(field, _)| {
         let message = format!("{field} has no effect because host_redirect is set");

@@ -15,7 +15,10 @@ use crate::{
 };
 
 /// The settings that apply to the whole group.
-pub(super) fn shared(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Result<Shared, Problem> {
+pub(in crate::reconcile) fn shared(
+    spec: &MappingSpec,
+    problems: &mut Vec<Problem>,
+) -> Result<Shared, Problem> {
     let is_redundant = spec.regex_rewrite.is_some()
         && spec
             .rewrite
@@ -155,7 +158,10 @@ fn priority(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Option<bool> {
 }
 
 /// What is hashed to select an address: the first of cookie, header and client address that is set.
-pub(super) fn hash_policy(spec: &MappingSpec, problems: &mut Vec<Problem>) -> Option<HashPolicy> {
+pub(in crate::reconcile) fn hash_policy(
+    spec: &MappingSpec,
+    problems: &mut Vec<Problem>,
+) -> Option<HashPolicy> {
     let balancer = spec.load_balancer.as_ref()?;
     let is_by_hash = matches!(
         balancer.policy,

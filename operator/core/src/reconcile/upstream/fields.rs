@@ -20,6 +20,8 @@ use crate::{
 #[derive(Clone, Copy, Default)]
 pub(in crate::reconcile) struct UpstreamFields<'a> {
     pub(in crate::reconcile) service: &'a str,
+    /// Whether the whole gateway uses it, so that its name means a Service in the gateway's namespace.
+    pub(in crate::reconcile) is_edge: bool,
     /// Whether it is only the target of a redirect.
     pub(in crate::reconcile) is_redirect: bool,
     pub(in crate::reconcile) resolver: Option<&'a str>,
@@ -84,29 +86,60 @@ pub(in crate::reconcile) fn upstream(
         None | Some("") => Resolver::Default,
         Some(name) => Resolver::Named(name.into()),
     };
+    let namespace = if fields.is_edge {
+        &settings.ambassador_namespace
+    } else {
+        &*object.namespace
+    };
     let named = if text.address.is_some() || fields.is_redirect {
         None
     } else {
-        service(&text.host, &object.namespace)
+        service(&text.host, namespace)
     };
+    let mut fields = *fields;
+    if settings.disable_endpoints && fields.load_balancer.take().is_some() {
+        problems.push(Problem::ignored(
+            Reason::IGNORED,
+            "spec.load_balancer",
+            "AMBASSADOR_DISABLE_ENDPOINTS is set; using the default load balancer",
+        ));
+    }
     Ok(Upstream {
-        host: qualified(
-            &text.host,
-            &object.namespace,
-            &settings.ambassador_namespace,
-        ),
+        host: qualified(&text.host, namespace, &settings.ambassador_namespace),
+        written: text.written,
         port: text.port,
+        has_port: text.has_port,
         address: text.address,
+        in_own_namespace: named
+            .as_ref()
+            .filter(|_| is_bare(&text.host) && *namespace != *settings.ambassador_namespace)
+            .map(|(name, _)| {
+                let own = Name {
+                    namespace: settings.ambassador_namespace.as_str().into(),
+                    name: name.name.clone(),
+                };
+                (text.host.clone(), own)
+            }),
         only_service: named.as_ref().is_some_and(|(_, only)| *only),
         service: named.map(|(name, _)| name),
         tls,
         resolver,
         http2: fields.grpc == Some(true),
-        settings: cluster_settings(fields, problems),
+        may_be_own: false,
+        settings: cluster_settings(&fields, problems).into(),
     })
 }
 
-fn cluster_settings(fields: &UpstreamFields<'_>, problems: &mut Vec<Problem>) -> ClusterSettings {
+/// Whether a name says nothing about its namespace.
+fn is_bare(host: &str) -> bool {
+    !host.contains(['.', ':'])
+}
+
+/// How connections are made and shared.
+pub(in crate::reconcile) fn cluster_settings(
+    fields: &UpstreamFields<'_>,
+    problems: &mut Vec<Problem>,
+) -> ClusterSettings {
     let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
     let connect_timeout = match fields.connect_timeout_ms {
         Some(0) => {

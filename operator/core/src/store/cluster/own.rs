@@ -3,7 +3,10 @@
 //! Envoy may share a network namespace with the control plane. What listens there without authentication trusts loopback, so
 //! a Mapping that leads there would give its author what only the host may have.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use nuncio_ir::Discovery;
 
@@ -12,8 +15,14 @@ pub(super) fn leads_home(discovery: &Discovery, own_ports: &BTreeSet<u16>) -> bo
     match discovery {
         Discovery::Static { address, port } => own_ports.contains(port) && is_own_address(*address),
         Discovery::Dns { host, port, .. } => own_ports.contains(port) && is_own_name(host),
-        Discovery::Endpoints(_) | Discovery::Empty => false,
+        // put together from others that have been checked
+        Discovery::Several { .. } | Discovery::Endpoints(_) | Discovery::Empty => false,
     }
+}
+
+/// Whether an address is a port of the control plane on this host.
+pub(in crate::store) fn is_own(address: &SocketAddr, own_ports: &BTreeSet<u16>) -> bool {
+    own_ports.contains(&address.port()) && is_own_address(address.ip())
 }
 
 /// Whether an address is this host: loopback, or unspecified, which Linux takes for loopback, in IPv4, IPv6 and their

@@ -1,45 +1,78 @@
 //! From an upstream and what it refers to, to its cluster and its endpoints. Pure.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use nuncio_ir::{ClientTls, Cluster, Discovery, Endpoints};
+use nuncio_ir::{ClientTls, Cluster, Discovery};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     family::Families,
-    own::{is_own_address, leads_home},
+    own::{is_own, leads_home},
     settings::Settings,
 };
 use crate::{
+    consul::{ConsulService, ConsulState},
     defaults::Defaults,
     reconcile::{
-        ClusterSettings, EndpointSlice, Name, Origination, Resolver, ResolverKind, Service,
-        Upstream,
+        ClusterSettings, EndpointSlice, Name, Origination, ResolverKind, Service, Upstream,
     },
     report::{Problem, Reason},
+    store::resolver::Meaning,
 };
 
-/// Identity of a set of endpoints: a Service and one of its ports.
+/// Resolvers that make no cluster differ from those of others.
+const KUBERNETES: [&str; 3] = ["kubernetes-service", "endpoint", "kubernetes-endpoint"];
+
+/// What version v2 could have in place of a TLSContext: TLS without any.
+const ANY_SERVER: &str = "true";
+
+/// Identity of a set of endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::store) struct EndpointsKey {
-    pub(in crate::store) service: Name,
-    pub(in crate::store) port: u16,
-    pub(in crate::store) families: Families,
+pub(in crate::store) enum EndpointsKey {
+    /// A Service and one of its ports.
+    Service {
+        service: Name,
+        port: u16,
+        families: Families,
+    },
+    /// A service of Consul, whose instances have ports of their own.
+    Consul {
+        service: ConsulService,
+        families: Families,
+    },
 }
 
 impl EndpointsKey {
     /// The resource name.
     pub(in crate::store) fn resource(&self) -> Arc<str> {
-        let suffix = match self.families {
-            Families::Preferred => "",
-            Families::V4 => "/ipv4",
-            Families::V6 => "/ipv6",
-            Families::Both => "/ipv4-ipv6",
-            Families::None => "/none",
+        let (name, families) = match self {
+            Self::Service {
+                service: Name { namespace, name },
+                port,
+                families,
+            } => (format!("k8s/{namespace}/{name}/{port}"), families),
+            Self::Consul { service, families } => (service.to_string(), families),
         };
-        let Name { namespace, name } = &self.service;
-        format!("k8s/{namespace}/{name}/{}{suffix}", self.port).into()
+        let suffix = match families {
+            Families::Preferred => return name.into(),
+            Families::V4 => "ipv4",
+            Families::V6 => "ipv6",
+            Families::Both => "ipv4-ipv6",
+            Families::None => "none",
+        };
+        format!("{name}/{suffix}").into()
     }
+}
+
+/// The service of Consul that an upstream is.
+pub(in crate::store) struct ConsulReference {
+    pub(in crate::store) service: ConsulService,
+    /// Why its agent is not queried.
+    pub(in crate::store) problem: Option<String>,
 }
 
 /// What an upstream refers to.
@@ -48,10 +81,18 @@ pub(in crate::store) struct References<'a> {
     pub(in crate::store) service: Option<&'a Service>,
     /// Whether the name can only mean a Service, so that a missing one is a problem.
     pub(in crate::store) must_be_service: bool,
-    /// The resolver that it names; `None`: there is no such resolver, or it names none.
-    pub(in crate::store) resolver: Option<ResolverKind>,
+    /// The resolver that it names, or the default.
+    pub(in crate::store) resolver_name: &'a str,
+    /// That resolver; `None`: there is none of this name.
+    pub(in crate::store) resolver: Option<&'a Meaning>,
+    /// The service that it is, if the resolver is one for Consul.
+    pub(in crate::store) consul: Option<&'a ConsulReference>,
+    /// What is known of that.
+    pub(in crate::store) consul_state: Option<&'a ConsulState>,
     /// TCP ports of the control plane on this host.
     pub(in crate::store) own_ports: &'a BTreeSet<u16>,
+    /// Name in statistics, if it has none of its own.
+    pub(in crate::store) stat_name: Option<&'a String>,
     /// TLS as the TLSContext that it names says, or why that cannot be used; `None`: there is no such TLSContext, or it
     /// names none.
     pub(in crate::store) tls_context: Option<Result<ClientTls, String>>,
@@ -71,25 +112,31 @@ pub(in crate::store) fn link(
     references: &References<'_>,
 ) -> Linked {
     let mut problems = Vec::new();
-    let settings = Settings::new(&upstream.settings, defaults);
-    let resolver = match &upstream.resolver {
-        Resolver::Default => Some(defaults.resolver),
-        Resolver::Named(_) => references.resolver,
+    let mut settings = Settings::new(&upstream.settings, defaults);
+    settings.stat_name = settings.stat_name.or_else(|| references.stat_name.cloned());
+    let is_resolved = check_resolver(references, &mut problems)
+        && check_consul(upstream, references, &mut problems);
+    let mut found = match references.consul {
+        _ if !is_resolved => Location::nowhere(upstream),
+        Some(consul) => Location::in_consul(consul.service.clone(), settings.families),
+        None => find(upstream, &settings, references, &mut problems),
     };
-    let mut found = find(upstream, &settings, references, resolver, &mut problems);
     let tls = tls(upstream, references, &mut problems);
-    let has_flaw = tls.is_err() || resolver.is_none();
-    if let (Resolver::Named(name), None) = (&upstream.resolver, resolver) {
-        problems.push(Problem::unresolved(Reason::RESOLVER_NOT_FOUND, "spec.resolver", format!("resolver {name:?} does not exist; requests get 503 (built in are kubernetes-service and endpoint)")));
+    if is_resolved && tls.is_ok() {
+        check_instances(references, settings.families, &mut problems);
     }
-    let name: Arc<str> = cluster_name(
-        upstream,
-        &settings,
-        &found.target,
-        found.endpoints.is_some(),
-    )
-    .into();
-    let leads_home = leads_home(&found.discovery, references.own_ports);
+    let has_flaw = tls.is_err() || !is_resolved;
+    let resolver = references.resolver_name;
+    let mut name = cluster_name(upstream, &settings, &found, resolver, is_resolved);
+    // before a flaw takes the endpoints away: it follows from what the cluster is named after
+    let stat_name = settings.stat_name.clone();
+    let stat_name = stat_name.unwrap_or_else(|| found.stat_name(upstream.port));
+    let is_own = leads_home(&found.discovery, references.own_ports);
+    if is_own && upstream.may_be_own {
+        // others that name this port must not share it
+        name.push_str("/own");
+    }
+    let leads_home = is_own && !upstream.may_be_own;
     if leads_home {
         problems.push(Problem::unresolved(
             Reason::OWN_ENDPOINT,
@@ -119,11 +166,11 @@ pub(in crate::store) fn link(
             "the address of a Service is not checked",
         ));
     }
-    let stat_name = settings.stat_name.clone();
-    let stat_name = stat_name.unwrap_or_else(|| format!("{}_{}", found.target, upstream.port));
+    let by_zone = matches!(found.endpoints, Some(EndpointsKey::Service { .. }))
+        && references.service.is_some_and(|service| service.by_zone);
     Linked {
         cluster: Cluster {
-            name,
+            name: name.into(),
             stat_name: self::stat_name(&stat_name),
             discovery: found.discovery,
             tls: tls.ok().flatten(),
@@ -132,6 +179,7 @@ pub(in crate::store) fn link(
             idle_timeout: settings.idle_timeout,
             max_connection_lifetime: settings.max_connection_lifetime,
             balancer: settings.balancer.filter(|_| several).unwrap_or_default(),
+            by_zone,
             circuit_breakers: settings.circuit_breakers,
             keepalive: settings.keepalive,
             health_checks: if by_endpoints {
@@ -154,14 +202,149 @@ struct Location {
     target: String,
 }
 
+impl Location {
+    fn nowhere(upstream: &Upstream) -> Self {
+        let named = |Name { namespace, name }: &Name| format!("{name}.{namespace}");
+        Self {
+            discovery: Discovery::Empty,
+            endpoints: None,
+            target: match &upstream.service {
+                Some(name) => named(name),
+                None => upstream.host.clone(),
+            },
+        }
+    }
+
+    fn in_consul(service: ConsulService, families: Families) -> Self {
+        let target = service.name.to_string();
+        Self::of(EndpointsKey::Consul { service, families }, target)
+    }
+
+    /// Its name in statistics, unless it has been given one.
+    fn stat_name(&self, port: u16) -> String {
+        match &self.endpoints {
+            Some(EndpointsKey::Consul { .. }) => self.target.clone(),
+            _ => format!("{}_{port}", self.target),
+        }
+    }
+
+    fn of(key: EndpointsKey, target: String) -> Self {
+        Self {
+            discovery: Discovery::Endpoints(key.resource()),
+            endpoints: Some(key),
+            target,
+        }
+    }
+}
+
+/// Whether the resolver can be used.
+fn check_resolver(references: &References<'_>, problems: &mut Vec<Problem>) -> bool {
+    let (reason, message) = match references.resolver {
+        None => (
+            Reason::RESOLVER_NOT_FOUND,
+            format!(
+                "resolver {:?} does not exist; requests get 503 (built in are kubernetes-service, endpoint and consul)",
+                references.resolver_name
+            ),
+        ),
+        Some(Meaning {
+            kind: ResolverKind::Invalid,
+            object,
+        }) => {
+            let object = object.as_ref().map(ToString::to_string).unwrap_or_default();
+            let message = format!(
+                "{object} is invalid (see its conditions); requests get 503 until it is fixed"
+            );
+            (Reason::INVALID_RESOLVER, message)
+        }
+        Some(_) => return true,
+    };
+    problems.push(Problem::unresolved(reason, "spec.resolver", message));
+    false
+}
+
+/// Whether the upstream can be a service of Consul, if its resolver is one for Consul.
+fn check_consul(
+    upstream: &Upstream,
+    references: &References<'_>,
+    problems: &mut Vec<Problem>,
+) -> bool {
+    let Some(consul) = references.consul else {
+        return true;
+    };
+    let name = &consul.service.name;
+    if !can_be_in_consul(&consul.service) {
+        problems.push(Problem::unresolved(
+            Reason::SERVICE_NOT_FOUND,
+            "spec.service",
+            format!(
+                "{name:?} has a dot, which names of Consul services cannot have; requests get 503"
+            ),
+        ));
+        return false;
+    }
+    if upstream.has_port {
+        problems.push(Problem::notice(
+            Reason::WITHOUT_EFFECT,
+            "spec.service",
+            format!(
+                "port {} is ignored: each instance in Consul has its own",
+                upstream.port
+            ),
+        ));
+    }
+    true
+}
+
+/// Whether a service of Consul can have this name.
+pub(in crate::store) fn can_be_in_consul(service: &ConsulService) -> bool {
+    !service.name.contains('.')
+}
+
+/// Reports that a service of Consul has no address.
+fn check_instances(references: &References<'_>, families: Families, problems: &mut Vec<Problem>) {
+    let Some(consul) = references.consul else {
+        return;
+    };
+    let name = &consul.service.name;
+    let known = references.consul_state;
+    let addresses = known.map(|state| state.addresses.as_slice());
+    let addresses = addresses.unwrap_or_default().to_vec();
+    if !families.select(addresses, SocketAddr::is_ipv4).is_empty() {
+        return;
+    }
+    let problem = consul.problem.as_ref();
+    let problem = problem.or_else(|| known?.problem.as_ref());
+    if let Some(problem) = problem {
+        problems.push(Problem::unresolved(
+            Reason::CONSUL_UNAVAILABLE,
+            "spec.resolver",
+            format!("{problem}; requests get 503"),
+        ));
+    } else if let Some(state) = known {
+        let which = match state.addresses.is_empty() {
+            true => String::new(),
+            false => format!(" with an {} address", families.name()),
+        };
+        problems.push(Problem::unresolved(
+            Reason::NO_ADDRESS,
+            "spec.service",
+            format!(
+                "Consul service {name:?} has no passing instance{which} in datacenter {}; requests get 503",
+                consul.service.datacenter
+            ),
+        ));
+    }
+}
+
 fn find(
     upstream: &Upstream,
     settings: &Settings,
     references: &References<'_>,
-    resolver: Option<ResolverKind>,
     problems: &mut Vec<Problem>,
 ) -> Location {
-    let by_endpoints = resolver == Some(ResolverKind::Endpoints);
+    let resolver = references.resolver.map(|resolver| &resolver.kind);
+    let by_endpoints = resolver == Some(&ResolverKind::Endpoints);
     let at = |target: String, discovery| Location {
         discovery,
         endpoints: None,
@@ -178,16 +361,12 @@ fn find(
         },
     };
     let endpoints = |name: &Name| {
-        let key = EndpointsKey {
+        let key = EndpointsKey::Service {
             service: name.clone(),
             port: upstream.port,
             families: settings.families,
         };
-        Location {
-            discovery: Discovery::Endpoints(key.resource()),
-            endpoints: Some(key),
-            target: format!("{}.{}", name.name, name.namespace),
-        }
+        Location::of(key, format!("{}.{}", name.name, name.namespace))
     };
     if let Some(address) = upstream.address {
         let discovery = Discovery::Static {
@@ -252,6 +431,18 @@ fn check_families(families: Families, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Whether TLS can be originated as configured, if this is the TLSContext.
+pub(in crate::store) fn can_originate(
+    upstream: &Upstream,
+    context: Option<&Result<ClientTls, String>>,
+) -> bool {
+    match (&upstream.tls, context) {
+        (Origination::Context(name), None) => &*name.name == ANY_SERVER,
+        (Origination::Context(_), Some(context)) => context.is_ok(),
+        (Origination::None | Origination::Plain, _) => true,
+    }
+}
+
 /// How TLS is originated; an error if it cannot be as configured.
 fn tls(
     upstream: &Upstream,
@@ -273,8 +464,7 @@ fn tls(
             }
             Ok(Some(tls.clone()))
         }
-        // as version v2 could have it
-        None if &*name.name == "true" => {
+        None if &*name.name == ANY_SERVER => {
             problems.push(not_verified("set tls to a TLSContext with ca_secret"));
             Ok(Some(ClientTls::default()))
         }
@@ -311,16 +501,21 @@ fn not_verified(advice: &str) -> Problem {
     )
 }
 
-/// `TARGET:PORT`, then what differs from the ordinary: readable, and different for different settings.
-fn cluster_name(upstream: &Upstream, settings: &Settings, target: &str, endpoints: bool) -> String {
-    let mut name = if target.contains(':') {
-        format!("[{target}]:{}", upstream.port)
-    } else {
-        format!("{target}:{}", upstream.port)
+/// `TARGET:PORT` or a service of Consul, then what differs from the ordinary: readable, and different for different settings.
+fn cluster_name(
+    upstream: &Upstream,
+    settings: &Settings,
+    found: &Location,
+    resolver: &str,
+    is_resolved: bool,
+) -> String {
+    let (target, port) = (&found.target, upstream.port);
+    let mut name = match &found.endpoints {
+        Some(EndpointsKey::Consul { service, .. }) => service.to_string(),
+        Some(EndpointsKey::Service { .. }) => format!("{target}:{port}/endpoints"),
+        None if target.contains(':') => format!("[{target}]:{port}"),
+        None => format!("{target}:{port}"),
     };
-    if endpoints {
-        name.push_str("/endpoints");
-    }
     match &upstream.tls {
         Origination::None => {}
         Origination::Plain => name.push_str("/tls"),
@@ -332,9 +527,8 @@ fn cluster_name(upstream: &Upstream, settings: &Settings, target: &str, endpoint
         name.push_str("/h2");
     }
     let mut other = described(settings);
-    if let Resolver::Named(resolver) = &upstream.resolver
-        && !["kubernetes-service", "endpoint", "kubernetes-endpoint"].contains(&&**resolver)
-    {
+    let is_consul = matches!(found.endpoints, Some(EndpointsKey::Consul { .. }));
+    if !is_resolved || (!is_consul && !KUBERNETES.contains(&resolver)) {
         other.push_str(&format!("resolver={resolver};"));
     }
     if !other.is_empty() {
@@ -451,19 +645,19 @@ fn not_found(name: &Name, instead: &str) -> Problem {
 /// The addresses behind a port of a Service: those that are ready, or else those that still serve while they terminate,
 /// as in kube-proxy (KEP-1669).
 pub(in crate::store) fn endpoints<'a>(
-    key: &EndpointsKey,
+    (port, families): (u16, Families),
     service: Option<&Service>,
     slices: &(impl Iterator<Item = &'a EndpointSlice> + Clone),
     own_ports: &BTreeSet<u16>,
-) -> Endpoints {
+) -> Vec<SocketAddr> {
     // an EndpointSlice names its ports as the Service does
-    let name = service.and_then(|service| service.ports.get(&key.port));
+    let name = service.and_then(|service| service.ports.get(&port));
     let is_headless = service.is_some_and(Service::is_headless);
     let port = |slice: &EndpointSlice| match name {
         Some(name) => slice.ports.get(name).copied(),
         // as with DNS, any number is that of the pods
-        None if is_headless => Some(key.port),
-        None => slice.ports.values().copied().find(|port| *port == key.port),
+        None if is_headless => Some(port),
+        None => slice.ports.values().copied().find(|found| *found == port),
     };
     let addresses = |ready: bool| {
         let all = slices.clone().flat_map(|slice| {
@@ -478,22 +672,38 @@ pub(in crate::store) fn endpoints<'a>(
                 .filter_map(move |address| Some((*address, port?)));
             addresses.map(SocketAddr::from)
         });
-        let is_own = |address: &SocketAddr| {
-            own_ports.contains(&address.port()) && is_own_address(address.ip())
-        };
-        let all = all.filter(|address| !is_own(address));
-        let mut addresses = key.families.select(all.collect(), SocketAddr::is_ipv4);
+        let all = all.filter(|address| !is_own(address, own_ports));
+        let mut addresses = families.select(all.collect(), SocketAddr::is_ipv4);
         addresses.sort_unstable();
         addresses.dedup();
         addresses
     };
     let ready = addresses(true);
-    Endpoints {
-        name: key.resource(),
-        addresses: if ready.is_empty() {
-            addresses(false)
-        } else {
-            ready
-        },
+    if ready.is_empty() {
+        addresses(false)
+    } else {
+        ready
     }
+}
+
+/// The zones that addresses are meant for, if the Service asks for it. As in kube-proxy, hints count only if every ready
+/// endpoint has one.
+pub(in crate::store) fn zones<'a>(
+    addresses: &[SocketAddr],
+    service: Option<&Service>,
+    slices: impl Iterator<Item = &'a EndpointSlice>,
+) -> BTreeMap<SocketAddr, Arc<str>> {
+    if !service.is_some_and(|service| service.by_zone) {
+        return BTreeMap::new();
+    }
+    let hints: BTreeMap<IpAddr, &Arc<str>> = slices
+        .flat_map(|slice| &slice.zones)
+        .map(|(address, zone)| (*address, zone))
+        .collect();
+    let zone = |address: &SocketAddr| {
+        let zone = hints.get(&address.ip())?;
+        Some((*address, Arc::clone(zone)))
+    };
+    let zones: Option<BTreeMap<_, _>> = addresses.iter().map(zone).collect();
+    zones.unwrap_or_default()
 }

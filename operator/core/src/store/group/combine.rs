@@ -5,17 +5,17 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use nuncio_ir::{
-    AddedHeader, Cors, Forward, HashPolicy, HeaderChanges, Mirror, RateLimit, RetryPolicy, Rewrite,
+    AddedHeader, Cors, Forward, HashPolicy, HeaderChanges, Mirror, RetryPolicy, Rewrite,
 };
 
-use super::share::Member;
+use super::{label, share::Member};
 use crate::{
     defaults::Defaults,
-    reconcile::{AddedHeaders, Forwarding, Mapping, Shared, Upstream, header_changes},
+    reconcile::{AddedHeaders, Mapping, Shared, Upstream, header_changes},
 };
 
 /// The header that Linkerd 1 routes by.
-const LINKERD: &str = "l5d-dst-override";
+pub(in crate::store) const LINKERD: &str = "l5d-dst-override";
 
 /// What applies to all members.
 pub(super) struct Common<'a> {
@@ -27,6 +27,7 @@ pub(super) struct Common<'a> {
     request_headers: HeaderChanges,
     response_headers: HeaderChanges,
     defaults: &'a Defaults,
+    label_domain: Option<&'a str>,
 }
 
 /// Reports that a setting of a member is ignored: path of the field, and the message.
@@ -36,6 +37,7 @@ type Ignore<'a> = dyn FnMut(&Member<'_>, &str, String) + 'a;
 pub(super) fn combine<'a>(
     members: &[&Member<'_>],
     defaults: &'a Defaults,
+    label_domain: Option<&'a str>,
     ignore: &mut Ignore<'_>,
 ) -> Common<'a> {
     let mut group = Group { members, ignore };
@@ -57,24 +59,33 @@ pub(super) fn combine<'a>(
             .rev()
             .find_map(|member| member.mapping.shared.regex_rewrite.clone()),
         request_headers: header_changes(
-            group.all("add_request_headers", |shared| &shared.add_request_headers),
+            group.all(
+                "add_request_headers",
+                defaults.mapping.add_request_headers.as_ref(),
+                |shared| &shared.add_request_headers,
+            ),
             group
                 .last("remove_request_headers", |shared| {
                     &shared.remove_request_headers
                 })
+                .or_else(|| defaults.mapping.remove_request_headers.clone())
                 .unwrap_or_default(),
         ),
         response_headers: header_changes(
-            group.all("add_response_headers", |shared| {
-                &shared.add_response_headers
-            }),
+            group.all(
+                "add_response_headers",
+                defaults.mapping.add_response_headers.as_ref(),
+                |shared| &shared.add_response_headers,
+            ),
             group
                 .last("remove_response_headers", |shared| {
                     &shared.remove_response_headers
                 })
+                .or_else(|| defaults.mapping.remove_response_headers.clone())
                 .unwrap_or_default(),
         ),
         defaults,
+        label_domain,
     }
 }
 
@@ -105,11 +116,17 @@ impl Group<'_, '_, '_> {
         value.clone()
     }
 
-    /// The added headers of all members.
-    fn all(&mut self, field: &str, get: impl Fn(&Shared) -> &Option<AddedHeaders>) -> AddedHeaders {
+    /// The added headers of all members; of one that sets none, the default ones.
+    fn all(
+        &mut self,
+        field: &str,
+        default: Option<&AddedHeaders>,
+        get: impl Fn(&Shared) -> &Option<AddedHeaders>,
+    ) -> AddedHeaders {
         let mut all: BTreeMap<&str, (&Member<'_>, &Option<AddedHeader>)> = BTreeMap::new();
         for member in self.members {
-            for (name, header) in get(&member.mapping.shared).iter().flatten() {
+            let own = get(&member.mapping.shared).as_ref();
+            for (name, header) in own.or(default).into_iter().flatten() {
                 let earlier = all.insert(name, (member, header));
                 if let Some((earlier, other)) = earlier
                     && other != header
@@ -148,17 +165,20 @@ impl Common<'_> {
             host: own.host.clone(),
             timeout: own.timeout.unwrap_or(self.defaults.request_timeout),
             idle_timeout: own.idle_timeout,
-            retry: self.retry.clone(),
+            retry: self.retry.clone().map(Box::new),
             mirrors,
-            hash: self.hash(mapping),
+            hash: self.hash(mapping).map(Box::new),
             upgrades: self.upgrades.clone(),
             high_priority: self.high_priority,
             request_headers: self.request_headers(mapping),
             response_headers: self.response_headers.clone(),
-            cors: self.cors.clone(),
+            cors: self.cors.clone().map(Box::new),
             authorization: own.authorization.clone(),
-            rate_limits: self.rate_limits(own),
+            rate_limits: self.label_domain.map_or_else(Vec::new, |domain| {
+                label::rate_limits(own, domain, self.defaults)
+            }),
             error_bodies: error_bodies.unwrap_or(&self.defaults.error_bodies).clone(),
+            keeps_error_bodies: error_bodies.is_some_and(BTreeMap::is_empty),
         }
     }
 
@@ -177,45 +197,29 @@ impl Common<'_> {
         if adds_linkerd.unwrap_or(self.defaults.add_linkerd_headers)
             && let Some(upstream) = &mapping.upstream
         {
-            let header = || linkerd(upstream);
+            let upstream = upstream.in_namespace(self.defaults.uses_own_namespace);
+            let header = || linkerd(&upstream);
             changes.add.entry(LINKERD.to_owned()).or_insert_with(header);
         }
         changes
-    }
-
-    /// The descriptions of the default domain, each of which starts with the default labels.
-    fn rate_limits(&self, own: &Forwarding) -> Vec<RateLimit> {
-        let domain = &self.defaults.label_domain;
-        let first = self
-            .defaults
-            .labels
-            .get(domain)
-            .cloned()
-            .unwrap_or_default();
-        match own.rate_limits.get(domain) {
-            None if first.is_empty() => Vec::new(),
-            None => vec![RateLimit { parts: first }],
-            Some(limits) => limits
-                .iter()
-                .map(|limit| RateLimit {
-                    parts: [first.as_slice(), &limit.parts].concat(),
-                })
-                .collect(),
-        }
     }
 }
 
 /// The address of the upstream, for Linkerd.
 fn linkerd(upstream: &Upstream) -> AddedHeader {
+    AddedHeader {
+        value: linkerd_address(upstream),
+        append: true,
+    }
+}
+
+/// The address of an upstream as Linkerd expects it.
+pub(in crate::store) fn linkerd_address(upstream: &Upstream) -> String {
     let host = &upstream.host;
-    let value = if host.contains(':') {
+    if host.contains(':') {
         format!("[{host}]:{}", upstream.port)
     } else {
         format!("{host}:{}", upstream.port)
-    };
-    AddedHeader {
-        value,
-        append: true,
     }
 }
 
@@ -275,9 +279,12 @@ mod tests {
             cluster: None,
         };
         let defaults = defaults();
-        let common = combine(&[&member], &defaults, &mut |_, path, message| {
-            panic!("{path}: {message}")
-        });
+        let common = combine(
+            &[&member],
+            &defaults,
+            Some("shop"),
+            &mut |_, path, message| panic!("{path}: {message}"),
+        );
         common.forward(&mapping, "c".into(), Vec::new())
     }
 
@@ -285,9 +292,9 @@ mod tests {
     fn defaults_apply_where_no_member_sets_anything() {
         let (forward, defaults) = (forward(&json!({})), defaults());
         assert_eq!(forward.timeout, defaults.request_timeout);
-        assert_eq!(forward.retry, defaults.retry_policy);
-        assert_eq!(forward.cors, defaults.cors);
-        assert_eq!(forward.hash, Some(HashPolicy::SourceIp));
+        assert_eq!(forward.retry.as_deref(), defaults.retry_policy.as_ref());
+        assert_eq!(forward.cors.as_deref(), defaults.cors.as_ref());
+        assert_eq!(forward.hash.as_deref(), Some(&HashPolicy::SourceIp));
         assert_eq!(forward.error_bodies, defaults.error_bodies);
         assert_eq!(forward.request_headers.add[LINKERD].value, "s.n:80");
         let [limit] = forward.rate_limits.as_slice() else {

@@ -5,6 +5,7 @@
 
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
+use litemap::LiteMap;
 use nuncio_ir::StringMatch;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -62,13 +63,15 @@ impl Weights {
 /// Groups by the text of their conditions, whatever their kinds, with the first member of each.
 #[derive(Debug, Default)]
 pub(super) struct Siblings {
-    by_text: BTreeMap<u128, BTreeMap<Arc<GroupKey>, ObjectRef>>,
+    /// Nearly always one each.
+    by_text: BTreeMap<u128, LiteMap<Arc<GroupKey>, ObjectRef>>,
 }
 
 impl Siblings {
     /// Notes a group with its first member. Returns the others with the same text if their order may differ now.
     pub(super) fn insert(&mut self, key: &Arc<GroupKey>, first: &ObjectRef) -> Vec<Arc<GroupKey>> {
-        let groups = self.by_text.entry(text_digest(key)).or_default();
+        let groups = self.by_text.entry(text_digest(key));
+        let groups = groups.or_insert_with(|| LiteMap::with_capacity(1));
         if groups.get(key) == Some(first) {
             return Vec::new();
         }
@@ -94,7 +97,8 @@ impl Siblings {
     /// The place of a group that was inserted. Groups with the same text have the same weights and the same first member,
     /// so that nothing comes between them.
     pub(super) fn order(&self, key: &Arc<GroupKey>, first: &ObjectRef) -> RouteOrder {
-        let siblings = || self.by_text.get(&text_digest(key)).into_iter().flatten();
+        let siblings = self.by_text.get(&text_digest(key));
+        let siblings = || siblings.into_iter().flat_map(LiteMap::iter);
         let weights = siblings().map(|(key, _)| Weights::of(key));
         let firsts = siblings().map(|(_, first)| first);
         RouteOrder {

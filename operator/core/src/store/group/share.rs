@@ -11,9 +11,9 @@ use std::{
     sync::Arc,
 };
 
-use nuncio_ir::{Action, Mirror, Route};
+use nuncio_ir::{Action, Forward, Mirror, Origin, Route};
 
-use super::{GroupKey, combine};
+use super::{GroupKey, combine, label};
 use crate::{
     defaults::Defaults,
     object::ObjectRef,
@@ -30,12 +30,31 @@ pub(in crate::store) struct Member<'a> {
     pub(in crate::store) cluster: Option<Arc<str>>,
 }
 
+/// How a Mapping forwards that is alone in its group.
+pub(in crate::store) fn alone(
+    object: &ObjectRef,
+    mapping: &Mapping,
+    cluster: Arc<str>,
+    defaults: &Defaults,
+    label_domain: Option<&str>,
+) -> Forward {
+    let member = Member {
+        object,
+        mapping,
+        cluster: None,
+    };
+    let common = combine::combine(&[&member], defaults, label_domain, &mut |_, _, _| {});
+    common.forward(mapping, cluster, Vec::new())
+}
+
 /// The routes of a group, and what its members report.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Shared {
     /// In order.
     pub(in crate::store) routes: Vec<Arc<Route>>,
     pub(in crate::store) problems: BTreeMap<ObjectRef, Vec<Problem>>,
+    /// Why members are not served. These problems have no outcome yet: it depends on other Hosts.
+    pub(in crate::store) left_out: BTreeMap<ObjectRef, Problem>,
     /// Members that get no requests.
     pub(in crate::store) idle: BTreeSet<ObjectRef>,
 }
@@ -95,6 +114,8 @@ impl Shared {
         }
         let mut route = Route::new(route_name(first), key.path.clone(), Action::Unavailable);
         condition(&mut route);
+        route.origin = Some(first.object.origin());
+        route.group = group(&roles.invalid, None);
         route.percentage = (end < 100).then_some(end);
         self.routes.push(Arc::new(route));
         let message = if end - served == 100 {
@@ -113,11 +134,8 @@ impl Shared {
 
     /// A member that is not served because another comes first.
     fn not_served(&mut self, member: &Member<'_>, path: &str, fact: &str) {
-        let message = format!("{fact}; this Mapping is not served");
-        self.report(
-            member,
-            Problem::ignored(Reason::GROUP_CONFLICT, path, message),
-        );
+        let problem = Problem::ignored(Reason::GROUP_CONFLICT, path, fact);
+        self.left_out.insert(member.object.clone(), problem);
         self.idle.insert(member.object.clone());
     }
 }
@@ -187,6 +205,7 @@ pub(in crate::store) fn share(
     key: &GroupKey,
     members: &[Member<'_>],
     defaults: &Defaults,
+    label_domain: Option<&str>,
 ) -> Shared {
     let mut shared = Shared::default();
     let mut roles = Roles::of(members, &mut shared);
@@ -226,10 +245,12 @@ pub(in crate::store) fn share(
         let name = route_name(first);
         let mut route = Route::new(name, key.path.clone(), Action::Redirect(redirect.clone()));
         condition(&mut route);
+        route.origin = Some(first.object.origin());
         shared.routes.push(Arc::new(route));
         100
     } else {
         let members = &roles.forwarding;
+        let defaults = (defaults, label_domain);
         forward(
             key,
             members,
@@ -265,23 +286,26 @@ fn forward(
     key: &GroupKey,
     members: &[&Member<'_>],
     shadow: Option<&Member<'_>>,
-    defaults: &Defaults,
+    (defaults, label_domain): (&Defaults, Option<&str>),
     condition: &dyn Fn(&mut Route),
     shared: &mut Shared,
 ) -> u32 {
     let weights: Vec<Option<u32>> = members.iter().map(|member| member.mapping.weight).collect();
     let shares = shares(&weights);
-    let common = combine::combine(members, defaults, &mut |member, path, message| {
-        shared.report(
-            member,
-            Problem::ignored(Reason::GROUP_CONFLICT, path, message),
-        );
+    let mut ignore = |member: &Member<'_>, path: &str, message| {
+        let problem = Problem::ignored(Reason::GROUP_CONFLICT, path, message);
+        shared.report(member, problem);
+    };
+    let common = combine::combine(members, defaults, label_domain, &mut ignore);
+    label::problems(members, label_domain, &mut |member, problem| {
+        shared.report(member, problem);
     });
     let mirrors: Vec<Mirror> = shadow
         .and_then(|shadow| {
             Some(Mirror {
                 cluster: shadow.cluster.clone()?,
                 percentage: shadow.mapping.weight.unwrap_or(100).min(100),
+                origin: shadow.object.origin(),
             })
         })
         .into_iter()
@@ -290,15 +314,13 @@ fn forward(
         if let Some(sum) = shares.over {
             shared.report(member, too_much_weight(members.len(), sum));
         }
-        for problem in unused_labels(member.mapping, defaults) {
-            shared.report(member, problem);
-        }
         if !shares.percentages.iter().any(|(found, _)| *found == index) {
             shared.idle.insert(member.object.clone());
             shared.report(member, no_share());
         }
     }
     let served = shares.percentages.last().map_or(0, |(_, served)| *served);
+    let group = group(members, shadow);
     for (index, percentage) in shares.percentages {
         let member = members[index];
         let Some(cluster) = member.cluster.clone() else {
@@ -308,10 +330,21 @@ fn forward(
         let action = Action::Forward(forward.into());
         let mut route = Route::new(route_name(member), key.path.clone(), action);
         condition(&mut route);
+        route.origin = Some(member.object.origin());
+        route.group = group.clone();
         route.percentage = (percentage < 100).then_some(percentage);
         shared.routes.push(Arc::new(route));
     }
     served
+}
+
+/// The origins of members that share requests; none of one that is alone.
+fn group(members: &[&Member<'_>], shadow: Option<&Member<'_>>) -> Arc<[Origin]> {
+    if members.len() + usize::from(shadow.is_some()) < 2 {
+        return Arc::default();
+    }
+    let all = members.iter().copied().chain(shadow);
+    all.map(|member| member.object.origin()).collect()
 }
 
 fn too_much_weight(members: usize, sum: u64) -> Problem {
@@ -330,21 +363,6 @@ fn no_share() -> Problem {
         "spec.weight",
         "no requests are left for this Mapping: its weight is 0, or the weights of others add up to 100",
     )
-}
-
-/// A notice for each domain of labels that no rate limit service uses.
-fn unused_labels(mapping: &Mapping, defaults: &Defaults) -> impl Iterator<Item = Problem> {
-    let used = &defaults.label_domain;
-    let domains = mapping.forwarding.rate_limits.keys();
-    domains
-        .filter(move |domain| *domain != used)
-        .map(move |domain| {
-            Problem::notice(
-                Reason::WITHOUT_EFFECT,
-                format!("spec.labels.{domain}"),
-                format!("no effect: the rate limit service uses the labels of domain {used:?}"),
-            )
-        })
 }
 
 fn route_name(member: &Member<'_>) -> String {

@@ -156,11 +156,27 @@ impl Store {
             }
         };
         self.note_missing(settled);
-        for (object, context) in contexts {
-            self.set_tls_context(&object, Some(context));
+        self.settle_consul_resolvers(settled);
+        for (object, _) in contexts {
+            self.update_tls_context(&object);
         }
         for (object, host) in hosts {
             self.set_host(&object, Some(host));
+        }
+    }
+
+    /// Links ConsulResolvers again that may have waited.
+    fn settle_consul_resolvers(&mut self, settled: &Settled) {
+        let users = &self.secrets.users;
+        let users: Vec<&ObjectRef> = match settled {
+            Settled::Nothing => return,
+            Settled::One(name) => users.of(name).collect(),
+            Settled::All => users.keys().flat_map(|name| users.of(name)).collect(),
+        };
+        for user in users {
+            if user.kind == Kind::ConsulResolver {
+                self.dirty.link_again(user);
+            }
         }
     }
 
@@ -213,7 +229,9 @@ impl From<&Change> for Settled {
             Change::Apply(_, found) => &found.object,
             Change::Delete(_, object) => object,
             Change::Replace(Source::Api, Kind::Secret, _) => return Self::All,
-            Change::Replace(..) | Change::ReplaceOwned(..) => return Self::Nothing,
+            Change::Replace(..) | Change::ReplaceOwned(..) | Change::Consul(..) => {
+                return Self::Nothing;
+            }
         };
         if object.kind != Kind::Secret {
             return Self::Nothing;

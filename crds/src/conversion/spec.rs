@@ -1,0 +1,136 @@
+//! What differs between the versions, by kind.
+
+use serde_json::{Map, Value};
+
+use super::{
+    added_header, ambassador_id, cors, header, hostname, label,
+    name::{list, object, rename},
+    service::{self, Scheme},
+    tag,
+};
+
+type Spec = Map<String, Value>;
+
+/// Fields with another name: kind, object within `spec`, name in the old versions, name in the hub.
+const RENAMED: [(&str, &str, &str, &str); 15] = [
+    ("AuthService", "", "v3StatsName", "stats_name"),
+    ("AuthService", "", "v3CircuitBreakers", "circuit_breakers"),
+    ("Host", "tls", "v3CRLSecret", "crl_secret"),
+    ("LogService", "", "v3ProtocolVersion", "protocol_version"),
+    ("LogService", "", "v3StatsName", "stats_name"),
+    ("Mapping", "", "v3StatsName", "stats_name"),
+    ("Mapping", "", "v3health_checks", "health_checks"),
+    ("RateLimitService", "", "v3GRPC", "grpc"),
+    ("RateLimitService", "", "v3StatsName", "stats_name"),
+    ("TCPMapping", "", "v3StatsName", "stats_name"),
+    ("TLSContext", "", "v3CRLSecret", "crl_secret"),
+    ("TracingService", "", "v3CustomTags", "custom_tags"),
+    ("TracingService", "", "v3StatsName", "stats_name"),
+    (
+        "TracingService",
+        "config",
+        "v3PropagationModes",
+        "propagation_modes",
+    ),
+    ("Host", "", "selector", "mappingSelector"),
+];
+
+/// The address of a service: kind, field, and what becomes of its scheme.
+const SERVICES: [(&str, &str, Scheme); 4] = [
+    ("AuthService", "auth_service", Scheme::Kept),
+    ("Mapping", "service", Scheme::Kept),
+    ("RateLimitService", "service", Scheme::Kept),
+    ("TCPMapping", "service", Scheme::Dropped),
+];
+
+/// From `v1` and `v2` to `v3alpha1`.
+pub(super) fn to_hub(kind: &str, spec: &mut Spec) {
+    ambassador_id::to_hub(spec);
+    renamed(kind, spec, rename);
+    for (_, field, scheme) in services(kind) {
+        service::to_hub(spec, field, scheme);
+    }
+    match kind {
+        "Host" => more_ids(spec),
+        "TracingService" => tag::convert(spec),
+        "Mapping" => {
+            hostname::to_hub(spec);
+            cors::to_hub(spec);
+            for field in ["remove_request_headers", "remove_response_headers"] {
+                list(spec, field);
+            }
+            for fields in header::FIELDS {
+                header::to_hub(spec, fields);
+            }
+            for field in added_header::FIELDS {
+                added_header::to_hub(spec, field);
+            }
+            label::to_hub(spec);
+        }
+        _ => {}
+    }
+}
+
+/// From `v3alpha1` to `v1` and `v2`.
+pub(super) fn from_hub(kind: &str, spec: &mut Spec) {
+    ambassador_id::from_hub(spec);
+    // under the names of the hub
+    match kind {
+        "Host" if !is_set(spec, "mappingSelector") => rename(spec, "selector", "mappingSelector"),
+        "TracingService" => tag::convert(spec),
+        _ => {}
+    }
+    renamed(kind, spec, |map, old, new| rename(map, new, old));
+    for (_, field, scheme) in services(kind) {
+        service::from_hub(spec, field, scheme);
+    }
+    if kind == "Mapping" {
+        hostname::from_hub(spec);
+        cors::from_hub(spec);
+        for fields in header::FIELDS {
+            header::from_hub(spec, fields);
+        }
+        for field in added_header::FIELDS {
+            added_header::from_hub(spec, field);
+        }
+        label::from_hub(spec);
+    }
+}
+
+fn services(kind: &str) -> impl Iterator<Item = (&'static str, &'static str, Scheme)> {
+    SERVICES.into_iter().filter(move |(of, ..)| *of == kind)
+}
+
+fn renamed(kind: &str, spec: &mut Spec, rename: impl Fn(&mut Spec, &str, &str)) {
+    let rows = RENAMED.iter().filter(|(of, ..)| *of == kind);
+    for (_, within, old, new) in rows {
+        let map = match *within {
+            "" => Some(&mut *spec),
+            within => object(spec, within),
+        };
+        if let Some(map) = map {
+            rename(map, old, new);
+        }
+    }
+}
+
+fn is_set(spec: &Spec, field: &str) -> bool {
+    !matches!(spec.get(field), None | Some(Value::Null))
+}
+
+/// The IDs of a Host in its second field for them.
+fn more_ids(spec: &mut Spec) {
+    let Some(Value::Array(more)) = spec.get("ambassadorId").cloned() else {
+        return;
+    };
+    spec.remove("ambassadorId");
+    let ids = spec.entry("ambassador_id");
+    let ids = ids.or_insert_with(|| Value::Array(Vec::new()));
+    if ids.is_null() {
+        *ids = Value::Array(Vec::new());
+    }
+    if let Value::Array(ids) = ids {
+        ids.extend(more);
+    }
+    ambassador_id::to_hub(spec);
+}

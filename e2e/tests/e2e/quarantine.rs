@@ -1,0 +1,197 @@
+//! What an Envoy rejects is replaced by what was served before: for every Envoy, by every replica.
+
+use anyhow::{Context as _, Result, ensure};
+use nuncio_e2e::{
+    backend::Backend,
+    client::get,
+    control_plane::NAMESPACE,
+    gateway::{Envoy, Replica},
+    wait::until,
+};
+
+use crate::{
+    Space,
+    fixture::{host, mapping},
+    space::with_id,
+    status::condition,
+};
+
+/// A Module whose script adds this header to responses, or fails.
+fn module(space: &Space, script: &str) -> Result<String> {
+    let module = format!(
+        "apiVersion: getambassador.io/v3alpha1\nkind: Module\nmetadata: {{name: ambassador}}\nspec: {{config: {{lua_scripts: \"{script}\"}}}}\n"
+    );
+    with_id(&module, &space.gateway.instance.id)
+}
+
+fn adding(value: &str) -> String {
+    format!("function envoy_on_response(h) h:headers():add('x-script', '{value}') end")
+}
+
+/// The script of this Envoy; it is in its filters.
+async fn script(envoy: &Envoy) -> Result<String> {
+    envoy.admin("/config_dump?resource=ecds_filters").await
+}
+
+/// Waits until Envoys have a script with this text.
+async fn have_script(envoys: [&Envoy; 2], text: &str) -> Result<()> {
+    for envoy in envoys {
+        until(text, || async {
+            ensure!(script(envoy).await?.contains(text), "another script");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Waits until the condition `Programmed` of the Module begins and goes on like this.
+async fn module_says(space: &Space, start: &str, more: &str) -> Result<()> {
+    let path =
+        r#"{range .status.conditions[?(@.type=="Programmed")]}{.status} {.reason} {.message}{end}"#;
+    until("the status of the Module", || async {
+        let found = space.plane.field(NAMESPACE, "module/ambassador", path)?;
+        ensure!(
+            found.starts_with(start) && found.contains(more),
+            "it is {found:?}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+pub(crate) async fn a_rejected_script_leaves_the_one_before_for_every_envoy(
+    space: &mut Space,
+) -> Result<()> {
+    let instance = space.gateway.instance.clone();
+    let apply = |space: &Space, script: &str| -> Result<()> {
+        space.plane.apply(NAMESPACE, &module(space, script)?)
+    };
+    let _backend = Backend::start("10.96.6.9:80", "one").await?;
+    let manifests = [
+        host("script", "script.example", ""),
+        mapping("script", "script.example", "/", "10.96.6.9", ""),
+    ];
+    space.apply(&manifests.concat())?;
+    // two replicas, each with an Envoy
+    let second = Replica::start(&space.plane, &instance, 1).await?;
+    let (name, xds, admin) = (
+        instance.name("envoy", 1),
+        instance.xds(1),
+        instance.admin(1),
+    );
+    let mut other = Envoy::start(&name, &xds, &admin, "sotw")?;
+    other.ready().await?;
+    apply(space, &adding("first"))?;
+    have_script([&space.gateway.envoy, &other], "first").await?;
+    space.answers("script.example", "/", 200, "one").await?;
+
+    apply(space, "x.y()")?;
+    let rejected = "False Rejected Envoy rejected the update and keeps the previous one";
+    module_says(space, rejected, "attempt to index global 'x'").await?;
+
+    // an Envoy that has nothing yet gets the first script, from either replica
+    space.own_gateway()?.envoy.restart()?;
+    other.restart()?;
+    for envoy in [&space.gateway.envoy, &other] {
+        envoy.ready().await?;
+    }
+    have_script([&space.gateway.envoy, &other], "first").await?;
+    for envoy in [&space.gateway.envoy, &other] {
+        let rejected = envoy.statistic("update_rejected").await?;
+        ensure!(rejected == 0, "it got the second one");
+    }
+    until("two equal Envoys", || async {
+        let (one, two) = (
+            space.gateway.envoy.configuration().await?,
+            other.configuration().await?,
+        );
+        ensure!(one == two, "{one:?}\n{two:?}");
+        Ok(())
+    })
+    .await?;
+    for replica in [&space.gateway.replica, &second] {
+        until("the quarantine of every replica", || async {
+            let quarantined = replica.metric("nuncio_quarantined_resources").await?;
+            ensure!((quarantined - 1.0).abs() < 0.1, "{quarantined}");
+            Ok(())
+        })
+        .await?;
+    }
+    // other changes go on
+    let later = mapping("later", "script.example", "/later/", "10.96.6.9", "");
+    space.apply(&later)?;
+    space
+        .answers("script.example", "/later/", 200, "one")
+        .await?;
+    let answer = get(&space.http(), "script.example", "/later/").await?;
+    let header = answer.headers.get("x-script").context("no script runs")?;
+    ensure!(header == "first", "{header:?}");
+
+    // a repair ends it
+    apply(space, &adding("next"))?;
+    have_script([&space.gateway.envoy, &other], "next").await?;
+    module_says(space, "True", "").await
+}
+
+pub(crate) async fn an_older_envoy_at_another_replica_decides_for_all(
+    space: &mut Space,
+) -> Result<()> {
+    let _backend = Backend::start("10.96.6.10:80", "one").await?;
+    let instance = space.gateway.instance.clone();
+    let second = Replica::start(&space.plane, &instance, 1).await?;
+    let (name, xds, admin) = (
+        instance.name("envoy", 1),
+        instance.xds(1),
+        instance.admin(1),
+    );
+    let older = Envoy::start_older(&name, &xds, &admin)?;
+    older.ready().await?;
+    let adding = |value: &str| {
+        let more = format!(", add_response_headers: {{x-listener: {{value: '{value}'}}}}");
+        mapping("older", "older.example", "/", "10.96.6.10", &more)
+    };
+    let tables = async |envoy: &Envoy| -> Result<String> {
+        let mut configuration = envoy.configuration().await?;
+        let tables = configuration.remove("dynamic_route_configs");
+        Ok(tables.unwrap_or_default().join("\n"))
+    };
+    let both_have = async |older: &Envoy, value: &str| -> Result<()> {
+        until(value, || async {
+            let (one, two) = (tables(&space.gateway.envoy).await?, tables(older).await?);
+            ensure!(one.contains(value), "{one}");
+            ensure!(one == two, "{one}\n{two}");
+            Ok(())
+        })
+        .await
+    };
+    space.apply(&host("older", "older.example", ""))?;
+    space.apply(&adding("first"))?;
+    both_have(&older, "first").await?;
+
+    // Envoy 1.40 knows it, the one before does not
+    space.apply(&adding("%LISTENER_NAME%"))?;
+    for replica in [&second, &space.gateway.replica] {
+        until("the quarantine of both replicas", || async {
+            let quarantined = replica.metric("nuncio_quarantined_resources").await?;
+            // the table of each Listener
+            ensure!(quarantined > 1.5, "{quarantined}");
+            Ok(())
+        })
+        .await?;
+    }
+    both_have(&older, "first").await?;
+    condition(
+        space,
+        "mapping/older",
+        "Programmed",
+        "False",
+        "LISTENER_NAME",
+    )
+    .await?;
+    space.answers("older.example", "/", 200, "one").await?;
+
+    space.apply(&adding("second"))?;
+    both_have(&older, "second").await?;
+    condition(space, "mapping/older", "Programmed", "True", "").await
+}

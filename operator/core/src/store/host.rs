@@ -261,8 +261,7 @@ impl Store {
     fn file_host(&mut self, object: &ObjectRef, host: &Host) {
         self.hosts.by_name.insert(&host.hostname, object.clone());
         for secret in host.tls.iter().flat_map(secrets) {
-            self.secrets.users.add(secret, object);
-            self.dirty.secret_users.insert(secret.clone());
+            self.use_secret(secret, object);
         }
         if let Some(name) = host.tls.as_ref().and_then(context_name) {
             self.add_context_user(&name.name, object);
@@ -272,8 +271,7 @@ impl Store {
     fn unfile_host(&mut self, object: &ObjectRef, host: &Host) {
         self.hosts.by_name.remove(&host.hostname, object);
         for secret in host.tls.iter().flat_map(secrets) {
-            self.secrets.users.remove(secret, object);
-            self.dirty.secret_users.insert(secret.clone());
+            self.stop_using_secret(secret, object);
         }
         if let Some(name) = host.tls.as_ref().and_then(context_name) {
             self.remove_context_user(&name.name, object);

@@ -107,14 +107,12 @@ impl Store {
     pub(super) fn set_resolver(&mut self, object: &ObjectRef, kind: Option<ResolverKind>) {
         if let Some(ResolverKind::Consul(old)) = self.resolvers.of(object).cloned() {
             for secret in old.secrets() {
-                self.secrets.users.remove(secret, object);
-                self.dirty.secrets.insert(secret.clone());
+                self.stop_using_secret(secret, object);
             }
         }
         if let Some(ResolverKind::Consul(new)) = &kind {
             for secret in new.secrets() {
-                self.secrets.users.add(secret, object);
-                self.dirty.secrets.insert(secret.clone());
+                self.use_secret(secret, object);
             }
         }
         let by_name = &mut self.resolvers.by_name;

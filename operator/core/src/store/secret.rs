@@ -58,6 +58,19 @@ impl Store {
         self.dirty.secrets.insert(name);
     }
 
+    /// Adds a user of a Secret. It is published if this is the first that Envoy needs it for; others that use it stay as they
+    /// are.
+    pub(super) fn use_secret(&mut self, secret: &Name, user: &ObjectRef) {
+        self.secrets.users.add(secret, user);
+        self.dirty.secret_users.insert(secret.clone());
+    }
+
+    /// Removes a user of a Secret, as [`Store::use_secret`] adds it.
+    pub(super) fn stop_using_secret(&mut self, secret: &Name, user: &ObjectRef) {
+        self.secrets.users.remove(secret, user);
+        self.dirty.secret_users.insert(secret.clone());
+    }
+
     /// A certificate is a separate resource: only Hosts that could not use it before, or no longer can, change.
     pub(super) fn link_secrets(&mut self) {
         let changed = mem::take(&mut self.dirty.secrets);

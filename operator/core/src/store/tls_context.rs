@@ -252,14 +252,12 @@ impl Store {
         }
         if let Some(old) = self.tls_contexts.contexts.remove(object) {
             for secret in secrets(&old.context) {
-                self.secrets.users.remove(secret, object);
-                self.dirty.secret_users.insert(secret.clone());
+                self.stop_using_secret(secret, object);
             }
         }
         if let Some(context) = context {
             for secret in secrets(&context) {
-                self.secrets.users.add(secret, object);
-                self.dirty.secret_users.insert(secret.clone());
+                self.use_secret(secret, object);
             }
             let linked = Ok(Linked::default());
             let state = ContextState { context, linked };

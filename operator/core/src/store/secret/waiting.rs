@@ -65,7 +65,7 @@ impl Store {
             return false;
         }
         for secret in tls.flat_map(host::secrets) {
-            self.secrets.users.add(secret, object);
+            self.use_secret(secret, object);
         }
         let waiting = &mut self.hosts.waiting.objects;
         waiting.insert(object.clone(), host.clone());
@@ -95,7 +95,7 @@ impl Store {
             return false;
         }
         for secret in tls_context::secrets(context) {
-            self.secrets.users.add(secret, object);
+            self.use_secret(secret, object);
         }
         let waiting = &mut self.tls_contexts.waiting.objects;
         waiting.insert(object.clone(), context.clone());
@@ -130,8 +130,7 @@ impl Store {
         kept: &[&Name],
     ) {
         for secret in secrets.filter(|secret| !kept.contains(secret)) {
-            self.secrets.users.remove(secret, object);
-            self.dirty.secrets.insert(secret.clone());
+            self.stop_using_secret(secret, object);
         }
     }
 

@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 
 use crate::render::SCOPE_HEADER;
 
-/// A listener without a socket that uses scopes. Envoy shares a subscription among listeners that have it in equal words, so
-/// `scoped_rds` is the same as in the listeners of the control plane.
+/// A listener without a socket that uses scopes. It has port 0, which no rendered listener has: Envoy refuses a second
+/// listener with the same address, even if nothing is bound. Envoy shares a subscription among listeners that have it in
+/// equal words, so `scoped_rds` is the same as in the listeners of the control plane.
 pub(super) fn listener() -> Value {
     let source = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "5s"});
     json!({
         "name": "scopes",
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 1}},
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
         "bind_to_port": false,
         "filter_chains": [{"filters": [{
             "name": "envoy.filters.network.http_connection_manager",
@@ -36,4 +37,15 @@ pub(super) fn listener() -> Value {
             }
         }]}]
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_rendered_listener_has_its_address() {
+        let address = &listener()["address"]["socket_address"];
+        assert_eq!(address["port_value"], 0, "ports of Listeners begin at 1");
+    }
 }

@@ -214,8 +214,8 @@ pub struct Servers {
     /// and get only what has changed. 0: no limit
     #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
     pub xds_max_connection_age: u64,
-    /// Oldest minor version of Envoy that counts. What any counted Envoy rejects is served to none; older Envoys are served,
-    /// but are not counted in status, and what they reject has no effect
+    /// Oldest minor version of Envoy that counts. What any counted Envoy rejects or does not know is served to none; older
+    /// Envoys are served, but are not counted in status, and what they reject or do not know has no effect
     #[arg(long, value_name = "VERSION", default_value_t = EnvoyVersion::OLDEST)]
     pub min_envoy_version: EnvoyVersion,
 }

@@ -372,6 +372,7 @@ fn not_an_object(name: &str, reason: Reason, message: &str) -> Reconciled {
         version: ResourceVersion::Unknown,
         fragment: None,
         problems: vec![Problem::invalid(reason, String::new(), message.to_owned())],
+        older: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::pending,
     mem,
     sync::Arc,
     time::{Duration, Instant},
@@ -26,11 +27,11 @@ use nuncio_xds::{
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::interval,
+    time::{interval, sleep_until},
 };
 use tracing::{debug, info};
 
-use self::attribution::Attribution;
+use self::{attribution::Attribution, oldest::Oldest};
 use crate::{
     gateway::Gateways,
     journal::{Journal, LISTED, Pending, Publication, Round},
@@ -47,6 +48,7 @@ use nuncio_core::{
 };
 
 mod attribution;
+mod oldest;
 
 /// How often certificates are checked for having expired.
 const CLOCK: Duration = Duration::from_secs(60);
@@ -99,6 +101,7 @@ pub async fn run(
 ) {
     let mut rejections = outputs.fleet.subscribe_rejections();
     let mut elsewhere = outputs.elsewhere.clone();
+    let mut oldest = outputs.fleet.subscribe_oldest();
     let gateways = outputs.gateways.clone();
     let mut publisher = Publisher::new(outputs, settings);
     let mut clock = interval(CLOCK);
@@ -118,8 +121,11 @@ pub async fn run(
             Ok(()) = elsewhere.changed() => {
                 let heard = elsewhere.borrow_and_update().clone();
                 publisher.outputs.quarantine.hear(heard);
+                publisher.check_versions();
                 publisher.report_rejections();
             }
+            Ok(()) = oldest.changed() => publisher.check_versions(),
+            () = until(publisher.oldest.deadline()) => publisher.check_versions(),
             _ = clock.tick() => {
                 publisher.store.set_time(Timestamp::now().as_second());
                 publisher.publish();
@@ -127,6 +133,14 @@ pub async fn run(
             }
         }
         publisher.record();
+    }
+}
+
+/// Waits until then, if there is such a time.
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
     }
 }
 
@@ -153,6 +167,7 @@ struct Publisher {
     shown: Option<u64>,
     /// The last round, until it is recorded.
     round: Option<Round>,
+    oldest: Oldest,
 }
 
 impl Publisher {
@@ -173,6 +188,7 @@ impl Publisher {
             pending: Pending::default(),
             shown: None,
             round: None,
+            oldest: Oldest::default(),
         }
     }
 
@@ -186,6 +202,18 @@ impl Publisher {
             self.store.apply(self.last_usable.complete(change));
             let touched = self.store.touched();
             self.pending.add(batch.received, &batch.deleted, touched);
+        }
+    }
+
+    /// Files objects for the oldest version of a connected Envoy, also of other replicas.
+    fn check_versions(&mut self) {
+        let here = *self.outputs.fleet.subscribe_oldest().borrow();
+        let elsewhere = self.outputs.elsewhere.borrow().oldest;
+        let connected = here.into_iter().chain(elsewhere).min();
+        if let Some(oldest) = self.oldest.observe(connected, tokio::time::Instant::now()) {
+            debug!(%oldest, "objects are served for another oldest version of Envoy");
+            self.store.apply(Change::OldestEnvoy(oldest));
+            self.publish();
         }
     }
 

@@ -52,7 +52,7 @@ mod tests;
 
 pub use authorize::{Authorize, LocalOnly, Peer, PeerCertificate, Rejection, View};
 pub use metrics::Metrics;
-pub use version::{EnvoyVersion, InvalidVersion};
+pub use nuncio_ir::{EnvoyVersion, InvalidVersion};
 
 use self::{
     bodies::Bodies,

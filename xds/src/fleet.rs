@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use nuncio_ir::EnvoyVersion;
 use tokio::sync::watch;
 
 use crate::{ResourceType, Version};
@@ -41,6 +42,8 @@ pub struct Envoy {
     pub cluster: String,
     /// Protocol variant of its stream.
     pub protocol: Protocol,
+    /// Its version, if it says so.
+    pub version: Option<EnvoyVersion>,
     /// The newest snapshot of which it has acknowledged or rejected everything that it subscribes to; 0 before the first.
     /// See [`FleetState::rejections`] for what it rejected.
     pub acked: u64,
@@ -92,6 +95,7 @@ struct Inner {
     complete: watch::Sender<u64>,
     rejections: watch::Sender<u64>,
     suspects: watch::Sender<Suspects>,
+    oldest: watch::Sender<Option<EnvoyVersion>>,
 }
 
 type Key = (ResourceType, Arc<str>, Version);
@@ -104,6 +108,8 @@ struct Streams {
     nodes: BTreeMap<String, Node>,
     acked: AckedCounts,
     progress: Progress,
+    /// Number of connected Envoys by version.
+    versions: BTreeMap<EnvoyVersion, usize>,
     rejections: BTreeMap<Key, Rejection>,
 }
 
@@ -132,6 +138,7 @@ impl Fleet {
                 complete: watch::channel(0).0,
                 rejections: watch::channel(0).0,
                 suspects: watch::channel(Suspects::default()).0,
+                oldest: watch::channel(None).0,
             }),
         }
     }
@@ -199,6 +206,13 @@ impl Fleet {
         self.inner.rejections.subscribe()
     }
 
+    /// Receives the oldest version of a connected Envoy whenever that is another one. `None`: none is connected, or none says
+    /// its version.
+    #[must_use]
+    pub fn subscribe_oldest(&self) -> watch::Receiver<Option<EnvoyVersion>> {
+        self.inner.oldest.subscribe()
+    }
+
     /// Versions that any Envoy has rejected lately.
     pub(crate) fn suspects(&self) -> watch::Receiver<Suspects> {
         self.inner.suspects.subscribe()
@@ -223,10 +237,22 @@ impl Fleet {
             reached: 0,
             rejected: BTreeMap::new(),
         };
+        if let Some(version) = envoy.version {
+            *streams.versions.entry(version).or_default() += 1;
+        }
         streams.members.insert(id, envoy);
+        self.tell_oldest(&streams);
         drop(streams);
         notify(&self.inner.acknowledged);
         membership
+    }
+
+    /// Sends the oldest version, if it is another one.
+    fn tell_oldest(&self, streams: &Streams) {
+        let oldest = streams.versions.keys().next().copied();
+        self.inner
+            .oldest
+            .send_if_modified(|told| std::mem::replace(told, oldest) != oldest);
     }
 
     /// See [`Progress::advance`].
@@ -376,7 +402,17 @@ impl Streams {
 impl Drop for Membership {
     fn drop(&mut self) {
         let mut streams = self.fleet.lock();
-        streams.members.remove(&self.id);
+        let member = streams.members.remove(&self.id);
+        if let Some(version) = member.and_then(|member| member.version) {
+            let versions = &mut streams.versions;
+            if let btree_map::Entry::Occupied(mut count) = versions.entry(version) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+            self.fleet.tell_oldest(&streams);
+        }
         recount(&mut streams.acked, self.acked, None);
         if self.reached > 0 {
             self.fleet

@@ -30,6 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nuncio_ir::EnvoyVersion;
 use tracing::{info, warn};
 
 use crate::{
@@ -61,6 +62,8 @@ pub struct Elsewhere {
     pub rejections: Vec<Rejection>,
     /// The snapshot of this replica up to which all of them have acknowledged or rejected everything, as far as that is known.
     pub acked: u64,
+    /// The oldest version of an Envoy there.
+    pub oldest: Option<EnvoyVersion>,
 }
 
 /// The writer of a cache, behind the quarantine.

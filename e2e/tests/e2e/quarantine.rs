@@ -148,7 +148,8 @@ pub(crate) async fn an_older_envoy_at_another_replica_decides_for_all(
     let older = Envoy::start_older(&name, &xds, &admin)?;
     older.ready().await?;
     let adding = |value: &str| {
-        let more = format!(", add_response_headers: {{x-listener: {{value: '{value}'}}}}");
+        let headers = format!("{{x-listener: {{value: '{value}'}}, x-other: {{value: other}}}}");
+        let more = format!(", add_response_headers: {headers}");
         mapping("older", "older.example", "/", "10.96.6.10", &more)
     };
     let tables = async |envoy: &Envoy| -> Result<String> {
@@ -171,25 +172,25 @@ pub(crate) async fn an_older_envoy_at_another_replica_decides_for_all(
 
     // Envoy 1.40 knows it, the one before does not
     space.apply(&adding("%LISTENER_NAME%"))?;
-    for replica in [&second, &space.gateway.replica] {
-        until("the quarantine of both replicas", || async {
-            let quarantined = replica.metric("nuncio_quarantined_resources").await?;
-            // the table of each Listener
-            ensure!(quarantined > 1.5, "{quarantined}");
-            Ok(())
-        })
-        .await?;
-    }
-    both_have(&older, "first").await?;
-    condition(
-        space,
-        "mapping/older",
-        "Programmed",
-        "False",
-        "LISTENER_NAME",
-    )
+    until("what both know", || async {
+        let (one, two) = (tables(&space.gateway.envoy).await?, tables(&older).await?);
+        ensure!(one == two, "{one}\n{two}");
+        ensure!(
+            !one.contains("first") && !one.contains("x-listener"),
+            "{one}"
+        );
+        ensure!(one.contains("x-other"), "{one}");
+        Ok(())
+    })
     .await?;
+    let said = "%LISTENER_NAME% needs Envoy 1.40, and an older one is connected";
+    condition(space, "mapping/older", "Accepted", "True", said).await?;
+    condition(space, "mapping/older", "Programmed", "True", "").await?;
     space.answers("older.example", "/", 200, "one").await?;
+    for replica in [&second, &space.gateway.replica] {
+        let quarantined = replica.metric("nuncio_quarantined_resources").await?;
+        ensure!(quarantined < 0.5, "{quarantined}");
+    }
 
     space.apply(&adding("second"))?;
     both_have(&older, "second").await?;

@@ -1,11 +1,13 @@
 //! Changes of the input: the only way into the Store. Sources (the apiserver, files) send them.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{fmt, mem, sync::Arc, time::Instant};
+
+use nuncio_ir::EnvoyVersion;
 
 use crate::{
     consul::{ConsulService, ConsulState},
     object::{Kind, ObjectRef},
-    reconcile::Fragment,
+    reconcile::{Fragment, Older},
     report::Problem,
 };
 
@@ -117,6 +119,22 @@ pub struct Reconciled {
     pub fragment: Option<Fragment>,
     /// Problems of the object, seen alone.
     pub problems: Vec<Problem>,
+    /// What it is while an older Envoy is connected that does not have all that it uses, the oldest first; mostly nothing.
+    pub older: Vec<Older>,
+}
+
+impl Reconciled {
+    /// What it is while this is the oldest version of a connected Envoy.
+    #[must_use]
+    pub fn into_version(mut self, oldest: EnvoyVersion) -> Self {
+        let older = mem::take(&mut self.older);
+        let used = older.into_iter().find(|older| oldest <= older.newest);
+        if let Some(used) = used {
+            self.fragment = used.fragment;
+            self.problems = used.problems;
+        }
+        self
+    }
 }
 
 /// A change of the input.
@@ -131,6 +149,8 @@ pub enum Change {
     Replace(Source, Kind, Vec<Reconciled>),
     /// All objects that an object of the source yields. Those that it yielded before and are not among them are gone.
     ReplaceOwned(Source, Arc<ObjectRef>, Vec<Reconciled>),
+    /// The oldest version of a connected Envoy.
+    OldestEnvoy(EnvoyVersion),
     /// What is known of a wanted service of Consul; `None`: it is not wanted any more.
     Consul(ConsulService, Option<ConsulState>),
 }

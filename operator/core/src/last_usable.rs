@@ -13,6 +13,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    iter,
     sync::Arc,
 };
 
@@ -65,7 +66,7 @@ impl LastUsable {
                 }
                 Change::Replace(source, kind, all)
             }
-            Change::Consul(..) => change,
+            Change::OldestEnvoy(_) | Change::Consul(..) => change,
             Change::ReplaceOwned(source, owner, mut all) => {
                 let origin = Origin {
                     source,
@@ -99,17 +100,20 @@ impl LastUsable {
 /// Adds what is remembered to an object, and remembers it.
 fn complete(objects: &mut Objects, found: &mut Reconciled, is_listed: bool) {
     let before = objects.remove(&found.object);
-    match (&mut found.fragment, before) {
-        (Some(Fragment::Secret(secret)), Some(Fragment::Secret(before))) => {
-            complete_secret(secret, &before);
+    let older = found.older.iter_mut().map(|older| &mut older.fragment);
+    for fragment in iter::once(&mut found.fragment).chain(older) {
+        match (fragment.as_mut(), &before) {
+            (Some(Fragment::Secret(secret)), Some(Fragment::Secret(before))) => {
+                complete_secret(secret, before);
+            }
+            (Some(Fragment::Module(module)), Some(Fragment::Module(before))) => {
+                complete_module(module, &before.script);
+            }
+            (Some(Fragment::Module(module)), None) if is_listed => {
+                complete_module(module, &Ok(None));
+            }
+            _ => {}
         }
-        (Some(Fragment::Module(module)), Some(Fragment::Module(before))) => {
-            complete_module(module, &before.script);
-        }
-        (Some(Fragment::Module(module)), None) if is_listed => {
-            complete_module(module, &Ok(None));
-        }
-        _ => {}
     }
     if let Some(fragment @ (Fragment::Secret(_) | Fragment::Module(_))) = &found.fragment {
         objects.insert(found.object.clone(), fragment.clone());

@@ -24,6 +24,7 @@ mod log_service;
 pub mod lua;
 mod mapping;
 pub mod module;
+mod older;
 mod parse;
 mod problem;
 mod rate_limit_service;
@@ -46,6 +47,7 @@ pub use fragment::{
     TracingService, Unusable, Upstream, header_changes, served,
 };
 
+pub use older::Older;
 pub(crate) use problem::outcome;
 use problem::{ignored, not_served, of_other_namespaces, overridden, replaced, without_effect};
 
@@ -64,6 +66,7 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
         Reconciled {
             fragment: None,
             problems: Vec::new(),
+            older: Vec::new(),
             ..found
         }
     }
@@ -112,25 +115,55 @@ fn reconcile_whole(
             Scope::Cluster | Scope::File => "".into(),
         },
     };
+    let old = (kind == Kind::Module || older::may_use_new(&value)).then(|| value.clone());
+    let found = find(kind, value, &object, metadata, settings);
+    let older = old.map_or_else(Vec::new, |value| {
+        older::each(&found, |oldest_envoy| {
+            let settings = Settings {
+                oldest_envoy,
+                ..settings.clone()
+            };
+            find(kind, value.clone(), &object, metadata, &settings)
+        })
+    });
+    let (fragment, problems) = found;
+    Reconciled {
+        object,
+        generation: metadata.generation,
+        version: metadata.version.clone(),
+        fragment,
+        problems,
+        older,
+    }
+}
+
+/// What an object adds, and its problems.
+fn find(
+    kind: Kind,
+    value: Value,
+    object: &ObjectRef,
+    metadata: &parse::Metadata,
+    settings: &Settings,
+) -> Found {
     let (fragment, problems) = match kind {
         Kind::KubernetesServiceResolver => resolver::kubernetes(value, kind, ResolverKind::Service),
         Kind::KubernetesEndpointResolver => {
             resolver::kubernetes(value, kind, ResolverKind::Endpoints)
         }
-        Kind::ConsulResolver => resolver::consul(value, &object),
-        Kind::TlsContext => tls_context::reconcile(value, &object),
-        Kind::TcpMapping => tcp_mapping::reconcile(value, &object, settings),
-        Kind::Module => module::reconcile(value, &object, settings),
-        Kind::AuthService => auth_service::reconcile(value, &object, settings),
-        Kind::RateLimitService => rate_limit_service::reconcile(value, &object, settings),
-        Kind::LogService => log_service::reconcile(value, &object, settings),
-        Kind::TracingService => tracing_service::reconcile(value, &object, settings),
+        Kind::ConsulResolver => resolver::consul(value, object),
+        Kind::TlsContext => tls_context::reconcile(value, object, settings),
+        Kind::TcpMapping => tcp_mapping::reconcile(value, object, settings),
+        Kind::Module => module::reconcile(value, object, settings),
+        Kind::AuthService => auth_service::reconcile(value, object, settings),
+        Kind::RateLimitService => rate_limit_service::reconcile(value, object, settings),
+        Kind::LogService => log_service::reconcile(value, object, settings),
+        Kind::TracingService => tracing_service::reconcile(value, object, settings),
         Kind::DevPortal => dev_portal::reconcile(value),
         Kind::Listener => listener::reconcile(value),
-        Kind::Host => host::reconcile(value, &object, &metadata.labels),
-        Kind::Mapping => mapping::reconcile(value, &object, &metadata.labels, settings),
+        Kind::Host => host::reconcile(value, object, &metadata.labels, settings),
+        Kind::Mapping => mapping::reconcile(value, object, &metadata.labels, settings),
         Kind::Service => service::reconcile(value),
-        Kind::EndpointSlice => endpoint_slice::reconcile(value, &object, &metadata.labels),
+        Kind::EndpointSlice => endpoint_slice::reconcile(value, object, &metadata.labels),
         Kind::Secret => secret::reconcile(value),
         Kind::Namespace => (
             Some(Fragment::Namespace(metadata.labels.clone().into())),
@@ -141,13 +174,8 @@ fn reconcile_whole(
     let is_invalid = problems
         .iter()
         .any(|problem| problem.severity == Severity::Error);
-    Reconciled {
-        object,
-        generation: metadata.generation,
-        version: metadata.version.clone(),
-        fragment: fragment.filter(|fragment| !is_invalid || is_kept(fragment)),
-        problems,
-    }
+    let fragment = fragment.filter(|fragment| !is_invalid || is_kept(fragment));
+    (fragment, problems)
 }
 
 /// Whether an object is for the instance with this `ambassador_id`.

@@ -8,6 +8,8 @@ use std::{
     path::PathBuf,
 };
 
+use nuncio_ir::EnvoyVersion;
+
 mod fleets;
 
 pub use fleets::Fleets;
@@ -53,6 +55,8 @@ pub struct Settings {
     pub least_tables_by_host: usize,
     /// Up to how many host names of a port have route tables of their own even if all requests are redirected or rejected.
     pub most_tables_of_redirects: usize,
+    /// Envoys of this version and later have to accept what objects add.
+    pub oldest_envoy: EnvoyVersion,
     /// Variables of the environment, which a Module and files can contain.
     pub variables: Variables,
 }
@@ -105,6 +109,7 @@ impl Default for Settings {
             own_ports: BTreeSet::new(),
             least_tables_by_host: LEAST_TABLES_BY_HOST,
             most_tables_of_redirects: MOST_TABLES_OF_REDIRECTS,
+            oldest_envoy: EnvoyVersion::NEWEST,
             variables: Variables::default(),
         }
     }
@@ -157,6 +162,7 @@ impl Settings {
             own_ports: defaults.own_ports,
             least_tables_by_host: defaults.least_tables_by_host,
             most_tables_of_redirects: defaults.most_tables_of_redirects,
+            oldest_envoy: defaults.oldest_envoy,
             variables: defaults.variables,
         })
     }

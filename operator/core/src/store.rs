@@ -34,6 +34,7 @@ use self::{
     module::Modules,
     namespace::Namespaces,
     objects::{Filed, Objects},
+    older::OlderForms,
     overlap::Overlaps,
     probe::Probes,
     rate_limit_service::RateLimits,
@@ -70,6 +71,7 @@ mod dirty;
 mod users;
 
 mod objects;
+mod older;
 
 mod namespace;
 mod resolver;
@@ -126,6 +128,7 @@ pub struct Store {
     /// What changed since it was asked for, or linked.
     touched: Vec<Touched>,
     objects: Objects,
+    older_forms: OlderForms,
     namespaces: Namespaces,
     services: Services,
     endpoint_slices: EndpointSlices,
@@ -186,6 +189,7 @@ impl Store {
             kept: Outcome::default(),
             touched: Vec::new(),
             objects: Objects::default(),
+            older_forms: OlderForms::default(),
             namespaces: Namespaces::default(),
             services: Services::default(),
             endpoint_slices: EndpointSlices::default(),
@@ -235,6 +239,7 @@ impl Store {
                 let old = self.objects.owned(&origin);
                 self.replace(&origin, old, all);
             }
+            Change::OldestEnvoy(version) => self.set_oldest_envoy(version),
             Change::Consul(service, state) => self.set_consul(&service, state),
         }
         self.settle_secrets(&settled);
@@ -300,12 +305,14 @@ impl Store {
         let object = reconciled.object.clone();
         let existed = self.objects.has(&object);
         let version = reconciled.version.clone();
+        let reconciled = self.older_forms.choose(origin, reconciled);
         let filed = self.objects.file(origin, reconciled);
         self.touch(&object, version, false, &filed);
         self.filed(&object, existed, filed);
     }
 
     fn remove(&mut self, origin: &Origin, object: &ObjectRef) {
+        self.older_forms.remove(origin, object);
         let filed = self.objects.remove(origin, object);
         self.touch(object, ResourceVersion::Unknown, true, &filed);
         self.filed(object, true, filed);

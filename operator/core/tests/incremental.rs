@@ -22,7 +22,7 @@ use nuncio_core::{
     settings::Settings,
     store::Store,
 };
-use nuncio_xds::{Resource, ResourceType, render, render_all};
+use nuncio_xds::{Resource, ResourceType, ir::EnvoyVersion, render, render_all};
 use proptest::{
     collection::{btree_map, vec},
     option,
@@ -80,6 +80,8 @@ enum Step {
     /// All objects that this owner yields.
     Own(usize, Vec<(Kind, Value)>),
     Time(i64),
+    /// The minor version of the oldest connected Envoy.
+    OldestEnvoy(u32),
     /// What would be lost without this kind.
     Ask(Kind),
     Publish,
@@ -264,6 +266,7 @@ fn mapping_settings() -> impl Strategy<Value = serde_json::Map<String, Value>> {
         {"retry_policy": {"retry_on": "gateway-error", "num_retries": 3}},
         {"cors": {"origins": ["http://a.example"]}},
         {"add_request_headers": {"x-a": {"value": "1"}}},
+        {"add_request_headers": {"x-a": {"value": "%LISTENER_NAME%"}, "x-b": {"value": "%SPAN_ID%", "append": false}}},
         {"add_request_headers": {"x-a": {"value": "2", "append": false}, "x-b": {"value": "%NOTHING%"}}},
         {"remove_response_headers": ["server"]},
         {"add_response_headers": {"x-a": {"value": "1"}, "X-A": {"value": "2"}, "x-b": {"value": "%NOTHING%", "append": false}}},
@@ -687,6 +690,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => delete,
         1 => select(&Kind::WATCHED[..]).prop_map(Step::Relist),
         1 => select(&TIMES[..]).prop_map(Step::Time),
+        1 => (36..41_u32).prop_map(Step::OldestEnvoy),
         1 => select(&Kind::WATCHED[..]).prop_map(Step::Ask),
         4 => Just(Step::Publish),
     ]
@@ -697,6 +701,7 @@ struct Gateway {
     store: Store,
     memory: LastUsable,
     time: Option<i64>,
+    oldest: EnvoyVersion,
     consul: BTreeMap<ConsulService, ConsulState>,
     settings: Settings,
     resources: Resources,
@@ -709,6 +714,7 @@ impl Gateway {
             store: Store::new(settings.clone()),
             memory: LastUsable::default(),
             time: None,
+            oldest: EnvoyVersion::NEWEST,
             consul: BTreeMap::new(),
             settings: settings.clone(),
             resources: BTreeMap::new(),
@@ -730,6 +736,11 @@ impl Gateway {
     fn set_time(&mut self, time: i64) {
         self.time = Some(time);
         self.store.set_time(time);
+    }
+
+    fn set_oldest_envoy(&mut self, oldest: EnvoyVersion) {
+        self.oldest = oldest;
+        self.change(Change::OldestEnvoy(oldest));
     }
 
     fn set_consul(&mut self, service: ConsulService, state: Option<ConsulState>) {
@@ -838,6 +849,7 @@ fn take(step: Step, gateway: &mut Gateway, objects: &mut Objects) {
             gateway.own(&origin, all);
         }
         Step::Time(time) => gateway.set_time(time),
+        Step::OldestEnvoy(minor) => gateway.set_oldest_envoy(EnvoyVersion::minor(minor)),
         Step::Ask(kind) => {
             let _ = gateway.store.loss(Source::Api, kind, &BTreeSet::new());
         }
@@ -874,6 +886,7 @@ fn run(steps: Vec<Step>, settings: &Settings, reverse: bool) {
     }
     let mut all: Vec<_> = objects.iter().collect();
     if reverse {
+        scratch.set_oldest_envoy(gateway.oldest);
         all.reverse();
     }
     for ((origin, kind, _), value) in all {
@@ -889,6 +902,7 @@ fn run(steps: Vec<Step>, settings: &Settings, reverse: bool) {
         scratch.publish();
         scratch.change(secrets());
     }
+    scratch.set_oldest_envoy(gateway.oldest);
     scratch.publish();
     assert_eq!(gateway.reports, scratch.reports);
     let kept = gateway.store.reports().clone();

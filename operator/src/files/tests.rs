@@ -19,6 +19,7 @@ fn names(changes: &[Change]) -> Vec<String> {
             Change::Replace(_, _, all) | Change::ReplaceOwned(_, _, all) => {
                 all.iter().map(|found| found.object.to_string()).collect()
             }
+            Change::OldestEnvoy(version) => vec![version.to_string()],
             Change::Consul(service, _) => vec![service.to_string()],
         })
         .collect()

@@ -37,6 +37,7 @@ use nuncio_xds::{
     ResourceType, Version,
     cache::SnapshotCache,
     fleet::{AckedCounts, Fleet, FleetState, Rejection},
+    ir::EnvoyVersion,
     quarantine::Elsewhere,
     snapshot::Snapshot,
 };
@@ -96,6 +97,9 @@ struct Announcement {
     fleet: Option<String>,
     /// By node ID, the hexadecimal digest of the last snapshot that the Envoy acknowledged completely, if any.
     envoys: BTreeMap<String, Option<String>>,
+    /// The oldest version of one of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    oldest: Option<String>,
     /// What they reject.
     #[serde(default)]
     rejected: Vec<Rejected>,
@@ -209,6 +213,7 @@ pub async fn announce(
     loop {
         changes.borrow_and_update();
         announcement.envoys = envoys(&announcement.envoys, &fleet.state());
+        announcement.oldest = oldest(&fleet);
         announcement.rejected = rejected(&rejections.borrow_and_update());
         let written = announcement.clone();
         let started = tokio::time::Instant::now();
@@ -231,11 +236,17 @@ pub async fn announce(
                 () = sleep_until(started + RENEW) => break,
             }
             announcement.envoys = envoys(&announcement.envoys, &fleet.state());
+            announcement.oldest = oldest(&fleet);
             announcement.rejected = rejected(&rejections.borrow_and_update());
         }
         sleep(GATHER).await;
         sleep_until(started + INTERVAL).await;
     }
+}
+
+fn oldest(fleet: &Fleet) -> Option<String> {
+    let oldest = *fleet.subscribe_oldest().borrow();
+    oldest.map(|version| version.to_string())
 }
 
 fn rejected(rejections: &[Rejection]) -> Vec<Rejected> {
@@ -407,6 +418,7 @@ struct Other {
     /// The last known snapshot of each of its Envoys.
     acked: BTreeMap<String, u64>,
     rejections: Vec<Rejection>,
+    oldest: Option<EnvoyVersion>,
 }
 
 impl Census {
@@ -454,6 +466,7 @@ impl Census {
             digests: BTreeMap::new(),
             acked: BTreeMap::new(),
             rejections: Vec::new(),
+            oldest: None,
         });
         other.seen = now;
         // a version is that of a content, whoever made it; but another fleet is another matter
@@ -463,6 +476,8 @@ impl Census {
         };
         let rejections = announcement.rejected.iter().filter(|_| !is_other);
         other.rejections = rejections.filter_map(Rejected::read).collect();
+        let oldest = announcement.oldest.as_deref().filter(|_| !is_other);
+        other.oldest = oldest.and_then(|text| text.parse().ok());
         other.digests = if announcement.instance == self.instance {
             let digest = |text: Option<String>| u128::from_str_radix(&text?, 16).ok();
             announcement
@@ -535,6 +550,7 @@ impl Census {
                 .flat_map(|other| other.rejections.iter().cloned())
                 .collect(),
             acked: acked.map(|(_, number)| *number).min().unwrap_or(0),
+            oldest: others().filter_map(|other| other.oldest).min(),
         }
     }
 }

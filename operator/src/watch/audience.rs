@@ -101,6 +101,7 @@ mod tests {
                 version: ResourceVersion::Unknown,
                 fragment: None,
                 problems: Vec::new(),
+                older: Vec::new(),
             })
         };
         fleets.iter().map(found).collect()

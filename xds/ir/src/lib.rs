@@ -12,6 +12,7 @@ pub mod access_log;
 pub mod action;
 pub mod cluster;
 pub mod endpoint;
+pub mod envoy_version;
 pub mod filter;
 pub mod http;
 pub mod listener;
@@ -32,6 +33,7 @@ pub use cluster::{
     Keepalive, OutlierDetection, TlsParameters, TlsVersion,
 };
 pub use endpoint::Endpoints;
+pub use envoy_version::{EnvoyVersion, InvalidVersion};
 pub use filter::{
     AddressRange, Addresses, AuthorizationBody, AuthorizationCall, AuthorizationService,
     Compression, CompressionStrategy, FilterSettings, GrpcMethods, GrpcStats, HttpAuthorization,

@@ -17,7 +17,7 @@ use super::{
     connection::{Connection, RequestKind, Response},
     connections::{ConnectInfo, OpenStream},
     requests::Requests,
-    version::EnvoyVersion,
+    version,
 };
 use crate::{
     ResourceType,
@@ -269,7 +269,7 @@ impl<R: Discovery> AdsStream<R> {
     fn join(&mut self, node: &Node) -> Result<(), Status> {
         let node_id = identifier("node.id", &node.id)?;
         let cluster = identifier("node.cluster", &node.cluster)?;
-        let version = EnvoyVersion::of(node);
+        let version = version::of(node);
         let Some(served) = self.view.and_then(|view| self.shared.fleets.get(view.0)) else {
             return Ok(());
         };
@@ -286,6 +286,7 @@ impl<R: Discovery> AdsStream<R> {
             node: node_id,
             cluster,
             protocol: R::PROTOCOL,
+            version,
             acked: 0,
             digest: None,
         }));

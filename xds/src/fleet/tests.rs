@@ -5,6 +5,7 @@ fn envoy(node: &str) -> Envoy {
         node: node.to_owned(),
         cluster: String::new(),
         protocol: Protocol::Delta,
+        version: None,
         acked: 0,
         digest: None,
     }
@@ -124,4 +125,33 @@ fn five_hundred_envoys_leave_as_much_as_two() {
     drop(members.remove(0));
     let last = fleet.delivery(101).last.unwrap();
     assert_eq!((&*last.node, last.means), ("envoy-0", Means::Left));
+}
+
+#[test]
+fn the_oldest_version_is_told_when_it_changes() {
+    let fleet = Fleet::new();
+    let mut told = fleet.subscribe_oldest();
+    let join = |node: &str, minor: Option<u32>| {
+        fleet.join(Envoy {
+            version: minor.map(EnvoyVersion::minor),
+            ..envoy(node)
+        })
+    };
+    let oldest = |told: &mut watch::Receiver<Option<EnvoyVersion>>| {
+        let has_changed = told.has_changed().unwrap();
+        has_changed.then(|| told.borrow_and_update().map(|version| version.minor))
+    };
+    let unknown = join("a", None);
+    assert_eq!(oldest(&mut told), None, "it says none");
+    let newer = join("b", Some(40));
+    assert_eq!(oldest(&mut told), Some(Some(40)));
+    let older = [join("c", Some(38)), join("d", Some(38))];
+    assert_eq!(oldest(&mut told), Some(Some(38)));
+    let [first, second] = older;
+    drop(first);
+    assert_eq!(oldest(&mut told), None, "another one has it");
+    drop(second);
+    assert_eq!(oldest(&mut told), Some(Some(40)));
+    drop((unknown, newer));
+    assert_eq!(oldest(&mut told), Some(None));
 }

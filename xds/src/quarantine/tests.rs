@@ -430,6 +430,7 @@ fn rejected_elsewhere(world: &World, name: &str, acked: u64) -> Elsewhere {
             envoys: 1,
         }],
         acked,
+        oldest: None,
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nuncio_crds::v3alpha1::{AuthProtocol, AuthServiceSpec, ProtocolVersion};
-use nuncio_ir::AuthorizationBody;
+use nuncio_ir::{AuthorizationBody, EnvoyVersion};
 use serde_json::Value;
 
 use super::{
@@ -134,7 +134,7 @@ fn service(
             report_http_fields(spec, problems);
             AuthCall::Grpc
         } else {
-            AuthCall::Http(requests(spec, problems)?)
+            AuthCall::Http(requests(spec, settings.oldest_envoy, problems)?)
         },
         timeout: match spec.timeout_ms.map(u64::try_from) {
             None => duration::milliseconds("spec.timeout_ms", TIMEOUT, problems),
@@ -186,7 +186,11 @@ fn is_set(text: Option<&str>) -> bool {
     text.is_some_and(|text| !text.is_empty())
 }
 
-fn requests(spec: &AuthServiceSpec, problems: &mut Vec<Problem>) -> Result<AuthRequests, Problem> {
+fn requests(
+    spec: &AuthServiceSpec,
+    envoy: EnvoyVersion,
+    problems: &mut Vec<Problem>,
+) -> Result<AuthRequests, Problem> {
     Ok(AuthRequests {
         path_prefix: path_prefix(spec.path_prefix.as_deref(), problems)?,
         request_headers: names(
@@ -201,7 +205,7 @@ fn requests(spec: &AuthServiceSpec, problems: &mut Vec<Problem>) -> Result<AuthR
             &spec.allowed_authorization_headers,
             problems,
         ),
-        added_headers: added_headers(&spec.add_auth_headers, problems),
+        added_headers: added_headers(&spec.add_auth_headers, envoy, problems),
         add_linkerd_headers: spec.add_linkerd_headers,
     })
 }
@@ -248,6 +252,7 @@ fn names(
 /// Headers that are added to requests. Of names that differ only in case the last is used, as for Mappings.
 fn added_headers(
     headers: &BTreeMap<String, String>,
+    envoy: EnvoyVersion,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<String, String> {
     let mut added = BTreeMap::new();
@@ -258,7 +263,7 @@ fn added_headers(
         } else {
             header::check_name(name)
         };
-        match checked.and_then(|()| header::check_value(value)) {
+        match checked.and_then(|()| header::check_value(value, envoy)) {
             Err(fact) => problems.push(ignored(path, fact)),
             Ok(()) => {
                 if added

@@ -3,12 +3,15 @@
 
 mod argument;
 mod operator;
+mod since;
 
-/// Checks the operators of a text.
+use nuncio_ir::EnvoyVersion;
+
+/// Checks the operators of a text for Envoys of this version and later.
 ///
 /// # Errors
-/// What Envoy would reject.
-pub(super) fn check(text: &str) -> Result<(), String> {
+/// What one of them would reject.
+pub(super) fn check(text: &str, envoy: EnvoyVersion) -> Result<(), String> {
     let mut rest = text;
     while let Some(start) = rest.find('%') {
         let operator = &rest[start + 1..];
@@ -16,13 +19,13 @@ pub(super) fn check(text: &str) -> Result<(), String> {
             rest = after;
             continue;
         }
-        rest = after_operator(operator)?;
+        rest = after_operator(operator, envoy)?;
     }
     Ok(())
 }
 
 /// The text after an operator, given the text after its first percent sign.
-fn after_operator(text: &str) -> Result<&str, String> {
+fn after_operator(text: &str, envoy: EnvoyVersion) -> Result<&str, String> {
     let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     let end = text.bytes().position(|byte| !is_name(byte));
     let (name, rest) = text.split_at(end.unwrap_or(text.len()));
@@ -39,7 +42,7 @@ fn after_operator(text: &str) -> Result<&str, String> {
             "operator %{name} must end with a percent sign; use %% for a percent sign"
         ));
     };
-    operator::check(name, argument, has_length)?;
+    operator::check(name, argument, has_length, envoy)?;
     Ok(rest)
 }
 
@@ -84,7 +87,7 @@ fn end(text: &str) -> Option<(bool, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::*;
 
     #[test]
     fn operators_of_envoy_are_valid() {
@@ -109,7 +112,7 @@ mod tests {
             "%FILTER_STATE(a:FIELD:b):5%",
             r#"%COALESCE({"operators": ["PATH", {"command": "REQ", "param": "x-a", "max_length": 5}]}):9%"#,
         ] {
-            assert_eq!(check(text), Ok(()), "{text}");
+            assert_eq!(check(text, EnvoyVersion::NEWEST), Ok(()), "{text}");
         }
     }
 
@@ -147,7 +150,7 @@ mod tests {
             r#"%COALESCE({"operators": [{"command": "PATH", "param": null}]})%"#,
             r#"%COALESCE({"operators": []})%"#,
         ] {
-            assert!(check(text).is_err(), "{text}");
+            assert!(check(text, EnvoyVersion::NEWEST).is_err(), "{text}");
         }
     }
 }

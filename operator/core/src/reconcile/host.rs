@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use nuncio_crds::v3alpha1::{self as crd, HostSpec};
-use nuncio_ir::route::split_port;
+use nuncio_ir::{EnvoyVersion, route::split_port};
 use serde_json::Value;
 
 use super::{
@@ -16,14 +16,20 @@ use crate::{
     object::{Kind, ObjectRef},
     report::{Problem, Reason},
     selector::{Labels, Operator, Requirement, Selector},
+    settings::Settings,
 };
 
-pub(super) fn reconcile(value: Value, object: &ObjectRef, labels: &Labels) -> Found {
+pub(super) fn reconcile(
+    value: Value,
+    object: &ObjectRef,
+    labels: &Labels,
+    settings: &Settings,
+) -> Found {
     let (spec, mut problems): (HostSpec, _) = match parse::spec(value, object.kind, false) {
         Ok(parsed) => parsed,
         Err(problem) => return (None, vec![problem]),
     };
-    match host(&spec, object, labels, &mut problems) {
+    match host(&spec, object, labels, settings.oldest_envoy, &mut problems) {
         Ok(host) => (Some(Fragment::Host(host.into())), problems),
         Err(problem) => {
             problems.push(problem);
@@ -36,6 +42,7 @@ fn host(
     spec: &HostSpec,
     object: &ObjectRef,
     labels: &Labels,
+    envoy: EnvoyVersion,
     problems: &mut Vec<Problem>,
 ) -> Result<Host, Problem> {
     let hostname = spec
@@ -62,7 +69,7 @@ fn host(
     let mapping_selector = selected
         .map(|selected| selector(selected, object.kind, path))
         .transpose()?;
-    let tls = tls(spec, object, problems);
+    let tls = tls(spec, object, envoy, problems);
     report_fields_without_effect(spec, problems);
     let insecure = spec
         .request_policy
@@ -84,7 +91,12 @@ fn host(
 }
 
 /// TLS termination, which needs a Secret.
-fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Option<HostTls> {
+fn tls(
+    spec: &HostSpec,
+    object: &ObjectRef,
+    envoy: EnvoyVersion,
+    problems: &mut Vec<Problem>,
+) -> Option<HostTls> {
     let secret = spec.tls_secret.as_ref().and_then(|secret| {
         let name = secret.name.as_deref().filter(|name| !name.is_empty())?;
         let namespace = secret.namespace.as_deref().filter(|name| !name.is_empty());
@@ -126,7 +138,7 @@ fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Opti
             HostTerms::Invalid
         }
         (Some(context), None) => HostTerms::Context(named(context)),
-        (None, Some(tls)) => match settings(tls, object, problems) {
+        (None, Some(tls)) => match own_settings(tls, object, envoy, problems) {
             Ok(settings) => HostTerms::Own(settings),
             Err((field, fact)) => {
                 problems.push(Problem::ignored(
@@ -156,9 +168,10 @@ fn tls(spec: &HostSpec, object: &ObjectRef, problems: &mut Vec<Problem>) -> Opti
 }
 
 /// The settings in `tls`.
-fn settings(
+fn own_settings(
     tls: &crd::HostTls,
     object: &ObjectRef,
+    envoy: EnvoyVersion,
     problems: &mut Vec<Problem>,
 ) -> Result<TlsSettings, InvalidField> {
     let files = [
@@ -194,6 +207,7 @@ fn settings(
         cipher_suites: &tls.cipher_suites,
         ecdh_curves: &tls.ecdh_curves,
         secret_namespacing: true,
+        envoy,
     };
     fields.settings(object)
 }

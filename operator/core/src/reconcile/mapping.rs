@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use nuncio_crds::v3alpha1::MappingSpec;
-use nuncio_ir::Authorization;
+use nuncio_ir::{Authorization, EnvoyVersion};
 use serde_json::Value;
 
 use super::{
@@ -163,7 +163,7 @@ fn mapping(
     problems: &mut Vec<Problem>,
 ) -> Result<Mapping, Problem> {
     problems.extend(condition::never_matches(spec));
-    let shared = shared(spec, problems)?;
+    let shared = shared(spec, settings.oldest_envoy, problems)?;
     let role = role(spec, &shared, problems)?;
     let upstream = upstream::upstream(&upstream_fields(spec), object, settings, problems)?;
     Ok(Mapping {
@@ -175,7 +175,7 @@ fn mapping(
         query: condition::query(spec)?,
         precedence: spec.precedence.unwrap_or_default(),
         weight: weight(spec.weight)?,
-        forwarding: forwarding(spec, object, &upstream, problems)?,
+        forwarding: forwarding(spec, object, &upstream, settings.oldest_envoy, problems)?,
         upstream: (!matches!(role, Role::Redirect(_))).then_some(upstream),
         regex: largest_regex::find(spec, &role),
         role,
@@ -217,6 +217,7 @@ fn forwarding(
     spec: &MappingSpec,
     object: &ObjectRef,
     upstream: &super::Upstream,
+    envoy: EnvoyVersion,
     problems: &mut Vec<Problem>,
 ) -> Result<Forwarding, Problem> {
     let mut limit = |path: &str, milliseconds: Option<i64>| {
@@ -232,7 +233,7 @@ fn forwarding(
         hash: hash_policy(spec, problems),
         authorization: authorization(spec, object, problems)?,
         rate_limits: label::rate_limits(&spec.labels, problems),
-        error_bodies: error_bodies(&spec.error_response_overrides, problems)
+        error_bodies: error_bodies(&spec.error_response_overrides, envoy, problems)
             .or_else(|| (spec.bypass_error_response_overrides == Some(true)).then(BTreeMap::new)),
         add_linkerd_headers: spec.add_linkerd_headers,
     })

@@ -100,7 +100,7 @@ pub(super) fn reconcile(mut value: Value, object: &ObjectRef, settings: &Setting
         problems.push(Problem::ignored(Reason::UNKNOWN_FIELD, path, message));
     }
     if &*object.name == tls::NAME {
-        let (contexts, found) = tls::contexts(config, object);
+        let (contexts, found) = tls::contexts(config, object, settings.oldest_envoy);
         problems.extend(found);
         return (Some(Fragment::TlsModule(contexts.into())), problems);
     }
@@ -150,7 +150,7 @@ fn module(
     object: &ObjectRef,
     settings: &Settings,
 ) -> (Module, Vec<Problem>) {
-    let mut config = Config::new(config, "spec.config");
+    let mut config = Config::new(config, "spec.config", settings.oldest_envoy);
     let module = read(&mut config, object, settings);
     (module, config.finish())
 }
@@ -160,7 +160,7 @@ fn module(
 pub fn keys() -> BTreeSet<String> {
     let (settings, none) = (Settings::default(), Map::new());
     let object = ObjectRef::new(Kind::Module, &settings.ambassador_namespace, NAME);
-    let mut config = Config::new(&none, "spec.config");
+    let mut config = Config::new(&none, "spec.config", settings.oldest_envoy);
     read(&mut config, &object, &settings);
     config.read().map(str::to_owned).collect()
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use nuncio_crds::v3alpha1::{self as crd, TlsContextSpec};
+use nuncio_ir::EnvoyVersion;
 use serde_json::Value;
 
 use super::{
@@ -13,14 +14,15 @@ use super::{
 use crate::{
     object::{Kind, ObjectRef},
     report::{Problem, Reason},
+    settings::Settings,
 };
 
-pub(super) fn reconcile(value: Value, object: &ObjectRef) -> Found {
+pub(super) fn reconcile(value: Value, object: &ObjectRef, settings: &Settings) -> Found {
     let (spec, mut problems): (TlsContextSpec, _) = match parse::spec(value, object.kind, false) {
         Ok(parsed) => parsed,
         Err(problem) => return (None, vec![problem]),
     };
-    match context(&spec, object, &mut problems) {
+    match context(&spec, object, settings.oldest_envoy, &mut problems) {
         Ok(context) => (Some(Fragment::TlsContext(context)), problems),
         Err(problem) => {
             problems.push(problem);
@@ -36,6 +38,7 @@ pub(super) fn reconcile(value: Value, object: &ObjectRef) -> Found {
 pub(super) fn context(
     spec: &TlsContextSpec,
     object: &ObjectRef,
+    envoy: EnvoyVersion,
     problems: &mut Vec<Problem>,
 ) -> Result<Arc<TlsContext>, Problem> {
     check_files(spec, object.kind)?;
@@ -45,7 +48,7 @@ pub(super) fn context(
             "ignored; set requestPolicy.insecure on the Host",
         ));
     }
-    let context = with_secrets(spec, object, spec.secret_namespacing != Some(false))?;
+    let context = with_secrets(spec, object, envoy, spec.secret_namespacing != Some(false))?;
     if context.settings.trusted.is_none() && context.settings.require_client_certificate {
         problems.push(Problem::ignored(
             Reason::PARTIALLY_INVALID,
@@ -54,7 +57,7 @@ pub(super) fn context(
         ));
     }
     let own = match spec.secret_namespacing {
-        None => Some(with_secrets(spec, object, false)?).filter(|own| *own != context),
+        None => Some(with_secrets(spec, object, envoy, false)?).filter(|own| *own != context),
         Some(_) => None,
     };
     Ok(Arc::new(TlsContext {
@@ -85,6 +88,7 @@ fn check_files(spec: &TlsContextSpec, kind: Kind) -> Result<(), Problem> {
 fn with_secrets(
     spec: &TlsContextSpec,
     object: &ObjectRef,
+    envoy: EnvoyVersion,
     has_namespace: bool,
 ) -> Result<TlsContext, Problem> {
     let certificate = spec.secret.as_deref().filter(|text| !text.is_empty());
@@ -106,6 +110,7 @@ fn with_secrets(
         cipher_suites: &spec.cipher_suites,
         ecdh_curves: &spec.ecdh_curves,
         secret_namespacing: has_namespace,
+        envoy,
     };
     let settings = fields
         .settings(object)

@@ -1,6 +1,6 @@
 //! TLS settings for connections from clients, which a TLSContext and the `tls` of a Host have in common.
 
-use nuncio_ir::{TlsParameters, TlsVersion};
+use nuncio_ir::{EnvoyVersion, TlsParameters, TlsVersion};
 
 use super::{Name, TlsSettings};
 use crate::object::ObjectRef;
@@ -30,6 +30,8 @@ pub(super) struct TlsFields<'a> {
     pub(super) ecdh_curves: &'a [String],
     /// Whether `name.namespace` names a Secret of another namespace.
     pub(super) secret_namespacing: bool,
+    /// Envoys of this version and later have to accept them.
+    pub(super) envoy: EnvoyVersion,
 }
 
 /// A field, and what is wrong with it.
@@ -77,7 +79,7 @@ impl TlsFields<'_> {
                 "must not be below v1.2 unless min_tls_version is",
             );
         }
-        cipher::check(self.cipher_suites).map_err(|invalid| {
+        cipher::check(self.cipher_suites, self.envoy).map_err(|invalid| {
             let Some(index) = invalid.item else {
                 return ("cipher_suites".to_owned(), invalid.fact);
             };
@@ -117,6 +119,11 @@ fn curves(items: &[String]) -> Result<Vec<String>, InvalidField> {
         }
     }
     Ok(found.into_iter().map(|(_, name)| name.to_owned()).collect())
+}
+
+/// Whether a text names a cipher suite that older Envoys do not know.
+pub(super) fn has_new_cipher(text: &str) -> bool {
+    cipher::is_new(text)
 }
 
 fn invalid<T>(field: &str, fact: &str) -> Result<T, InvalidField> {

@@ -64,7 +64,10 @@ impl Store {
             .objects
             .of_source(source, kind)
             .difference(listed)
-            .filter_map(|object| self.objects.reconciled(&origin, object))
+            .filter_map(|object| {
+                let forms = self.older_forms.get(&origin, object).cloned();
+                forms.or_else(|| self.objects.reconciled(&origin, object))
+            })
             .collect();
         // forgotten with the last reference
         let known_missing = self.secrets.missing.clone();

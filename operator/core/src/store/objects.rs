@@ -48,6 +48,7 @@ impl Objects {
             version: _,
             fragment,
             problems,
+            older: _,
         } = reconciled;
         if fragment.is_none() && problems.is_empty() {
             // nothing to serve and nothing to report: an object of another instance
@@ -134,6 +135,7 @@ impl Objects {
             version: ResourceVersion::Unknown,
             fragment: found.fragment.clone(),
             problems: found.problems.clone(),
+            older: Vec::new(),
         })
     }
 
@@ -183,6 +185,7 @@ mod tests {
             version: ResourceVersion::Unknown,
             fragment: fragment.map(Fragment::Resolver),
             problems: vec![Problem::notice(Reason::IGNORED, "", "a hint")],
+            older: Vec::new(),
         }
     }
 

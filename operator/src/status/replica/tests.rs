@@ -25,6 +25,7 @@ fn fleet(envoys: &[(&str, u64, Option<u128>)]) -> FleetState {
                 node: (*node).to_owned(),
                 cluster: String::new(),
                 protocol: Protocol::Delta,
+                version: None,
                 acked: *acked,
                 digest: *digest,
             })
@@ -41,6 +42,7 @@ fn announcement(instance: &str, envoys: &[(&str, Option<&str>)]) -> Announcement
             .iter()
             .map(|(node, digest)| ((*node).to_owned(), digest.map(str::to_owned)))
             .collect(),
+        oldest: None,
         rejected: Vec::new(),
     }
 }
@@ -202,6 +204,7 @@ fn what_envoys_of_another_replica_reject_is_heard_while_it_runs() {
         "same",
         &[("x", Some("30")), ("y", Some("20")), ("local", None)],
     );
+    announced.oldest = Some("1.38".to_owned());
     announced.rejected = rejected(std::slice::from_ref(&rejection));
     let text = serde_json::to_string(&announced).unwrap();
     let announced: Announcement = serde_json::from_str(&text).unwrap();
@@ -211,6 +214,7 @@ fn what_envoys_of_another_replica_reject_is_heard_while_it_runs() {
     let expected = Elsewhere {
         rejections: vec![rejection],
         acked: 2,
+        oldest: Some(EnvoyVersion::minor(38)),
     };
     assert_eq!(census.elsewhere(is_local, now), expected);
     assert_eq!(

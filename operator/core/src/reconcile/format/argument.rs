@@ -1,5 +1,6 @@
 //! The arguments of operators, in brackets. An empty argument is the same as none.
 
+use nuncio_ir::EnvoyVersion;
 use serde::{Deserialize, Deserializer};
 
 use super::operator;
@@ -63,7 +64,7 @@ impl Argument {
     ///
     /// # Errors
     /// What Envoy would reject.
-    pub(super) fn check(self, text: &str) -> Result<(), String> {
+    pub(super) fn check(self, text: &str, envoy: EnvoyVersion) -> Result<(), String> {
         let mut parts = text.split(':');
         let mut part = || parts.next().unwrap_or_default();
         match self {
@@ -97,7 +98,7 @@ impl Argument {
                 (_, form, "") => one_of(form, &["", "PLAIN", "TYPED", "FIELD"]),
                 (_, _, name) => Err(format!("unexpected {name:?}")),
             },
-            Self::Coalesce => coalesce(text),
+            Self::Coalesce => coalesce(text, envoy),
         }
     }
 }
@@ -176,14 +177,14 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
-fn coalesce(text: &str) -> Result<(), String> {
+fn coalesce(text: &str, envoy: EnvoyVersion) -> Result<(), String> {
     let choice: Choice = serde_json::from_str(text)
         .map_err(|error| format!("must be JSON as {{\"operators\": [\"PATH\"]}}: {error}"))?;
     if choice.operators.is_empty() {
         return Err("operators must not be empty".to_owned());
     }
     choice.operators.iter().try_for_each(|called| match called {
-        Operator::Name(name) => operator::check(name, "", false),
+        Operator::Name(name) => operator::check(name, "", false, envoy),
         Operator::Call {
             max_length: Some(..=0),
             ..
@@ -196,6 +197,7 @@ fn coalesce(text: &str) -> Result<(), String> {
             command,
             param.as_deref().unwrap_or_default(),
             max_length.is_some(),
+            envoy,
         ),
     })
 }

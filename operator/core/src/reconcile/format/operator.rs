@@ -4,7 +4,9 @@
 //! The cost of `CEL` and `TYPED_CEL` has no bound, and an invalid expression could only be found by Envoy, which would
 //! reject a whole route table.
 
-use super::argument::Argument;
+use nuncio_ir::EnvoyVersion;
+
+use super::{argument::Argument, since::since};
 
 /// What is left out, and why.
 const LEFT_OUT: [(&str, &str); 5] = [
@@ -185,11 +187,17 @@ const OPERATORS: [(&str, Argument); 160] = {
     ]
 };
 
-/// Checks the use of an operator: its name, its argument, which may be empty, and whether its text is shortened.
+/// Checks the use of an operator: its name, its argument, which may be empty, and whether its text is shortened; for Envoys of
+/// this version and later.
 ///
 /// # Errors
 /// What Envoy would reject, and what is left out.
-pub(super) fn check(name: &str, argument: &str, has_length: bool) -> Result<(), String> {
+pub(super) fn check(
+    name: &str,
+    argument: &str,
+    has_length: bool,
+    envoy: EnvoyVersion,
+) -> Result<(), String> {
     let Ok(place) = OPERATORS.binary_search_by_key(&name, |(operator, _)| *operator) else {
         let reason = LEFT_OUT.iter().find(|(operator, _)| *operator == name);
         return Err(match reason {
@@ -202,6 +210,17 @@ pub(super) fn check(name: &str, argument: &str, has_length: bool) -> Result<(), 
         return Err(format!("operator %{name}% does not support a length"));
     }
     expected
-        .check(argument)
-        .map_err(|fact| format!("invalid argument of operator %{name}%: {fact}"))
+        .check(argument, envoy)
+        .map_err(|fact| format!("invalid argument of operator %{name}%: {fact}"))?;
+    let first = since(name, argument);
+    if first > envoy {
+        let fact = match since(name, "") > envoy {
+            true => format!("operator %{name}%"),
+            false => format!("this argument of operator %{name}%"),
+        };
+        return Err(format!(
+            "{fact} needs Envoy {first}, and an older one is connected"
+        ));
+    }
+    Ok(())
 }

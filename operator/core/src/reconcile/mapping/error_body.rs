@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nuncio_crds::field::{ErrorResponseBody, ErrorResponseOverride};
-use nuncio_ir::{BodyFormat, ErrorBody};
+use nuncio_ir::{BodyFormat, EnvoyVersion, ErrorBody};
 
 use super::header;
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
 /// Bodies by status code; the first for a code is used. `None` if there are no overrides.
 pub(in crate::reconcile) fn error_bodies(
     overrides: &[ErrorResponseOverride],
+    envoy: EnvoyVersion,
     problems: &mut Vec<Problem>,
 ) -> Option<BTreeMap<u16, ErrorBody>> {
     if overrides.is_empty() {
@@ -37,7 +38,7 @@ pub(in crate::reconcile) fn error_bodies(
             ));
             continue;
         }
-        match body(&found.body) {
+        match body(&found.body, envoy) {
             Ok(body) => {
                 bodies.insert(code, body);
             }
@@ -47,8 +48,11 @@ pub(in crate::reconcile) fn error_bodies(
     Some(bodies)
 }
 
-fn body(body: &ErrorResponseBody) -> Result<ErrorBody, (&'static str, String)> {
-    let check = |field, text: &str| format::check(text).map_err(|fact| (field, fact));
+fn body(
+    body: &ErrorResponseBody,
+    envoy: EnvoyVersion,
+) -> Result<ErrorBody, (&'static str, String)> {
+    let check = |field, text: &str| format::check(text, envoy).map_err(|fact| (field, fact));
     let format = if let Some(found) = &body.text_format {
         check(".text_format", found)?;
         BodyFormat::Text(found.clone())
@@ -67,7 +71,7 @@ fn body(body: &ErrorResponseBody) -> Result<ErrorBody, (&'static str, String)> {
     let content_type = body.content_type.clone().filter(|text| !text.is_empty());
     // it becomes the value of an added header
     if let Some(value) = &content_type {
-        header::check_value(value).map_err(|fact| (".content_type", fact))?;
+        header::check_value(value, envoy).map_err(|fact| (".content_type", fact))?;
     }
     Ok(ErrorBody {
         format,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nuncio_crds::field;
-use nuncio_ir::AddedHeader;
+use nuncio_ir::{AddedHeader, EnvoyVersion};
 
 use crate::{
     reconcile::{AddedHeaders, format, ignored, is_header_name},
@@ -33,6 +33,7 @@ const MAX_COUNT: usize = 999;
 pub(in crate::reconcile) fn added(
     path: &str,
     headers: &BTreeMap<String, field::AddedHeader>,
+    envoy: EnvoyVersion,
     problems: &mut Vec<Problem>,
 ) -> AddedHeaders {
     let last: BTreeMap<String, &String> = headers
@@ -58,7 +59,7 @@ pub(in crate::reconcile) fn added(
         let checked = if count == MAX_COUNT {
             Err(format!("exceeds {MAX_COUNT} headers"))
         } else {
-            check_value(&value)
+            check_value(&value, envoy)
         };
         match checked {
             Ok(()) => {
@@ -124,18 +125,18 @@ pub(in crate::reconcile) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks the value of an added header.
+/// Checks the value of an added header, for Envoys of this version and later.
 ///
 /// # Errors
-/// What Envoy would reject.
-pub(in crate::reconcile) fn check_value(value: &str) -> Result<(), String> {
+/// What one of them would reject.
+pub(in crate::reconcile) fn check_value(value: &str, envoy: EnvoyVersion) -> Result<(), String> {
     if value.len() > MAX_LENGTH {
         return Err(format!("a header value must be at most {MAX_LENGTH} bytes"));
     }
     if value.chars().any(char::is_control) {
         return Err("must not contain control characters".to_owned());
     }
-    format::check(value)
+    format::check(value, envoy)
 }
 
 #[cfg(test)]
@@ -155,11 +156,20 @@ mod tests {
             ("zz".to_owned(), header(MAX_LENGTH + 1)),
         ]);
         let mut problems = Vec::new();
-        assert_eq!(added("spec.a", &written, &mut problems).len(), 2);
+        assert_eq!(
+            added("spec.a", &written, EnvoyVersion::NEWEST, &mut problems).len(),
+            2
+        );
         assert_eq!(problems.len(), 2);
         let names = (0..1001).map(|number| (format!("x{number}"), header(1)));
         assert_eq!(
-            added("spec.a", &names.collect(), &mut problems).len(),
+            added(
+                "spec.a",
+                &names.collect(),
+                EnvoyVersion::NEWEST,
+                &mut problems
+            )
+            .len(),
             MAX_COUNT
         );
         assert_eq!(problems.len(), 4);
@@ -179,7 +189,7 @@ mod tests {
             ("connection".to_owned(), header(Some(false))),
         ]);
         let mut problems = Vec::new();
-        let found = added("spec.a", &written, &mut problems);
+        let found = added("spec.a", &written, EnvoyVersion::NEWEST, &mut problems);
         assert_eq!(found, BTreeMap::from([("x-user".to_owned(), None)]));
         assert_eq!(problems.len(), 4);
     }
@@ -195,7 +205,7 @@ mod tests {
             ("x".to_owned(), header("1")),
         ]);
         let mut problems = Vec::new();
-        let found = added("spec.a", &written, &mut problems);
+        let found = added("spec.a", &written, EnvoyVersion::NEWEST, &mut problems);
         assert_eq!(found["x"].as_ref().unwrap().value, "1");
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].path, "spec.a[X]");

@@ -6,7 +6,7 @@ use nuncio_crds::{
     field::{self, LoadBalancerPolicy},
     v3alpha1::MappingSpec,
 };
-use nuncio_ir::{HashPolicy, RetryPolicy, Rewrite};
+use nuncio_ir::{EnvoyVersion, HashPolicy, RetryPolicy, Rewrite};
 
 use super::{cors, header, rewrite};
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
 /// The settings that apply to the whole group.
 pub(in crate::reconcile) fn shared(
     spec: &MappingSpec,
+    envoy: EnvoyVersion,
     problems: &mut Vec<Problem>,
 ) -> Result<Shared, Problem> {
     let is_redundant = spec.regex_rewrite.is_some()
@@ -31,11 +32,13 @@ pub(in crate::reconcile) fn shared(
         added(
             "spec.add_request_headers",
             &spec.add_request_headers,
+            envoy,
             problems,
         ),
         added(
             "spec.add_response_headers",
             &spec.add_response_headers,
+            envoy,
             problems,
         ),
     );
@@ -72,9 +75,10 @@ pub(in crate::reconcile) fn shared(
 fn added(
     path: &str,
     headers: &BTreeMap<String, field::AddedHeader>,
+    envoy: EnvoyVersion,
     problems: &mut Vec<Problem>,
 ) -> Option<AddedHeaders> {
-    (!headers.is_empty()).then(|| header::added(path, headers, problems))
+    (!headers.is_empty()).then(|| header::added(path, headers, envoy, problems))
 }
 
 fn retry(policy: &field::RetryPolicy, problems: &mut Vec<Problem>) -> Option<RetryPolicy> {

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
+use nuncio_ir::EnvoyVersion;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -22,15 +23,21 @@ const FALSE: [&str; 6] = ["n", "no", "f", "false", "off", "0"];
 pub(super) struct Config<'a> {
     fields: &'a Map<String, Value>,
     path: String,
+    envoy: EnvoyVersion,
     read: BTreeSet<&'a str>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Config<'a> {
-    pub(super) fn new(fields: &'a Map<String, Value>, path: impl Into<String>) -> Self {
+    pub(super) fn new(
+        fields: &'a Map<String, Value>,
+        path: impl Into<String>,
+        envoy: EnvoyVersion,
+    ) -> Self {
         Self {
             fields,
             path: path.into(),
+            envoy,
             read: BTreeSet::new(),
             problems: Vec::new(),
         }
@@ -52,6 +59,11 @@ impl<'a> Config<'a> {
     /// The keys that have been read, whether they are there or not.
     pub(super) fn read(&self) -> impl Iterator<Item = &'a str> {
         self.read.iter().copied()
+    }
+
+    /// Envoys of this version and later have to accept it.
+    pub(super) const fn envoy(&self) -> EnvoyVersion {
+        self.envoy
     }
 
     /// The path of a key.
@@ -189,7 +201,7 @@ impl<'a> Config<'a> {
         read: impl FnOnce(&mut Self) -> T,
     ) -> Option<T> {
         let fields = self.map(key)?;
-        let mut section = Config::new(fields, self.path(key));
+        let mut section = Config::new(fields, self.path(key), self.envoy);
         let found = read(&mut section);
         self.problems.extend(section.finish());
         Some(found)

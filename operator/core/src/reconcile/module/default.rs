@@ -28,7 +28,8 @@ pub(super) fn defaults(config: &mut Config<'_>) -> Defaults {
         load_balancer: config.typed("load_balancer"),
         ..MappingSpec::default()
     };
-    let shared = within(config, |problems| shared(&spec, problems)).unwrap_or_default();
+    let envoy = config.envoy();
+    let shared = within(config, |problems| shared(&spec, envoy, problems)).unwrap_or_default();
     let hash = within(config, |problems| hash_policy(&spec, problems));
     let circuit_breakers = circuit_breakers(config);
     let keepalive = keepalive(config);
@@ -38,7 +39,9 @@ pub(super) fn defaults(config: &mut Config<'_>) -> Defaults {
         keepalive: keepalive.as_ref(),
         ..UpstreamFields::default()
     };
-    let cluster = within(config, |problems| cluster_settings(&fields, problems));
+    let cluster = within(config, |problems| {
+        cluster_settings(&fields, envoy, problems)
+    });
     let section = section::defaults(config);
     Defaults {
         request_timeout: config
@@ -145,5 +148,6 @@ fn error_overrides(config: &mut Config<'_>) -> BTreeMap<u16, nuncio_ir::ErrorBod
     let Some(found) = found else {
         return BTreeMap::new();
     };
-    within(config, |problems| error_bodies(&found, problems)).unwrap_or_default()
+    let envoy = config.envoy();
+    within(config, |problems| error_bodies(&found, envoy, problems)).unwrap_or_default()
 }

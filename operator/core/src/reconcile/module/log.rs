@@ -63,7 +63,7 @@ fn text(config: &mut Config<'_>, kind: LogKind) -> Option<String> {
         config.replace(KEY, "must be a text", "the built-in format");
         return None;
     };
-    if let Err(fact) = format::check(text) {
+    if let Err(fact) = format::check(text, config.envoy()) {
         config.replace(KEY, fact, "the built-in format");
         return None;
     }
@@ -92,7 +92,7 @@ fn values(
     for (name, value) in fields {
         let at = format!("{at}.{name}");
         let value = match value {
-            Value::String(text) => match format::check(text) {
+            Value::String(text) => match format::check(text, config.envoy()) {
                 Ok(()) => LogValue::Text(text.clone()),
                 Err(fact) => {
                     config.ignore(&at, fact);

@@ -72,7 +72,12 @@ fn added(defaults: &mut Config<'_>, key: &'static str) -> Option<AddedHeaders> {
         headers.extend(header.map(|header| (name.clone(), header)));
     }
     let mut problems: Vec<Problem> = Vec::new();
-    let found = header::added(&defaults.path(key), &headers, &mut problems);
+    let found = header::added(
+        &defaults.path(key),
+        &headers,
+        defaults.envoy(),
+        &mut problems,
+    );
     defaults.report_all(problems);
     Some(found)
 }

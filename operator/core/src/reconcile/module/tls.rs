@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use nuncio_ir::EnvoyVersion;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -42,6 +43,7 @@ pub(crate) type Contexts = BTreeMap<Arc<str>, Option<Arc<TlsContext>>>;
 pub(super) fn contexts(
     mut config: Map<String, Value>,
     module: &ObjectRef,
+    envoy: EnvoyVersion,
 ) -> (Contexts, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut contexts = Contexts::new();
@@ -62,7 +64,7 @@ pub(super) fn contexts(
             continue;
         };
         let client = client.as_ref().filter(|_| name == SERVER);
-        let context = context(&name, fields, client, module, &mut problems);
+        let context = context(&name, fields, client, module, envoy, &mut problems);
         contexts.insert(name.as_str().into(), context);
     }
     (contexts, problems)
@@ -92,6 +94,7 @@ fn context(
     mut fields: Map<String, Value>,
     client: Option<&Map<String, Value>>,
     module: &ObjectRef,
+    envoy: EnvoyVersion,
     problems: &mut Vec<Problem>,
 ) -> Option<Arc<TlsContext>> {
     let unknown: Vec<String> = fields
@@ -129,7 +132,7 @@ fn context(
     let value = json!({"spec": fields});
     let context = parse::spec(value, Kind::TlsContext, false).and_then(|(spec, more)| {
         found.extend(more);
-        tls_context::context(&spec, &object, &mut found)
+        tls_context::context(&spec, &object, envoy, &mut found)
     });
     let context = context.map_err(|problem| found.push(problem)).ok();
     problems.extend(found.into_iter().map(|problem| in_module(name, problem)));

@@ -6,6 +6,7 @@
 //! The suites of TLS 1.3 are always on: their names are accepted and have no effect.
 
 use Authentication as Auth;
+use nuncio_ir::EnvoyVersion;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Exchange {
@@ -142,11 +143,35 @@ pub(super) struct InvalidRule {
     pub(super) fact: String,
 }
 
-/// Checks the items of a list.
+/// The suite that is known since this version of Envoy, by its names. It matches where it is named only.
+const NEW: ([&str; 2], EnvoyVersion) = (
+    [
+        "ECDHE-ECDSA-AES128-SHA256",
+        "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+    ],
+    EnvoyVersion::minor(38),
+);
+
+/// Whether an item names the suite that older Envoys do not know.
+pub(super) fn is_new(item: &str) -> bool {
+    NEW.0.iter().any(|name| item.contains(name))
+}
+
+/// Checks the items of a list for Envoys of this version and later.
 ///
 /// # Errors
-/// What BoringSSL would reject.
-pub(super) fn check(items: &[String]) -> Result<(), InvalidRule> {
+/// What BoringSSL of one of them would reject.
+pub(super) fn check(items: &[String], envoy: EnvoyVersion) -> Result<(), InvalidRule> {
+    if envoy < NEW.1
+        && let Some(item) = items.iter().position(|item| is_new(item))
+    {
+        let (name, since) = (NEW.0[0], NEW.1);
+        let fact = format!("{name} needs Envoy {since}, and an older one is connected");
+        return Err(InvalidRule {
+            item: Some(item),
+            fact,
+        });
+    }
     let joined = items.join(":");
     if joined.is_empty() {
         return Ok(());

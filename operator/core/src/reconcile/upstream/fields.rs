@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nuncio_crds::field;
-use nuncio_ir::{Balancer, CircuitBreaker, Keepalive};
+use nuncio_ir::{Balancer, CircuitBreaker, EnvoyVersion, Keepalive};
 
 use super::{health_check, outlier, parse, qualified, service};
 use crate::{
@@ -126,7 +126,7 @@ pub(in crate::reconcile) fn upstream(
         resolver,
         http2: fields.grpc == Some(true),
         may_be_own: false,
-        settings: cluster_settings(&fields, problems).into(),
+        settings: cluster_settings(&fields, settings.oldest_envoy, problems).into(),
     })
 }
 
@@ -138,6 +138,7 @@ fn is_bare(host: &str) -> bool {
 /// How connections are made and shared.
 pub(in crate::reconcile) fn cluster_settings(
     fields: &UpstreamFields<'_>,
+    envoy: EnvoyVersion,
     problems: &mut Vec<Problem>,
 ) -> ClusterSettings {
     let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
@@ -181,6 +182,7 @@ pub(in crate::reconcile) fn cluster_settings(
         health_checks: health_check::health_checks(
             fields.health_checks,
             fields.grpc == Some(true),
+            envoy,
             problems,
         ),
         outlier_detection: text(fields.outlier_detection)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nuncio_crds::field;
-use nuncio_ir::{HealthCheck, HealthChecker};
+use nuncio_ir::{EnvoyVersion, HealthCheck, HealthChecker};
 
 use crate::{
     reconcile::{duration, ignored, mapping::header, replaced},
@@ -20,12 +20,13 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub(super) fn health_checks(
     checks: &[field::HealthCheck],
     is_grpc: bool,
+    envoy: EnvoyVersion,
     problems: &mut Vec<Problem>,
 ) -> Vec<HealthCheck> {
     let mut found = Vec::new();
     for (index, check) in checks.iter().enumerate() {
         let path = format!("spec.health_checks[{index}]");
-        let Some(checker) = checker(&path, &check.health_check, is_grpc, problems) else {
+        let Some(checker) = checker(&path, &check.health_check, is_grpc, envoy, problems) else {
             continue;
         };
         if !found.is_empty() {
@@ -71,6 +72,7 @@ fn checker(
     path: &str,
     checker: &field::HealthChecker,
     is_grpc: bool,
+    envoy: EnvoyVersion,
     problems: &mut Vec<Problem>,
 ) -> Option<HealthChecker> {
     let is_text = |text: &str| !text.chars().any(char::is_control);
@@ -90,6 +92,7 @@ fn checker(
             add_headers: header::added(
                 &format!("{path}.add_request_headers"),
                 &http.add_request_headers,
+                envoy,
                 problems,
             )
             .into_iter()

@@ -228,7 +228,10 @@ impl From<&Change> for Settled {
             Change::Apply(_, found) => &found.object,
             Change::Delete(_, object) => object,
             Change::Replace(Source::Api, Kind::Secret, _) => return Self::All,
-            Change::Replace(..) | Change::ReplaceOwned(..) | Change::Consul(..) => {
+            Change::Replace(..)
+            | Change::ReplaceOwned(..)
+            | Change::OldestEnvoy(_)
+            | Change::Consul(..) => {
                 return Self::Nothing;
             }
         };

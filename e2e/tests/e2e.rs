@@ -52,6 +52,8 @@ mod identity;
 mod idle_clients;
 #[path = "e2e/image.rs"]
 mod image;
+#[path = "e2e/ingress.rs"]
+mod ingress;
 #[path = "e2e/insecure.rs"]
 mod insecure;
 #[path = "e2e/install.rs"]
@@ -250,6 +252,9 @@ const OWN_GATEWAY: &[Test] = tests![OwnGateway:
     tables_by_host::backends_do_not_see_which_table_was_selected,
     tables_by_host::hosts_come_and_go_without_a_lost_request,
     tables_by_host::an_auth_service_comes_and_goes_without_a_lost_request,
+    ingress::requests_of_an_ingress_are_served,
+    ingress::ingresses_come_and_go_with_their_class,
+    ingress::the_status_of_an_ingress_has_the_addresses_of_the_gateway,
     routing::endpoints_of_a_service_are_followed,
     routing::tls_is_served_and_certificates_rotate,
     routing::an_envoy_with_state_of_the_world_serves_the_same,
@@ -276,7 +281,7 @@ const OWN_GATEWAY: &[Test] = tests![OwnGateway:
     status_writes::a_status_takes_one_short_request,
     status_writes::what_the_apiserver_asks_for_is_waited_for_and_all_else_goes_on,
     bad_input::what_only_envoy_rejects_is_quarantined,
-    quarantine::an_older_envoy_at_another_replica_decides_for_all,
+    quarantine::what_an_older_envoy_of_another_replica_lacks_is_left_out,
     failover::a_killed_operator_costs_no_request,
     failover::a_restarted_envoy_gets_everything,
     replicas::an_envoy_whose_replica_dies_goes_to_the_other,
@@ -298,6 +303,7 @@ const OWN_CLUSTER: &[Test] = tests![OwnCluster:
     identity::clients_in_the_way_delay_no_change,
     // has the only Module of its cluster
     quarantine::a_rejected_script_leaves_the_one_before_for_every_envoy,
+    quarantine::an_envoy_of_another_replica_rejects_for_all,
 ];
 
 fn main() -> Result<ExitCode> {

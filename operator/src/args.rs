@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nuncio_core::reconcile::Name;
 use nuncio_xds::{
     ads::EnvoyVersion,
     bootstrap::{MAX_CONNECTIONS, Target},
@@ -90,6 +91,10 @@ Examples:
         /// If there is no Listener, create http on port 8080 and https on port 8443 in AMBASSADOR_NAMESPACE
         #[arg(long)]
         default_listeners: bool,
+        /// Service whose addresses the status of Ingresses shows [default: the one with the label
+        /// app.kubernetes.io/component: ambassador-service in AMBASSADOR_NAMESPACE]
+        #[arg(long, value_name = "NAMESPACE/NAME", value_parser = service_name)]
+        ingress_service: Option<Name>,
         /// Addresses and certificates.
         #[command(flatten)]
         servers: Servers,
@@ -372,6 +377,17 @@ pub enum ProtocolArgument {
     Delta,
     /// State of the world
     Sotw,
+}
+
+/// A Service as `NAMESPACE/NAME`.
+fn service_name(text: &str) -> Result<Name, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => Ok(Name {
+            namespace: namespace.into(),
+            name: name.into(),
+        }),
+        _ => Err("must be NAMESPACE/NAME".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub mod status;
 pub mod unsupported;
 
 pub mod identity;
+pub mod ingress_status;
 
 mod descriptors;
 pub mod health;

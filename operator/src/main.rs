@@ -41,11 +41,13 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Operator {
             context,
             default_listeners,
+            ingress_service,
             servers,
             identity,
         } => runtime.block_on(run::operator(
             context,
             default_listeners,
+            ingress_service,
             servers,
             identity,
             fleets?,

@@ -34,6 +34,7 @@ use tracing::{debug, info};
 use self::{attribution::Attribution, oldest::Oldest};
 use crate::{
     gateway::Gateways,
+    ingress_status::ServedIngresses,
     journal::{Journal, LISTED, Pending, Publication, Round},
     metrics::Metrics,
     status::Book,
@@ -77,6 +78,8 @@ pub struct Outputs {
     pub wanted_secrets: watch::Sender<WantedSecrets>,
     /// The services of Consul to query.
     pub wanted_consul: watch::Sender<WantedConsul>,
+    /// The Ingresses that are served.
+    pub served_ingresses: watch::Sender<ServedIngresses>,
     /// Metrics of this loop.
     pub metrics: Metrics,
 }
@@ -238,6 +241,12 @@ impl Publisher {
         let started = Instant::now();
         let mut outcome = self.store.link();
         let linked = started.elapsed();
+        let ingresses = self.store.served_ingresses();
+        self.outputs.served_ingresses.send_if_modified(|told| {
+            let differs = !Arc::ptr_eq(told, ingresses) && told != ingresses;
+            told.clone_from(ingresses);
+            differs
+        });
         self.send_wanted_secrets();
         self.send_wanted_consul();
         if first && self.store.waits_for_consul() {

@@ -48,6 +48,7 @@ use crate::{
     gateway::Gateways,
     health::{self, FleetHealth, Health, Progress},
     identity::{self, Allowed, Identity, Peers, Policy, ServiceAccount},
+    ingress_status::{self, ServedIngresses},
     istio,
     journal::{self, Journal},
     leader::{self, access::Access},
@@ -64,6 +65,7 @@ use nuncio_core::{
     change::{Batch, Change, Source},
     consul::WantedConsul,
     object::Kind,
+    reconcile::Name,
     settings::{Fleets, Settings},
     store::WantedSecrets,
 };
@@ -228,6 +230,8 @@ pub struct FleetPlane {
     pub book: Book,
     /// Secrets that other objects refer to.
     pub wanted_secrets: watch::Receiver<WantedSecrets>,
+    /// The Ingresses that are served.
+    pub served_ingresses: watch::Receiver<ServedIngresses>,
     /// The configuration of Envoys.
     pub snapshots: SnapshotCache,
     /// The connected Envoys.
@@ -358,6 +362,7 @@ fn start_fleet(
     let (ready_sender, ready) = watch::channel(false);
     let (unbound_sender, unbound) = watch::channel(Vec::new());
     let (wanted_sender, wanted_secrets) = watch::channel(None);
+    let (ingresses_sender, served_ingresses) = watch::channel(ServedIngresses::default());
     let (rejections_sender, rejections) = watch::channel(Vec::new());
     let (elsewhere, heard) = watch::channel(Elsewhere::default());
     let fleet = Fleet::new();
@@ -372,6 +377,7 @@ fn start_fleet(
         ready: ready_sender,
         unbound: unbound_sender,
         wanted_secrets: wanted_sender,
+        served_ingresses: ingresses_sender,
         wanted_consul: follow_consul(tasks, changes.clone().into(), &metrics),
         metrics,
     };
@@ -391,6 +397,7 @@ fn start_fleet(
         plane: FleetPlane {
             book,
             wanted_secrets,
+            served_ingresses,
             snapshots,
             fleet,
             rejections,
@@ -555,6 +562,7 @@ fn own_identity(
 pub async fn operator(
     context: Option<String>,
     default_listeners: bool,
+    ingress_service: Option<Name>,
     servers: Servers,
     identity: IdentityArguments,
     fleets: Fleets,
@@ -603,15 +611,20 @@ pub async fn operator(
     let wanted = plane.fleets.iter();
     let wanted = wanted.map(|fleet| fleet.wanted_secrets.clone()).collect();
     watch_all(&mut tasks, &watching, wanted).await?;
-    let identity = std::env::var("POD_NAME")
-        .ok()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| format!("{}-{}", envoy::hostname(), std::process::id()));
+    let identity = replica_identity();
     let (leading_sender, leading) = watch::channel(false);
     if default_listeners {
         let create = default_listeners::create(client.clone(), fleets.clone(), leading.clone());
         tasks.start_endless("default Listeners", create);
     }
+    write_addresses(
+        &mut tasks,
+        &plane,
+        client.clone(),
+        &fleets,
+        ingress_service,
+        leading.clone(),
+    );
     let replicas = write_status(
         &mut tasks,
         plane,
@@ -632,6 +645,14 @@ pub async fn operator(
     };
     let _ = timeout(GRACE, release).await;
     result
+}
+
+/// What names this replica among all.
+fn replica_identity() -> String {
+    std::env::var("POD_NAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| format!("{}-{}", envoy::hostname(), std::process::id()))
 }
 
 /// Starts a watch of each kind.
@@ -658,6 +679,27 @@ async fn watch_all(
         }
     }
     Ok(())
+}
+
+/// Starts what writes the addresses of the gateway into the status of Ingresses.
+fn write_addresses(
+    tasks: &mut Tasks,
+    plane: &ControlPlane,
+    client: Client,
+    fleets: &Fleets,
+    service: Option<Name>,
+    leading: watch::Receiver<bool>,
+) {
+    let served = plane.fleets.iter();
+    let writer = ingress_status::Writer {
+        client,
+        settings: fleets.common().clone(),
+        service,
+        served: served.map(|fleet| fleet.served_ingresses.clone()).collect(),
+        leading,
+        manager: Manager::new(fleets),
+    };
+    tasks.start_endless("addresses of Ingresses", writer.run());
 }
 
 /// Starts what writes status: leader election, the Leases of this replica, and the writer.

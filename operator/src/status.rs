@@ -80,7 +80,9 @@ impl Book {
         self.change(|queue| {
             for (object, report) in reports {
                 let before = if object.kind.has_status() {
-                    queue.record(self.fleet, seq, &object, report.clone(), now)
+                    // what an Ingress stands for is not in the cluster
+                    let own = report.clone().filter(|report| report.owner.is_none());
+                    queue.record(self.fleet, seq, &object, own, now)
                 } else {
                     None
                 };

@@ -243,6 +243,30 @@ kinds! {
         schema: None,
     }
 
+    /// A route for HTTP requests, in the terms of Kubernetes.
+    Ingress {
+        name: "Ingress",
+        group: "networking.k8s.io",
+        versions: V1,
+        plural: "ingresses",
+        scope: Scope::Namespaced,
+        status: Status::None,
+        optional: false,
+        schema: None,
+    }
+
+    /// Which controller serves the Ingresses of a class.
+    IngressClass {
+        name: "IngressClass",
+        group: "networking.k8s.io",
+        versions: V1,
+        plural: "ingressclasses",
+        scope: Scope::Cluster,
+        status: Status::None,
+        optional: false,
+        schema: None,
+    }
+
     /// A document in a file that holds no object of a known kind. It exists so that such input has a report of its own;
     /// its name is `FILE#DOCUMENT`.
     Document {

@@ -19,6 +19,8 @@ pub enum Source {
     Istio,
     /// The apiserver, or the files of `nuncio serve`.
     Api,
+    /// What an Ingress stands for.
+    Ingress,
 }
 
 impl Source {
@@ -28,6 +30,7 @@ impl Source {
         match self {
             Self::Istio => "Istio's certificate directory",
             Self::Api => "the Kubernetes API",
+            Self::Ingress => "an Ingress",
         }
     }
 }

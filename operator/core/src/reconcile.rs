@@ -19,6 +19,7 @@ mod endpoint_slice;
 mod format;
 mod fragment;
 mod host;
+mod ingress;
 mod listener;
 mod log_service;
 pub mod lua;
@@ -39,12 +40,13 @@ mod tracing_service;
 mod upstream;
 
 pub use fragment::{
-    AddedHeaders, AuthCall, AuthRequests, AuthService, Certificate, ClusterSettings,
+    AddedHeaders, AuthCall, AuthRequests, AuthService, Backend, Certificate, ClusterSettings,
     ConsulResolver, EndpointSlice, Forwarding, Fragment, Host, HostMatch, HostTerms, HostTls,
-    InsecureAction, LabelGroup, LargestRegex, Listener, LogService, Mapping, Module, Name,
-    Namespaces, Origination, Part, Probe, Rare, RateLimitService, Resolver, ResolverKind, Role,
-    Sampling, Secret, SecurityModel, Service, Shared, TcpMapping, TlsContext, TlsSettings, Token,
-    TracingService, Unusable, Upstream, header_changes, served,
+    Ingress, IngressClass, IngressPath, IngressRule, IngressTls, InsecureAction, LabelGroup,
+    LargestRegex, Listener, LogService, Mapping, Module, Name, Namespaces, Origination, Part,
+    PathKind, Port, Probe, Rare, RateLimitService, Resolver, ResolverKind, Role, Sampling, Secret,
+    SecurityModel, Service, Shared, TcpMapping, TlsContext, TlsSettings, Token, TracingService,
+    Unusable, Upstream, header_changes, served,
 };
 
 pub use older::Older;
@@ -91,9 +93,13 @@ pub fn reconcile_each(kind: Kind, value: Value, fleets: &Fleets) -> Vec<Option<R
         .collect()
 }
 
-/// Whether an object is for the fleet with this `ambassador_id`; those of other groups are for all.
+/// Whether an object is for the fleet with this `ambassador_id`; those of Kubernetes are for all, but for Ingresses and their
+/// classes, which an annotation assigns.
 fn is_ours(kind: Kind, metadata: &parse::Metadata, ambassador_id: &str) -> bool {
-    kind.group() != nuncio_crds::GROUP || metadata.is_for(ambassador_id)
+    match kind {
+        Kind::Ingress | Kind::IngressClass => metadata.is_annotated_for(ambassador_id),
+        _ => kind.group() != nuncio_crds::GROUP || metadata.is_for(ambassador_id),
+    }
 }
 
 /// Reconciles an object, whatever it is for.
@@ -169,6 +175,8 @@ fn find(
             Some(Fragment::Namespace(metadata.labels.clone().into())),
             Vec::new(),
         ),
+        Kind::Ingress => ingress::reconcile(value, metadata),
+        Kind::IngressClass => ingress::class(value),
         Kind::Document => (None, Vec::new()),
     };
     let is_invalid = problems

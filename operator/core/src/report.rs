@@ -1,9 +1,11 @@
 //! The report of one object: whether it is accepted, whether its references resolve, and every problem with its field
 //! and its outcome. A report is data; `status` turns it into conditions and `nuncio render` prints it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use crate::object::ObjectRef;
 
 /// Reason of a condition, for programs: `UpperCamelCase`, part of our interface. The message beside it is for people
 /// and may change.
@@ -264,6 +266,20 @@ pub struct Report {
     /// What is served, in a few words, for the message of `Programmed`: for a Mapping its Hosts, for a Host its
     /// listeners. May be empty.
     pub summary: String,
+    /// The object that this one is generated from, as an Ingress yields Mappings. The cluster has no such object.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
+    pub owner: Option<Arc<ObjectRef>>,
+}
+
+fn as_text<S: Serializer>(
+    owner: &Option<Arc<ObjectRef>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(
+        owner
+            .as_deref()
+            .map_or(&"" as &dyn fmt::Display, |owner| owner),
+    )
 }
 
 impl Report {

@@ -4,7 +4,7 @@
 //! level by level; each level derives its results from the ones before it and stops where nothing differs:
 //!
 //! ```text
-//! objects ─► Module ─► Services, Secrets, resolvers ─► TLSContexts ─► edge services ─► Hosts ─► Mappings, TCPMappings (clusters) ─► groups
+//! objects ─► Ingresses ─► Module ─► Services, Secrets, resolvers ─► TLSContexts ─► edge services ─► Hosts ─► Mappings, TCPMappings (clusters) ─► groups
 //!     ─► sockets ─► route tables, endpoints ─► reports
 //! ```
 //!
@@ -29,6 +29,7 @@ use self::{
     group::Groups,
     host::Hosts,
     http_options::SharedOptions,
+    ingress::Ingresses,
     listener::Listeners,
     mapping::Mappings,
     module::Modules,
@@ -70,6 +71,7 @@ use crate::{
 mod dirty;
 mod users;
 
+mod ingress;
 mod objects;
 mod older;
 
@@ -129,6 +131,7 @@ pub struct Store {
     touched: Vec<Touched>,
     objects: Objects,
     older_forms: OlderForms,
+    ingresses: Ingresses,
     namespaces: Namespaces,
     services: Services,
     endpoint_slices: EndpointSlices,
@@ -190,6 +193,7 @@ impl Store {
             touched: Vec::new(),
             objects: Objects::default(),
             older_forms: OlderForms::default(),
+            ingresses: Ingresses::default(),
             namespaces: Namespaces::default(),
             services: Services::default(),
             endpoint_slices: EndpointSlices::default(),
@@ -252,7 +256,7 @@ impl Store {
 
     /// Links everything that the changes since the last time can touch, and returns what differs.
     pub fn link(&mut self) -> Outcome {
-        self.touched.clear();
+        self.link_ingresses();
         self.link_modules();
         self.link_default_host();
         self.link_services();
@@ -389,6 +393,10 @@ impl Store {
             Kind::EndpointSlice => self.set_endpoint_slice(object, of!(EndpointSlice)),
             Kind::Secret => self.set_secret(object, of!(Secret)),
             Kind::Namespace => self.set_namespace(object, of!(Namespace)),
+            Kind::Ingress => self.set_ingress(object, of!(Ingress)),
+            Kind::IngressClass => {
+                self.set_ingress_class(object, matches!(fragment, Some(Fragment::IngressClass)));
+            }
             Kind::DevPortal | Kind::Document => {}
         }
     }

@@ -584,6 +584,63 @@ fn service() -> impl Strategy<Value = Step> {
     object(Kind::Service, body, 2)
 }
 
+/// Ingresses of our annotation or of a class, with TLS, named ports and a default backend.
+fn ingress() -> impl Strategy<Value = Step> {
+    let backend = || {
+        let ports = vec![
+            json!({"number": 80}),
+            json!({"name": "http"}),
+            json!({"name": "alt"}),
+            json!({"number": 0}),
+        ];
+        (select(vec!["o0", "o1"]), select(ports))
+            .prop_map(|(name, port)| json!({"service": {"name": name, "port": port}}))
+    };
+    let path = (
+        select(vec!["/", "/a", "/a/"]),
+        select(vec!["Prefix", "Exact", "ImplementationSpecific"]),
+        backend(),
+    )
+        .prop_map(
+            |(path, kind, backend)| json!({"path": path, "pathType": kind, "backend": backend}),
+        );
+    let hosts = vec![json!(null), json!("a.example.com"), json!("*.example.com")];
+    let rule = (select(hosts), vec(path, 0..3))
+        .prop_map(|(host, paths)| json!({"host": host, "http": {"paths": paths}}));
+    let tls = select(vec![
+        json!(null),
+        json!([{"secretName": "o0", "hosts": ["a.example.com"]}]),
+        json!([{"secretName": "o1"}, {}]),
+    ]);
+    let class = select(vec![json!(null), json!("o0"), json!("o1")]);
+    let annotations = select(vec![
+        json!({}),
+        json!({"kubernetes.io/ingress.class": "ambassador"}),
+        json!({"kubernetes.io/ingress.class": "ambassador", "getambassador.io/ingress-paths": "kubernetes"}),
+        json!({"kubernetes.io/ingress.class": "ambassador", "getambassador.io/ambassador-id": "other"}),
+    ]);
+    let spec = (vec(rule, 0..3), tls, class, option::of(backend()));
+    let spec = spec.prop_map(|(rules, tls, class, default)| {
+        json!({"spec": {"rules": rules, "tls": tls, "ingressClassName": class, "defaultBackend": default}})
+    });
+    (object(Kind::Ingress, spec, 2), annotations).prop_map(|(step, annotations)| match step {
+        Step::Apply(source, kind, mut value) => {
+            value["metadata"]["annotations"] = annotations;
+            Step::Apply(source, kind, value)
+        }
+        step => step,
+    })
+}
+
+fn ingress_class() -> impl Strategy<Value = Step> {
+    let controller = select(vec!["getambassador.io/ingress-controller", "other"]);
+    (0..2_usize, controller).prop_map(|(number, controller)| {
+        let metadata = json!({"name": format!("o{number}")});
+        let value = json!({"metadata": metadata, "spec": {"controller": controller}});
+        Step::Apply(Source::Api, Kind::IngressClass, value)
+    })
+}
+
 fn endpoint_slice() -> impl Strategy<Value = Step> {
     let spec = (
         select(vec!["o0", "o1"]),
@@ -685,6 +742,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => edge_service(),
         3 => module(),
         2 => service(),
+        2 => ingress(),
+        1 => ingress_class(),
         2 => endpoint_slice(),
         2 => secret(),
         3 => delete,

@@ -60,6 +60,7 @@ impl World {
             unbound: watch::channel(Vec::new()).0,
             wanted_secrets,
             wanted_consul: watch::channel(WantedConsul::default()).0,
+            served_ingresses: watch::channel(ServedIngresses::default()).0,
             metrics: metrics.clone(),
         };
         tokio::spawn(run(inputs, asked, outputs, Settings::default()));

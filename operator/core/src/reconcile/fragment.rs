@@ -8,6 +8,7 @@ use crate::selector::Labels;
 mod auth_service;
 mod endpoint_slice;
 mod host;
+mod ingress;
 mod listener;
 mod log_service;
 mod mapping;
@@ -27,6 +28,9 @@ pub use self::{
     auth_service::{AuthCall, AuthRequests, AuthService},
     endpoint_slice::EndpointSlice,
     host::{Host, HostTerms, HostTls, InsecureAction},
+    ingress::{
+        Backend, Ingress, IngressClass, IngressPath, IngressRule, IngressTls, PathKind, Port,
+    },
     listener::{Listener, Namespaces, SecurityModel},
     log_service::LogService,
     mapping::{
@@ -81,6 +85,10 @@ pub enum Fragment {
     Secret(Arc<Secret>),
     /// Labels of a namespace.
     Namespace(Arc<Labels>),
+    /// What Hosts and Mappings are generated from.
+    Ingress(Arc<Ingress>),
+    /// The Ingresses of this class are ours.
+    IngressClass,
 }
 
 /// Namespace and name of an object; the kind follows from the context.

@@ -13,6 +13,9 @@ use crate::{
     selector::Labels,
 };
 
+/// Annotation with the ID of the instance.
+const ID: &str = "getambassador.io/ambassador-id";
+
 /// The metadata that is used; what has an unexpected type counts as missing.
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
@@ -22,6 +25,8 @@ pub(super) struct Metadata {
     pub(super) version: ResourceVersion,
     pub(super) labels: Labels,
     ambassador_ids: Vec<String>,
+    /// The annotation that stands for it on kinds of Kubernetes.
+    annotated_id: Option<String>,
 }
 
 impl Metadata {
@@ -54,7 +59,13 @@ impl Metadata {
                 .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
                 .collect(),
             ambassador_ids: strings(&value["spec"]["ambassador_id"]),
+            annotated_id: metadata["annotations"][ID].as_str().map(str::to_owned),
         }
+    }
+
+    /// Whether an annotation, which is one ID, says that it applies to this instance. Without one it applies to `default`.
+    pub(super) fn is_annotated_for(&self, ambassador_id: &str) -> bool {
+        self.annotated_id.as_deref().unwrap_or("default") == ambassador_id
     }
 
     /// Whether the object applies to this instance. Without an id it applies to `default`.

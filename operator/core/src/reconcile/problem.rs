@@ -32,9 +32,13 @@ pub(crate) fn outcome(kind: Kind) -> String {
         | Kind::LogService
         | Kind::TracingService
         | Kind::DevPortal => format!("this {kind} is not used"),
-        Kind::Service | Kind::EndpointSlice | Kind::Secret | Kind::Namespace | Kind::Document => {
-            "ignored".to_owned()
-        }
+        Kind::Ingress => format!("this {kind} is not served"),
+        Kind::Service
+        | Kind::EndpointSlice
+        | Kind::Secret
+        | Kind::Namespace
+        | Kind::IngressClass
+        | Kind::Document => "ignored".to_owned(),
     }
 }
 

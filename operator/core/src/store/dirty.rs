@@ -20,6 +20,7 @@ use crate::{
 /// The marks.
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
+    pub(super) ingresses: BTreeSet<ObjectRef>,
     pub(super) default_host: bool,
     pub(super) services: BTreeSet<Name>,
     pub(super) endpoint_slices: BTreeSet<Name>,

@@ -1,6 +1,9 @@
 //! Level of objects: what each source has of each object, and which of them is served.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::Arc,
+};
 
 use litemap::LiteMap;
 
@@ -124,6 +127,18 @@ impl Objects {
     /// The object that is served.
     pub(super) fn get(&self, object: &ObjectRef) -> Option<&Object> {
         served(self.by_ref.get(object)?)
+    }
+
+    /// The object that the one that is served is generated from, if it is.
+    pub(super) fn owner(&self, object: &ObjectRef) -> Option<&Arc<ObjectRef>> {
+        let (origin, _) = self.by_ref.get(object)?.first()?;
+        origin.owner.as_ref()
+    }
+
+    /// The objects that this one is generated from, whether it is served like that or not.
+    pub(super) fn owners(&self, object: &ObjectRef) -> impl Iterator<Item = &ObjectRef> {
+        let origins = self.by_ref.get(object).into_iter().flat_map(LiteMap::keys);
+        origins.filter_map(|origin| origin.owner.as_deref())
     }
 
     /// The object as this origin has it.

@@ -39,6 +39,9 @@ impl Store {
         let modules = modules.filter_map(|object| self.tls_source.module(object));
         let modules: Vec<ObjectRef> = modules.cloned().collect();
         dirty.extend(modules);
+        let owners = dirty.iter().flat_map(|object| self.objects.owners(object));
+        let owners: Vec<ObjectRef> = owners.cloned().collect();
+        dirty.extend(owners);
         let mut changes = Vec::new();
         for object in dirty {
             let Some(report) = self.report(&object) else {
@@ -61,13 +64,14 @@ impl Store {
     }
 
     /// The report of an object as it is now; `None`: there is no such object.
-    fn report(&self, object: &ObjectRef) -> Option<Report> {
+    pub(super) fn report(&self, object: &ObjectRef) -> Option<Report> {
         let found = self.objects.get(object)?;
         let mut report = Report {
             generation: found.generation,
             problems: found.problems.clone(),
             in_service: false,
             summary: String::new(),
+            owner: self.objects.owner(object).cloned(),
         };
         report.problems.extend(self.objects.notices(object));
         match object.kind {
@@ -88,6 +92,7 @@ impl Store {
             Kind::LogService => self.report_log_service(object, &mut report),
             Kind::TracingService => self.report_tracing_service(object, &mut report),
             Kind::ConsulResolver => self.report_consul_resolver(object, &mut report),
+            Kind::Ingress => self.report_ingress(object, &mut report),
             _ => report.in_service = found.fragment.is_some() && !report.is_error(),
         }
         report.problems.sort();

@@ -76,6 +76,7 @@ impl Store {
                 self.dirty.link_again(user);
             }
         }
+        self.mark_named_ports(&name);
         self.dirty.services.insert(name);
     }
 

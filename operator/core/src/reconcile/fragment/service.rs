@@ -31,6 +31,13 @@ impl Service {
         self.cluster_ips.is_empty() && self.external_name.is_none()
     }
 
+    /// The number of the TCP port with this name.
+    #[must_use]
+    pub fn port_named(&self, name: &str) -> Option<u16> {
+        let mut ports = self.ports.iter();
+        ports.find_map(|(number, found)| (found == name).then_some(*number))
+    }
+
     /// Whether it has a family that is used, given for each whether it is IPv4.
     pub fn has_families(&self, is_used: impl Fn(bool) -> bool) -> bool {
         let (v4, v6) = self.families;

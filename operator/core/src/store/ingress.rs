@@ -1,0 +1,169 @@
+//! Level of Ingresses: the Hosts and Mappings that they stand for. It comes first, because all other levels take these as
+//! they take those that users write.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
+
+use super::{Store, users::Users};
+use crate::{
+    change::{Origin, Source},
+    object::ObjectRef,
+    reconcile::{Ingress, IngressClass, Name, Port, reconcile},
+    report::{Problem, Report},
+};
+
+mod generate;
+
+/// Ingresses and our IngressClasses.
+#[derive(Debug, Default)]
+pub(super) struct Ingresses {
+    by_ref: BTreeMap<ObjectRef, Arc<Ingress>>,
+    classes: BTreeSet<Arc<str>>,
+    /// Ingresses by their class.
+    users_of_class: Users<Arc<str>>,
+    /// Ingresses by the Services of which they name a port.
+    users_of_ports: Users<Name>,
+    /// Those that are ours.
+    served: Arc<BTreeSet<ObjectRef>>,
+    /// What is wrong with those that are ours, besides what was found in them alone.
+    problems: BTreeMap<ObjectRef, Vec<Problem>>,
+}
+
+/// The origin of what an Ingress stands for.
+fn origin(ingress: &ObjectRef) -> Origin {
+    Origin {
+        source: Source::Ingress,
+        owner: Some(Arc::new(ingress.clone())),
+    }
+}
+
+/// The Services of which an Ingress names a port.
+fn named_ports<'a>(object: &'a ObjectRef, ingress: &'a Ingress) -> impl Iterator<Item = Name> + 'a {
+    ingress.backends().filter_map(|backend| match backend.port {
+        Port::Name(_) => Some(Name {
+            namespace: object.namespace.clone(),
+            name: backend.service.as_str().into(),
+        }),
+        Port::Number(_) => None,
+    })
+}
+
+impl Store {
+    pub(super) fn set_ingress(&mut self, object: &ObjectRef, ingress: Option<Arc<Ingress>>) {
+        let ingresses = &mut self.ingresses;
+        if let Some(old) = ingresses.by_ref.remove(object) {
+            if let IngressClass::Named(class) = &old.class {
+                ingresses.users_of_class.remove(class, object);
+            }
+            for service in named_ports(object, &old) {
+                ingresses.users_of_ports.remove(&service, object);
+            }
+        }
+        if let Some(new) = ingress {
+            if let IngressClass::Named(class) = &new.class {
+                ingresses.users_of_class.add(class, object);
+            }
+            for service in named_ports(object, &new) {
+                ingresses.users_of_ports.add(&service, object);
+            }
+            ingresses.by_ref.insert(object.clone(), new);
+        }
+        self.dirty.ingresses.insert(object.clone());
+    }
+
+    pub(super) fn set_ingress_class(&mut self, object: &ObjectRef, is_own: bool) {
+        let ingresses = &mut self.ingresses;
+        let has_changed = match is_own {
+            true => ingresses.classes.insert(object.name.clone()),
+            false => ingresses.classes.remove(&object.name),
+        };
+        if has_changed {
+            let users = ingresses.users_of_class.of(&object.name);
+            self.dirty.ingresses.extend(users.cloned());
+        }
+    }
+
+    /// Marks the Ingresses that name a port of a Service.
+    pub(super) fn mark_named_ports(&mut self, service: &Name) {
+        let users = self.ingresses.users_of_ports.of(service);
+        self.dirty.ingresses.extend(users.cloned());
+    }
+
+    /// Whether we serve an Ingress.
+    fn is_own(&self, ingress: &Ingress) -> bool {
+        match &ingress.class {
+            IngressClass::Own => true,
+            IngressClass::Named(class) => self.ingresses.classes.contains(class),
+        }
+    }
+
+    /// Files what Ingresses stand for. It is not what a source has changed, so it does not count as touched.
+    pub(super) fn link_ingresses(&mut self) {
+        for object in mem::take(&mut self.dirty.ingresses) {
+            let ingress = self.ingresses.by_ref.get(&object);
+            let own = ingress.filter(|ingress| self.is_own(ingress)).cloned();
+            if own.is_some() != self.ingresses.served.contains(&object) {
+                let served = Arc::make_mut(&mut self.ingresses.served);
+                match own {
+                    Some(_) => served.insert(object.clone()),
+                    None => served.remove(&object),
+                };
+            }
+            let (manifests, problems) = own.map_or_else(Default::default, |ingress| {
+                let id = &self.settings.ambassador_id;
+                let port = |service: &str, port: &str| {
+                    let name = Name {
+                        namespace: object.namespace.clone(),
+                        name: service.into(),
+                    };
+                    self.services.get(&name)?.port_named(port)
+                };
+                generate::generate(&object, &ingress, id, port)
+            });
+            let all = manifests.into_iter();
+            let all = all.map(|(kind, value)| reconcile(kind, value, &self.settings));
+            let all = all.collect();
+            let origin = origin(&object);
+            let old = self.objects.owned(&origin);
+            self.replace(&origin, old, all);
+            if problems.is_empty() {
+                self.ingresses.problems.remove(&object);
+            } else {
+                self.ingresses.problems.insert(object.clone(), problems);
+            }
+            self.dirty.reports.insert(object);
+        }
+        self.touched.clear();
+    }
+
+    /// The Ingresses that are ours, as of the last [`Store::link`].
+    #[must_use]
+    pub fn served_ingresses(&self) -> &Arc<BTreeSet<ObjectRef>> {
+        &self.ingresses.served
+    }
+
+    /// Adds what was found in what the Ingress stands for.
+    pub(super) fn report_ingress(&self, object: &ObjectRef, report: &mut Report) {
+        let found = self.ingresses.problems.get(object);
+        report.problems.extend(found.into_iter().flatten().cloned());
+        let generated = self.objects.owned(&origin(object));
+        for generated in &generated {
+            let Some(theirs) = self.report(generated) else {
+                continue;
+            };
+            report.in_service |= theirs.in_service && theirs.owner.as_deref() == Some(object);
+            report
+                .problems
+                .extend(theirs.problems.into_iter().map(|problem| Problem {
+                    message: format!("{}: {}", generated.name, problem.message),
+                    ..problem
+                }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

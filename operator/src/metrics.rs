@@ -480,7 +480,7 @@ impl Default for Metrics {
 
 /// CPU time and memory of this process, named as in Prometheus clients, after the prefix.
 #[derive(Debug)]
-struct Process;
+pub(crate) struct Process;
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

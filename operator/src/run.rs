@@ -748,7 +748,8 @@ fn write_status(
     replicas
 }
 
-async fn connect(context: Option<String>) -> anyhow::Result<Client> {
+/// A client for the cluster of the kubeconfig, or the one that the process runs in.
+pub(crate) async fn connect(context: Option<String>) -> anyhow::Result<Client> {
     let config = match context {
         None => kube::Config::infer()
             .await

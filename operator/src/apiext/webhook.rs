@@ -1,0 +1,200 @@
+//! Answers the ConversionReviews of the apiserver: a request comes in, a response goes out.
+//!
+//! Memory is bounded: bodies that arrive share a budget, only as many are converted at a time as there are cores, and large
+//! ones (which the apiserver sends rarely: it asks for one object at a time where it reads storage) one at a time.
+
+use std::{num::NonZeroUsize, sync::Arc, thread::available_parallelism, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{Method, Request, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use futures::StreamExt as _;
+use hyper::body::Incoming;
+use nuncio_xds::throttle::Throttle;
+use tokio::{
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
+use tracing::warn;
+
+use super::{definition::PATH, metrics::Metrics, review};
+
+/// Longest body.
+pub(super) const LONGEST: usize = 32 << 20;
+/// Longer bodies arrive one at a time. An object is at most 3 MiB long.
+const LARGE: usize = 4 << 20;
+/// Longer bodies share the budget, and are converted on a thread of their own, so that short ones do not wait for them.
+const SHORT: usize = 64 << 10;
+/// The budget, in KiB.
+const BUDGET: u32 = 64 << 10;
+/// How long a body may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(15);
+
+/// Why a request is rejected.
+struct Rejection(StatusCode, String);
+
+/// Answers reviews.
+pub(super) struct Webhook {
+    metrics: Metrics,
+    budget: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+    cores: Arc<Semaphore>,
+    log: Throttle,
+    arrival: Duration,
+}
+
+/// A body, and its share of the budget.
+struct Received {
+    body: Vec<u8>,
+    share: Option<OwnedSemaphorePermit>,
+    large: Option<OwnedSemaphorePermit>,
+}
+
+impl Webhook {
+    /// One that counts in these metrics.
+    pub(super) fn new(metrics: Metrics) -> Self {
+        let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+        Self {
+            metrics,
+            budget: Arc::new(Semaphore::new(BUDGET as usize)),
+            large: Arc::new(Semaphore::new(1)),
+            cores: Arc::new(Semaphore::new(cores)),
+            log: Throttle::new(10, Duration::from_secs(10)),
+            arrival: ARRIVAL,
+        }
+    }
+
+    /// Answers a request.
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response {
+        self.respond(request.map(Body::new)).await
+    }
+
+    async fn respond(self: Arc<Self>, request: Request<Body>) -> Response {
+        let start = Instant::now();
+        match self.review(request).await {
+            Ok(answer) => {
+                let failed = usize::from(answer.failure.is_some());
+                let converted = answer.objects.saturating_sub(failed);
+                self.metrics.reviewed(converted, failed, start.elapsed());
+                if let Some(failure) = answer.failure
+                    && let Some(others) = self.log.permit()
+                {
+                    warn!(error = %failure, others, "object not converted");
+                }
+                let kind = [(header::CONTENT_TYPE, "application/json")];
+                (kind, answer.body).into_response()
+            }
+            Err(Rejection(status, message)) => {
+                self.metrics.rejected();
+                if let Some(others) = self.log.permit() {
+                    warn!(status = status.as_u16(), error = %message, others, "request rejected");
+                }
+                let mut response = (status, message + "\n").into_response();
+                // the rest of the body may still be on its way
+                let close = header::HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+                response
+            }
+        }
+    }
+
+    async fn review(&self, request: Request<Body>) -> Result<review::Answer, Rejection> {
+        if request.uri().path() != PATH {
+            let message = format!("not found; send ConversionReviews to {PATH}");
+            return Err(Rejection(StatusCode::NOT_FOUND, message));
+        }
+        if request.method() != Method::POST {
+            let message = "method not allowed; use POST".to_owned();
+            return Err(Rejection(StatusCode::METHOD_NOT_ALLOWED, message));
+        }
+        let received = self.receive(request).await?;
+        let failed = |error: review::Error| Rejection(StatusCode::BAD_REQUEST, error.to_string());
+        if received.body.len() <= SHORT {
+            return review::answer(&received.body).map_err(failed);
+        }
+        let core = self.cores.clone().acquire_owned().await;
+        let converted = spawn_blocking(move || {
+            let _core = core;
+            review::answer(&received.body)
+        });
+        let converted = converted.await.map_err(|_panicked| {
+            let message = "internal error; see the log".to_owned();
+            Rejection(StatusCode::INTERNAL_SERVER_ERROR, message)
+        })?;
+        converted.map_err(failed)
+    }
+
+    /// The body, which must not be too long, and must arrive in time.
+    async fn receive(&self, request: Request<Body>) -> Result<Received, Rejection> {
+        let deadline = Instant::now() + self.arrival;
+        let late = |_elapsed| {
+            let message = format!("the body did not arrive within {:?}", self.arrival);
+            Rejection(StatusCode::REQUEST_TIMEOUT, message)
+        };
+        let announced = request.headers().get(header::CONTENT_LENGTH);
+        let announced = announced
+            .and_then(|length| length.to_str().ok())
+            .and_then(|length| length.parse::<usize>().ok())
+            .unwrap_or_default();
+        check_length(announced)?;
+        let mut received = Received {
+            body: Vec::with_capacity(announced.min(SHORT)),
+            share: None,
+            large: None,
+        };
+        let mut frames = request.into_body().into_data_stream();
+        while let Some(frame) = timeout_at(deadline, frames.next()).await.map_err(late)? {
+            let frame: Bytes = frame.map_err(|_source| {
+                let message = "the body is incomplete".to_owned();
+                Rejection(StatusCode::BAD_REQUEST, message)
+            })?;
+            let length = received.body.len() + frame.len();
+            check_length(length)?;
+            let reserved = timeout_at(deadline, received.reserve(self, length)).await;
+            if !matches!(reserved, Ok(Ok(()))) {
+                let message = "too many reviews at a time; retry later".to_owned();
+                return Err(Rejection(StatusCode::SERVICE_UNAVAILABLE, message));
+            }
+            received.body.extend_from_slice(&frame);
+        }
+        Ok(received)
+    }
+}
+
+impl Received {
+    /// Waits for room for a body of this length. Short ones need none: their number is that of connections.
+    async fn reserve(&mut self, webhook: &Webhook, length: usize) -> Result<(), AcquireError> {
+        if length <= SHORT {
+            return Ok(());
+        }
+        if length > LARGE {
+            if self.large.is_none() {
+                self.large = Some(webhook.large.clone().acquire_owned().await?);
+                self.share = None;
+            }
+            return Ok(());
+        }
+        let held = self.share.as_ref().map_or(0, |share| share.num_permits());
+        let more = u32::try_from(length.div_ceil(1024).saturating_sub(held)).unwrap_or(BUDGET);
+        if more == 0 {
+            return Ok(());
+        }
+        let more = webhook.budget.clone().acquire_many_owned(more).await?;
+        match &mut self.share {
+            Some(share) => share.merge(more),
+            none => *none = Some(more),
+        }
+        Ok(())
+    }
+}
+
+fn check_length(length: usize) -> Result<(), Rejection> {
+    if length > LONGEST {
+        let message = format!("the body is longer than {LONGEST} bytes");
+        return Err(Rejection(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    Ok(())
+}

@@ -10,6 +10,7 @@
 
 use std::fmt;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use serde_json::{Map, Value};
 
 use crate::{GROUP, KINDS};
@@ -22,6 +23,7 @@ mod hostname;
 pub mod kept;
 mod label;
 mod name;
+mod schema;
 mod service;
 mod spec;
 mod tag;
@@ -59,16 +61,12 @@ impl ApiVersion {
         all.find(|version| group == GROUP && name == version.name())
     }
 
-    /// Whether a kind has this version upstream.
+    /// Whether a kind has this version.
     #[must_use]
     pub fn has(self, kind: &str) -> bool {
-        match kind {
-            "Listener" => self == Self::V3Alpha1,
-            "Host" => self != Self::V1,
-            kind => KINDS
-                .iter()
-                .any(|info| info.group == GROUP && info.name == kind),
-        }
+        let mut all = KINDS.iter();
+        let found = all.find(|info| info.group == GROUP && info.name == kind);
+        found.is_some_and(|info| info.versions.iter().any(|of| of.name == self.name()))
     }
 
     const fn is_hub(self) -> bool {
@@ -149,6 +147,16 @@ pub fn convert(object: Value, to: ApiVersion) -> Result<Value, Error> {
     Ok(Value::Object(object))
 }
 
+/// The schema of a spec in `v1` and `v2`, from that of `v3alpha1`.
+pub(crate) fn old_schema(kind: &str, spec: &mut JSONSchemaProps) {
+    spec::schema(kind, spec);
+}
+
+/// A description in `v1` and `v2`, which have other names for some fields.
+pub(crate) fn old_description(kind: &str, description: &str) -> String {
+    spec::renamed_in(kind, description)
+}
+
 /// The spec in another version. What it loses is kept in the metadata, and what was kept for this version comes back.
 fn converted(
     kind: &str,
@@ -174,6 +182,9 @@ fn converted(
     };
     let mut after = step(&before, to.is_hub());
     kept::restore(metadata, to, &mut after);
+    if !to.is_hub() {
+        spec::restored_to_old(kind, &mut after);
+    }
     let back = step(&after, from.is_hub());
     kept::keep(metadata, from, &back, &before);
     after

@@ -172,7 +172,7 @@ impl Shared {
         let webhook = Arc::new(Webhook::new(self.metrics.clone()));
         let server = Server {
             tls,
-            answer: Arc::new(move |request| webhook.clone().answer(request).boxed()),
+            answer: Arc::new(move |request, busy| webhook.clone().answer(request, busy).boxed()),
             limits: Limits::default(),
             metrics: self.metrics.clone(),
             draining: CancellationToken::new(),

@@ -71,9 +71,9 @@ impl Default for Limits {
     }
 }
 
-/// Answers requests.
+/// Answers requests, and keeps [`Busy`] until the answer is written.
 pub(super) type Answer =
-    Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response> + Send + Sync>;
+    Arc<dyn Fn(Request<Body>, Busy) -> BoxFuture<'static, Response> + Send + Sync>;
 
 /// A server.
 #[derive(Clone)]
@@ -138,15 +138,14 @@ impl Server {
         };
         let opened = Instant::now();
         let (server, limits, progress) = (self.clone(), self.limits, state.clone());
-        let service = service_fn(move |request| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let (server, busy) = (server.clone(), state.begin());
             async move {
-                let mut response = (server.answer)(request).await;
+                let mut response = (server.answer)(request.map(Body::new), busy).await;
                 if server.draining.is_cancelled() || opened.elapsed() > limits.age {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }
-                drop(busy);
                 Ok::<Response<Body>, Infallible>(response)
             }
         });
@@ -188,7 +187,7 @@ impl Default for Doing {
 }
 
 /// A request in progress.
-struct Busy(State);
+pub(super) struct Busy(State);
 
 impl Drop for Busy {
     fn drop(&mut self) {

@@ -79,7 +79,7 @@ impl Metrics {
         );
         registry.register(
             "objects",
-            "Objects of ConversionReviews, by result",
+            "Objects of ConversionReviews, by the result of their review",
             self.objects.clone(),
         );
         registry.register_with_unit(
@@ -116,15 +116,13 @@ impl Metrics {
         );
     }
 
-    /// Counts a review that was answered.
-    pub(super) fn reviewed(&self, converted: usize, failed: usize, duration: Duration) {
-        let result = if failed == 0 { "converted" } else { "failed" };
+    /// Counts a review with so many objects that was answered. A failure is one for all of them.
+    pub(super) fn reviewed(&self, objects: usize, is_failure: bool, duration: Duration) {
+        let result = if is_failure { "failed" } else { "converted" };
         self.reviews.get_or_create(&ResultLabel { result }).inc();
-        for (result, number) in [("converted", converted), ("failed", failed)] {
-            self.objects
-                .get_or_create(&ResultLabel { result })
-                .inc_by(number as u64);
-        }
+        self.objects
+            .get_or_create(&ResultLabel { result })
+            .inc_by(objects as u64);
         self.duration.observe(duration.as_secs_f64());
     }
 
@@ -176,7 +174,8 @@ mod tests {
     #[test]
     fn metrics_have_the_names_of_the_documentation() {
         let (metrics, registry) = Metrics::new();
-        metrics.reviewed(2, 1, Duration::from_millis(1));
+        metrics.reviewed(2, false, Duration::from_millis(1));
+        metrics.reviewed(1, true, Duration::from_millis(1));
         metrics.rejected();
         metrics.certificates(7, 8);
         metrics.definitions("called", 13);
@@ -186,7 +185,7 @@ mod tests {
             "nuncio_apiext_reviews_total{result=\"failed\"} 1",
             "nuncio_apiext_reviews_total{result=\"rejected\"} 1",
             "nuncio_apiext_objects_total{result=\"converted\"} 2",
-            "nuncio_apiext_review_duration_seconds_count 1",
+            "nuncio_apiext_review_duration_seconds_count 2",
             "nuncio_apiext_certificate_not_after_seconds{certificate=\"served\"} 7",
             "nuncio_apiext_definitions{state=\"called\"} 13",
             "nuncio_apiext_leader 0",

@@ -1,12 +1,12 @@
 //! ConversionReviews as bytes.
 
-use nuncio_crds::conversion::{ApiVersion, convert};
+use nuncio_crds::conversion::{ApiVersion, Error, convert};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// The answer to a review.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Reviewed {
     /// The review with its response.
     pub(super) body: Vec<u8>,
     /// Number of objects.
@@ -14,11 +14,6 @@ pub(super) struct Answer {
     /// Which object could not be converted, and why.
     pub(super) failure: Option<String>,
 }
-
-/// Why a body is no review.
-#[derive(Debug, thiserror::Error)]
-#[error("invalid ConversionReview: {0}")]
-pub(super) struct Error(String);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,8 +31,11 @@ struct Request {
 }
 
 /// Converts the objects of a review.
-pub(super) fn answer(body: &[u8]) -> Result<Answer, Error> {
-    let review: Review = serde_json::from_slice(body).map_err(|e| Error(e.to_string()))?;
+pub(super) fn review(body: &[u8]) -> Result<Reviewed, Error> {
+    let review: Review = serde_json::from_slice(body).map_err(|e| Error {
+        path: "",
+        message: e.to_string(),
+    })?;
     let request = review.request;
     let objects = request.objects.len();
     let to = ApiVersion::parse(&request.desired_api_version);
@@ -60,7 +58,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, Error> {
         ),
     };
     let body = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview", "response": response});
-    Ok(Answer {
+    Ok(Reviewed {
         body: body.to_string().into_bytes(),
         objects,
         failure,

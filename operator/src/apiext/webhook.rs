@@ -1,7 +1,8 @@
 //! Answers the ConversionReviews of the apiserver: a request comes in, a response goes out.
 //!
-//! Memory is bounded: bodies that arrive share a budget, only as many are converted at a time as there are cores, and large
-//! ones (which the apiserver sends rarely: it asks for one object at a time where it reads storage) one at a time.
+//! Memory is bounded, whoever sends the requests: bodies share a budget from their arrival until the answer is written, and
+//! there is another one for those that are being converted, because JSON takes many times its length then. The apiserver asks for
+//! one object at a time where it reads its storage; bodies as short as that need no share, so that nobody can be in their way.
 
 use std::{num::NonZeroUsize, sync::Arc, thread::available_parallelism, time::Duration};
 
@@ -11,7 +12,6 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures::StreamExt as _;
-use hyper::body::Incoming;
 use nuncio_xds::throttle::Throttle;
 use tokio::{
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
@@ -20,16 +20,23 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{definition::PATH, metrics::Metrics, review};
+use super::{
+    connections::Busy,
+    definition::PATH,
+    metrics::Metrics,
+    review::{Reviewed, review},
+};
 
 /// Longest body.
-pub(super) const LONGEST: usize = 32 << 20;
+const LONGEST: usize = 16 << 20;
 /// Longer bodies arrive one at a time. An object is at most 3 MiB long.
 const LARGE: usize = 4 << 20;
 /// Longer bodies share the budget, and are converted on a thread of their own, so that short ones do not wait for them.
 const SHORT: usize = 64 << 10;
-/// The budget, in KiB.
+/// What may arrive and wait together, in KiB.
 const BUDGET: u32 = 64 << 10;
+/// What may be converted together, in KiB.
+const CONVERTED: u32 = 16 << 10;
 /// How long a body may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(15);
 
@@ -41,16 +48,30 @@ pub(super) struct Webhook {
     metrics: Metrics,
     budget: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    converted: Arc<Semaphore>,
     cores: Arc<Semaphore>,
     log: Throttle,
     arrival: Duration,
 }
 
-/// A body, and its share of the budget.
+/// A body, or the answer to it, and its share of the budget.
+#[derive(Default)]
 struct Received {
     body: Vec<u8>,
     share: Option<OwnedSemaphorePermit>,
     large: Option<OwnedSemaphorePermit>,
+}
+
+/// An answer until it is written.
+struct Answer {
+    received: Received,
+    _busy: Busy,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.received.body
+    }
 }
 
 impl Webhook {
@@ -61,6 +82,7 @@ impl Webhook {
             metrics,
             budget: Arc::new(Semaphore::new(BUDGET as usize)),
             large: Arc::new(Semaphore::new(1)),
+            converted: Arc::new(Semaphore::new(CONVERTED as usize)),
             cores: Arc::new(Semaphore::new(cores)),
             log: Throttle::new(10, Duration::from_secs(10)),
             arrival: ARRIVAL,
@@ -68,24 +90,25 @@ impl Webhook {
     }
 
     /// Answers a request.
-    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response {
-        self.respond(request.map(Body::new)).await
-    }
-
-    async fn respond(self: Arc<Self>, request: Request<Body>) -> Response {
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Body>, busy: Busy) -> Response {
         let start = Instant::now();
         match self.review(request).await {
-            Ok(answer) => {
-                let failed = usize::from(answer.failure.is_some());
-                let converted = answer.objects.saturating_sub(failed);
-                self.metrics.reviewed(converted, failed, start.elapsed());
-                if let Some(failure) = answer.failure
+            Ok((reviewed, mut received)) => {
+                let is_failure = reviewed.failure.is_some();
+                self.metrics
+                    .reviewed(reviewed.objects, is_failure, start.elapsed());
+                if let Some(failure) = reviewed.failure
                     && let Some(others) = self.log.permit()
                 {
-                    warn!(error = %failure, others, "object not converted");
+                    warn!(error = %failure, others, "review failed");
                 }
+                received.body = reviewed.body;
+                let answer = Answer {
+                    received,
+                    _busy: busy,
+                };
                 let kind = [(header::CONTENT_TYPE, "application/json")];
-                (kind, answer.body).into_response()
+                (kind, Bytes::from_owner(answer)).into_response()
             }
             Err(Rejection(status, message)) => {
                 self.metrics.rejected();
@@ -101,7 +124,7 @@ impl Webhook {
         }
     }
 
-    async fn review(&self, request: Request<Body>) -> Result<review::Answer, Rejection> {
+    async fn review(&self, request: Request<Body>) -> Result<(Reviewed, Received), Rejection> {
         if request.uri().path() != PATH {
             let message = format!("not found; send ConversionReviews to {PATH}");
             return Err(Rejection(StatusCode::NOT_FOUND, message));
@@ -110,21 +133,28 @@ impl Webhook {
             let message = "method not allowed; use POST".to_owned();
             return Err(Rejection(StatusCode::METHOD_NOT_ALLOWED, message));
         }
-        let received = self.receive(request).await?;
-        let failed = |error: review::Error| Rejection(StatusCode::BAD_REQUEST, error.to_string());
-        if received.body.len() <= SHORT {
-            return review::answer(&received.body).map_err(failed);
+        let mut received = self.receive(request).await?;
+        let invalid = |error: nuncio_crds::conversion::Error| {
+            Rejection(StatusCode::BAD_REQUEST, error.to_string())
+        };
+        let length = received.body.len();
+        if length <= SHORT {
+            let reviewed = review(&received.body).map_err(invalid)?;
+            return Ok((reviewed, received));
         }
+        let share = u32::try_from(length.div_ceil(1024)).unwrap_or(CONVERTED);
+        let share = self.converted.clone().acquire_many_owned(share).await;
         let core = self.cores.clone().acquire_owned().await;
-        let converted = spawn_blocking(move || {
-            let _core = core;
-            review::answer(&received.body)
+        let body = std::mem::take(&mut received.body);
+        let reviewed = spawn_blocking(move || {
+            let _held = (share, core);
+            review(&body)
         });
-        let converted = converted.await.map_err(|_panicked| {
+        let reviewed = reviewed.await.map_err(|_panicked| {
             let message = "internal error; see the log".to_owned();
             Rejection(StatusCode::INTERNAL_SERVER_ERROR, message)
         })?;
-        converted.map_err(failed)
+        Ok((reviewed.map_err(invalid)?, received))
     }
 
     /// The body, which must not be too long, and must arrive in time.
@@ -142,8 +172,7 @@ impl Webhook {
         check_length(announced)?;
         let mut received = Received {
             body: Vec::with_capacity(announced.min(SHORT)),
-            share: None,
-            large: None,
+            ..Received::default()
         };
         let mut frames = request.into_body().into_data_stream();
         while let Some(frame) = timeout_at(deadline, frames.next()).await.map_err(late)? {

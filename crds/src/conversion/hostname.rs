@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::schema::{Schema, field, remove};
+use super::{
+    schema::{Schema, field, remove},
+    spec::below,
+};
 
 /// `host` of a Mapping that has no host name, which in the old versions means every host name.
 const NONE: &str = "_skip_mapping_with_empty_host_";
@@ -48,6 +51,14 @@ pub(super) fn from_hub(spec: &mut Map<String, Value>) {
     }
     if !is_regex(spec) && spec.get("host").is_some_and(|host| host == "*") {
         spec.remove("host");
+    }
+}
+
+/// A path within a spec of the hub, with the name of the old versions.
+pub(super) fn old_path(path: &str) -> String {
+    match below(path, "hostname") {
+        Some(rest) => format!("host{rest}"),
+        None => path.to_owned(),
     }
 }
 

@@ -152,6 +152,41 @@ pub(super) fn schema(kind: &str, spec: &mut Schema) {
     }
 }
 
+/// Paths within a spec of `v1` or `v2` of what has no meaning, and does not become a part of the hub's.
+pub(super) fn lost(kind: &str, spec: &Spec) -> Vec<String> {
+    match kind {
+        "Mapping" => {
+            let lost = header::FIELDS.into_iter();
+            lost.flat_map(|fields| header::lost(spec, fields)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A path within a spec of the hub, with the names of the old versions.
+pub(super) fn old_path(kind: &str, path: &str) -> String {
+    let mut rows = RENAMED.iter().filter(|(of, ..)| *of == kind);
+    let renamed = rows.find_map(|(_, within, old, new)| {
+        let rest = match *within {
+            "" => path,
+            within => path.strip_prefix(within)?.strip_prefix('.')?,
+        };
+        let start = path.strip_suffix(rest)?;
+        Some(format!("{start}{old}{}", below(rest, new)?))
+    });
+    match renamed {
+        Some(renamed) => renamed,
+        None if kind == "Mapping" => hostname::old_path(path),
+        None => path.to_owned(),
+    }
+}
+
+/// The rest of a path that starts with this field.
+pub(super) fn below<'a>(path: &'a str, field: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(field)?;
+    (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
+}
+
 /// A description with the names of the old versions.
 pub(super) fn renamed_in(kind: &str, description: &str) -> String {
     let rows = RENAMED.iter().filter(|(of, ..)| *of == kind);

@@ -36,6 +36,7 @@ pub(crate) mod tls_context;
 mod tls_settings;
 mod tracing_service;
 mod upstream;
+mod version;
 
 pub use fragment::{
     AddedHeaders, AuthCall, AuthRequests, AuthService, Certificate, ClusterSettings,
@@ -46,6 +47,8 @@ pub use fragment::{
     TracingService, Unusable, Upstream, header_changes, served,
 };
 
+use version::Conversion;
+
 pub(crate) use problem::outcome;
 use problem::{ignored, not_served, of_other_namespaces, overridden, replaced, without_effect};
 
@@ -54,10 +57,11 @@ type Found = (Option<Fragment>, Vec<Problem>);
 
 /// Reconciles one object of this kind, whatever its content.
 #[must_use]
-pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
+pub fn reconcile(kind: Kind, mut value: Value, settings: &Settings) -> Reconciled {
+    let conversion = Conversion::of(kind, &mut value);
     let metadata = parse::Metadata::of(&value);
     let is_ours = is_ours(kind, &metadata, &settings.ambassador_id);
-    let found = reconcile_whole(kind, value, &metadata, settings);
+    let found = reconcile_whole(kind, value, conversion, &metadata, settings);
     if is_ours {
         found
     } else {
@@ -72,7 +76,8 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
 /// Reconciles one object for several fleets: once, whatever their number, because what it adds does not depend on the ID.
 /// `None` for a fleet that it is not for.
 #[must_use]
-pub fn reconcile_each(kind: Kind, value: Value, fleets: &Fleets) -> Vec<Option<Reconciled>> {
+pub fn reconcile_each(kind: Kind, mut value: Value, fleets: &Fleets) -> Vec<Option<Reconciled>> {
+    let conversion = Conversion::of(kind, &mut value);
     let metadata = parse::Metadata::of(&value);
     let is_for: Vec<bool> = fleets
         .ids()
@@ -81,7 +86,7 @@ pub fn reconcile_each(kind: Kind, value: Value, fleets: &Fleets) -> Vec<Option<R
     if !is_for.contains(&true) {
         return is_for.iter().map(|_| None).collect();
     }
-    let found = reconcile_whole(kind, value, &metadata, fleets.common());
+    let found = reconcile_whole(kind, value, conversion, &metadata, fleets.common());
     is_for
         .into_iter()
         .map(|is_for| is_for.then(|| found.clone()))
@@ -97,6 +102,7 @@ fn is_ours(kind: Kind, metadata: &parse::Metadata, ambassador_id: &str) -> bool 
 fn reconcile_whole(
     kind: Kind,
     value: Value,
+    conversion: Conversion,
     metadata: &parse::Metadata,
     settings: &Settings,
 ) -> Reconciled {
@@ -112,7 +118,7 @@ fn reconcile_whole(
             Scope::Cluster | Scope::File => "".into(),
         },
     };
-    let (fragment, problems) = match kind {
+    let read = || match kind {
         Kind::KubernetesServiceResolver => resolver::kubernetes(value, kind, ResolverKind::Service),
         Kind::KubernetesEndpointResolver => {
             resolver::kubernetes(value, kind, ResolverKind::Endpoints)
@@ -138,6 +144,7 @@ fn reconcile_whole(
         ),
         Kind::Document => (None, Vec::new()),
     };
+    let (fragment, problems) = conversion.reported(kind, read);
     let is_invalid = problems
         .iter()
         .any(|problem| problem.severity == Severity::Error);
@@ -170,7 +177,7 @@ fn is_kept(fragment: &Fragment) -> bool {
 /// The kind of an object from a file.
 ///
 /// # Errors
-/// A problem if the document is not an object of a kind and version that is served.
+/// A problem if the document is not an object of a kind and version that is known.
 pub fn identify(value: &Value) -> Result<Kind, Problem> {
     let Some(object) = value.as_object() else {
         return Err(Problem::invalid(
@@ -205,7 +212,8 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
         ));
     };
     let version = api_version.rsplit('/').next().unwrap_or(api_version);
-    if version != found.version() {
+    let versions = found.info().versions;
+    if !versions.iter().any(|known| known.name == version) {
         return Err(Problem::invalid(
             Reason::UNKNOWN_VERSION,
             "apiVersion",

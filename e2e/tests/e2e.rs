@@ -199,6 +199,7 @@ const WITH_NODE: &[Test] = tests![WithoutCluster:
     install::the_production_overlay_serves_traffic,
     install::envoys_in_the_network_of_their_node_serve_traffic,
     install::a_gateway_for_one_namespace_serves_no_other,
+    apiext::an_installation_converts_and_rolls_without_a_failed_call,
     hitless::edits_and_failures_lose_nothing,
     hitless::scaling_and_rollouts_lose_nothing,
     hitless::rotations_and_clocks_lose_nothing,

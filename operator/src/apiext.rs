@@ -40,8 +40,8 @@ mod health;
 mod inject;
 mod keeper;
 mod metrics;
-mod review;
 mod self_check;
+pub mod unconverted;
 mod webhook;
 
 pub use arguments::{ApiextArguments, HELP};
@@ -96,6 +96,8 @@ pub async fn run(arguments: ApiextArguments) -> anyhow::Result<()> {
         leading,
         authorities,
     };
+    keeper::hold(&shared.progress);
+    self_check::hold(&shared.progress);
     let mut tasks = Tasks::new();
     tasks.grace = DRAIN + connections::END + Duration::from_secs(2);
     let health = Health {

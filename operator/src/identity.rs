@@ -32,7 +32,7 @@ mod throttles;
 mod token;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use allowed::{Allowed, EnvoyAccount, client_name};
 pub use name::{InvalidServiceAccount, ServiceAccount};

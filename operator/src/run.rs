@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
+    apiext::unconverted,
     args::{EnvoyArguments, IdentityArguments, Servers},
     client::{self, Limits},
     consul::{self, Environment},
@@ -599,6 +600,15 @@ pub async fn operator(
     tasks.start_endless(
         "definitions",
         kube_watch::definitions::watch(watching.clone(), installed),
+    );
+    tasks.start_endless(
+        "stored API versions",
+        unconverted::follow(
+            client.clone(),
+            watching.definitions.clone(),
+            plane.progress.clone(),
+            plane.metrics.clone(),
+        ),
     );
     let wanted = plane.fleets.iter();
     let wanted = wanted.map(|fleet| fleet.wanted_secrets.clone()).collect();

@@ -148,6 +148,20 @@ mod tests {
     }
 
     #[test]
+    fn levels_have_the_names_of_emissary() {
+        for (name, level) in [
+            (None, LevelFilter::INFO),
+            (Some(""), LevelFilter::INFO),
+            (Some("debug"), LevelFilter::DEBUG),
+            (Some("WARN"), LevelFilter::WARN),
+            (Some("dpanic"), LevelFilter::ERROR),
+            (Some("loud"), LevelFilter::INFO),
+        ] {
+            assert_eq!(level_of(name), level, "{name:?}");
+        }
+    }
+
+    #[test]
     fn an_event_is_one_line_without_control_characters() {
         let event = "INFO rejected message=a\nINFO forged\r\u{1b}[2J\n";
         assert_eq!(

@@ -6,6 +6,8 @@ mod attack;
 mod authority;
 #[path = "apiext/definitions.rs"]
 mod definitions;
+#[path = "apiext/install.rs"]
+mod install;
 #[path = "apiext/load.rs"]
 mod load;
 #[path = "apiext/many.rs"]
@@ -26,6 +28,7 @@ pub(crate) use definitions::{
     only_conversion_is_patched_and_what_others_change_is_undone,
     without_crd_management_another_program_sets_the_bundle,
 };
+pub(crate) use install::an_installation_converts_and_rolls_without_a_failed_call;
 pub(crate) use many::ten_thousand_old_objects_are_listed;
 pub(crate) use outage::{
     replicas_are_replaced_without_a_failed_call, the_webhook_goes_and_comes_back,

@@ -283,3 +283,6 @@ impl Open {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -40,7 +40,7 @@ const OVERLAP: Duration = Duration::from_secs(600);
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(5);
 /// Subject of warnings.
-const SUBJECT: &str = "patches of CustomResourceDefinitions";
+const SUBJECT: &str = "conversion of CustomResourceDefinitions";
 
 /// What patches need.
 pub(super) struct Context {
@@ -151,7 +151,7 @@ fn report(
     let text = match error {
         None => {
             if problem.take().is_some() {
-                info!("CustomResourceDefinitions are patched again");
+                info!("requests about CustomResourceDefinitions succeed again");
             }
             return progress.settle(SUBJECT);
         }
@@ -176,7 +176,7 @@ fn report(
         Some(error) => error.to_string(),
     };
     if problem.as_ref() != Some(&text) {
-        warn!(error = %text, "CustomResourceDefinitions are not patched; retrying");
+        warn!(error = %text, "request about CustomResourceDefinitions failed; retrying");
     }
     progress.warn(SUBJECT, format!("{SUBJECT}: {text}"));
     *problem = Some(text);

@@ -59,6 +59,8 @@ const LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
 const RENEW: SignedDuration = SignedDuration::from_hours(24);
 /// How often a step is tried when another replica is faster.
 const ATTEMPTS: usize = 5;
+/// What replicas do that do not lead.
+const WAITING: &str = "waiting for the leader to make it";
 /// Subject of what is missing.
 const AUTHORITY: &str = "certificate authority";
 /// The same for the definitions.
@@ -97,6 +99,12 @@ impl Served {
     }
 }
 
+/// Keeps a replica from being ready until a keeper finds that it is.
+pub(super) fn hold(progress: &Progress) {
+    progress.hold(AUTHORITY, format!("reading Secret {SECRET}"));
+    progress.hold(DEFINITIONS, "listing");
+}
+
 /// Keeps the authority, and what this replica serves with.
 pub(super) struct Keeper {
     pub(super) secrets: Api<Secret>,
@@ -133,9 +141,6 @@ pub(super) struct KeeperState {
 impl Keeper {
     /// Keeps them up to date until the task is dropped.
     pub(super) async fn run(mut self) {
-        self.progress
-            .hold(AUTHORITY, format!("reading Secret {SECRET}"));
-        self.progress.hold(DEFINITIONS, "listing");
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut until_read = 0;
@@ -167,7 +172,7 @@ impl Keeper {
             let Some(secret) = self.secrets.get_opt(SECRET).await? else {
                 if !writes {
                     let outcome = match self.manages {
-                        true => "waiting for the leader to make it",
+                        true => WAITING,
                         false => "DISABLE_CA_MANAGEMENT is set, so another program must make it",
                     };
                     return Err(Error::Missing(namespace.clone(), outcome));
@@ -180,6 +185,14 @@ impl Keeper {
             };
             let data = secret.data.clone().unwrap_or_default();
             let parsed = Authorities::parse(&data, self.manages);
+            let parsed = parsed.and_then(|authorities| {
+                let is_early = authorities.signing().certificate().is_early(now);
+                if is_early {
+                    Err(authority::Error::Early("tls.crt"))
+                } else {
+                    Ok(authorities)
+                }
+            });
             let (authorities, step) = match parsed {
                 Ok(authorities) => match authorities.due(now) {
                     Some(step) if writes => (authorities.step(step, now)?, format!("{step:?}")),
@@ -256,10 +269,16 @@ impl Keeper {
             Some(_) => "serving with the one before",
             None => "no object is converted",
         };
+        // at the first start the leader is about to make it
+        let is_early = self.state.served.is_none() && matches!(error, Error::Missing(_, WAITING));
         if self.state.problem.as_ref() != Some(&text) {
-            warn!(error = %text, outcome, "certificate authority is unusable; retrying");
+            if is_early {
+                info!(reason = %text, "waiting for the certificate authority");
+            } else {
+                warn!(error = %text, outcome, "certificate authority is unusable; retrying");
+            }
         }
-        self.metrics.problem(true);
+        self.metrics.problem(!is_early);
         if self.state.served.is_none() {
             self.progress.hold(AUTHORITY, text.clone());
         } else {
@@ -463,3 +482,6 @@ fn is_first<T>(result: Result<T, kube::Error>) -> Result<bool, kube::Error> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

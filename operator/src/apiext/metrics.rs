@@ -170,6 +170,20 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
+    use crate::metrics::tests::{documented, names};
+
+    #[test]
+    fn the_page_describes_every_metric_and_no_other() {
+        let (metrics, registry) = Metrics::new();
+        metrics.certificates(1, 1);
+        metrics.definitions("called", 1);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let is_own = |name: &String| name.starts_with("nuncio_apiext_");
+        let own = names(&text).into_iter().filter(is_own);
+        let described = documented().into_iter().filter(is_own);
+        assert!(own.eq(described), "{text}");
+    }
 
     #[test]
     fn metrics_have_the_names_of_the_documentation() {

@@ -55,13 +55,19 @@ pub(super) struct SelfCheck {
     pub(super) progress: Progress,
 }
 
+/// Keeps a replica from being ready until a check succeeds.
+pub(super) fn hold(progress: &Progress) {
+    progress.hold(SUBJECT, "no review was converted over HTTPS yet");
+}
+
 impl SelfCheck {
     /// Checks until the task is dropped.
     pub(super) async fn run(self) {
-        self.progress
-            .hold(SUBJECT, "no review was converted over HTTPS yet");
         let mut failures = FAILURES;
         let mut problem = None;
+        let mut authorities = self.authorities.clone();
+        // there is nothing to check before
+        let _ = authorities.wait_for(Option::is_some).await;
         loop {
             let checked = match timeout(LIMIT, self.check()).await {
                 Ok(checked) => checked.map_err(|error| format!("{error:#}")),
@@ -93,9 +99,7 @@ impl SelfCheck {
     }
 
     async fn check(&self) -> anyhow::Result<()> {
-        let bundles = self.bundles();
-        ensure!(!bundles.is_empty(), "no certificate authority yet");
-        for bundle in bundles {
+        for bundle in self.bundles() {
             let review = json!({
                 "apiVersion": "apiextensions.k8s.io/v1",
                 "kind": "ConversionReview",

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures::StreamExt as _;
+use nuncio_crds::conversion::{Reviewed, review};
 use nuncio_xds::throttle::Throttle;
 use tokio::{
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
@@ -20,12 +21,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{
-    connections::Busy,
-    definition::PATH,
-    metrics::Metrics,
-    review::{Reviewed, review},
-};
+use super::{connections::Busy, definition::PATH, metrics::Metrics};
 
 /// Longest body.
 const LONGEST: usize = 16 << 20;
@@ -227,3 +223,6 @@ fn check_length(length: usize) -> Result<(), Rejection> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

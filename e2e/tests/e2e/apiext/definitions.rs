@@ -1,7 +1,7 @@
 //! What is patched in definitions, and what is not.
 
 use anyhow::{Context as _, Result, ensure};
-use nuncio_e2e::wait::until;
+use nuncio_e2e::{gateway::Replica, instance::Instance, wait::until};
 use serde_json::{Value, json};
 
 use super::rig::{KINDS, Rig, SERVICE, Stored};
@@ -111,7 +111,18 @@ pub(crate) async fn only_conversion_is_patched_and_what_others_change_is_undone(
     .await?;
     let strategy = &rig.definition()?["spec"]["conversion"]["strategy"];
     ensure!(strategy == "None", "{strategy}");
-    Ok(())
+    // whoever has no webhook at all hears it from the operator
+    let kubeconfig = rig.plane.operator_kubeconfig();
+    let operator = Replica::launch(&kubeconfig, &Instance::default(), 0)?;
+    until("the warning of the operator", || async {
+        let body = operator.readiness().await?;
+        let text = "warning: stored API versions: conversion strategy is None: mappings.getambassador.io (v2)";
+        ensure!(body.contains(text), "{body}");
+        let number = operator.metric("nuncio_unconverted_definitions").await?;
+        ensure!((number - 1.0).abs() < 0.1, "{number}");
+        Ok(())
+    })
+    .await
 }
 
 pub(crate) async fn without_crd_management_another_program_sets_the_bundle() -> Result<()> {

@@ -1,25 +1,40 @@
-//! Requests that need conversions, one after the other without a pause, and what fails of them.
+//! Requests that need conversions, one after the other without a pause, and what fails of them. The apiserver keeps its
+//! connections, so that it would rarely notice a certificate that it does not trust; [`late_apiserver`] verifies all the time.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
+use k8s_openapi::{
+    ByteString, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
-    Client,
+    Api, Client,
     api::{ListParams, Patch, PatchParams},
+};
+use nuncio_e2e::{
+    client::Connection,
+    control_plane::{ControlPlane, page},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
 };
 use serde_json::json;
 use tokio::{task::JoinSet, time::sleep};
 
-use super::rig::{Rig, mapping, mappings};
+use super::rig::{Rig, SERVER_NAME, address, health, mapping, mappings};
 
 /// Clients at a time.
 const CLIENTS: u32 = 3;
+/// How late an apiserver learns of a change. Replicas wait for longer.
+const LATE: Duration = Duration::from_secs(3);
 /// Longest list of failures that is shown.
 const SHOWN: usize = 10;
 
@@ -37,8 +52,16 @@ struct Shared {
 }
 
 impl Load {
-    /// Makes an object for each client, and starts.
+    /// Makes an object for each client, and starts; with what verifies certificates as a late apiserver does.
     pub(super) fn start(rig: &Rig) -> Result<Self> {
+        let mut load = Self::start_in(&rig.plane, &rig.client)?;
+        let late = late_apiserver(rig.client.clone(), load.shared.clone());
+        load.tasks.spawn(late);
+        Ok(load)
+    }
+
+    /// The same in any cluster, without the verification.
+    pub(super) fn start_in(plane: &ControlPlane, client: &Client) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let mut tasks = JoinSet::new();
         for number in 0..CLIENTS {
@@ -48,8 +71,8 @@ impl Load {
                 &name,
                 "prefix: /load/, service: s, host: load.example",
             );
-            rig.plane.apply("default", &object)?;
-            tasks.spawn(client(rig.client.clone(), name, shared.clone()));
+            plane.apply("default", &object)?;
+            tasks.spawn(edit(client.clone(), name, shared.clone()));
         }
         Ok(Self { shared, tasks })
     }
@@ -95,11 +118,62 @@ impl Shared {
     }
 }
 
+/// Connects to all replicas that are ready like an apiserver that learns of each `caBundle` some seconds late.
+async fn late_apiserver(client: Client, shared: Arc<Shared>) {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client);
+    let mut bundles = VecDeque::new();
+    while !shared.is_over.load(Ordering::Relaxed) {
+        sleep(Duration::from_millis(20)).await;
+        let Ok(definition) = definitions.get("mappings.getambassador.io").await else {
+            shared.lock().push("get definition failed".to_owned());
+            continue;
+        };
+        let bundle = serde_json::to_value(&definition.spec.conversion).unwrap_or_default();
+        let bundle: Option<ByteString> = bundle
+            .pointer("/webhook/clientConfig/caBundle")
+            .and_then(|bundle| serde_json::from_value(bundle.clone()).ok());
+        bundles.push_back((Instant::now(), bundle.unwrap_or_default().0));
+        while bundles.get(1).is_some_and(|(at, _)| at.elapsed() > LATE) {
+            bundles.pop_front();
+        }
+        let Some((_, bundle)) = bundles.front() else {
+            continue;
+        };
+        for number in 1..=3 {
+            // the end of a replica is no matter of trust
+            if page(&health(number), "/probes/ready").await.is_err() {
+                continue;
+            }
+            shared.calls.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = handshake(number, bundle).await
+                && page(&health(number), "/probes/ready").await.is_ok()
+            {
+                let text = format!("handshake with replica {number}: {error:#}");
+                shared.lock().push(text);
+            }
+        }
+    }
+}
+
+async fn handshake(number: u8, bundle: &[u8]) -> Result<()> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(bundle) {
+        roots.add(root?)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let opened = Connection::open_tls(&address(number), SERVER_NAME, config.into());
+    opened.await.map(drop)
+}
+
 /// Edits an object in one version after the other, and reads it in the other ones.
-async fn client(client: Client, name: String, shared: Arc<Shared>) {
+async fn edit(client: Client, name: String, shared: Arc<Shared>) {
     let versions = ["v1", "v2", "v3alpha1"];
     let apis = versions.map(|version| (version, mappings(&client, version)));
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let mut round = 0;
     while !shared.is_over.load(Ordering::Relaxed) {
         for (version, api) in &apis {

@@ -64,12 +64,8 @@ pub(crate) async fn ten_thousand_old_objects_are_listed() -> Result<()> {
     );
     // the operator lists them when it starts
     let start = Instant::now();
-    let instance = Instance {
-        id: "default".to_owned(),
-        ..Instance::default()
-    };
     let kubeconfig = rig.plane.operator_kubeconfig();
-    let replica = Replica::launch(&kubeconfig, &instance, 0)?;
+    let replica = Replica::launch(&kubeconfig, &Instance::default(), 0)?;
     until_within(Duration::from_secs(120), "the operator", || async {
         replica.readiness().await.map(drop)
     })

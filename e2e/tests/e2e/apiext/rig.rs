@@ -1,6 +1,11 @@
 //! A cluster with old API versions, and replicas of the conversion webhook behind their Service.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -68,7 +73,6 @@ impl Rig {
         let plane = ControlPlane::start().await?;
         let folder = tempfile::tempdir()?;
         let definitions = definitions(folder.path(), stored)?;
-        // server-side: kubectl's annotation with the last manifest would be longer than the apiserver allows
         let apply = ["apply", "--server-side", "--force-conflicts"];
         plane.kubectl(&[&apply[..], &["-k", &definitions]].concat(), "")?;
         let component = root().join("kustomize/components/apiext");
@@ -238,23 +242,29 @@ pub(super) fn mapping(version: &str, name: &str, spec: &str) -> String {
 }
 
 /// Writes a kustomization of the definitions that store this version, and returns its path.
-pub(super) fn definitions(folder: &Path, stored: Stored) -> Result<String> {
-    let up: std::path::PathBuf = folder.components().skip(1).map(|_| "..").collect();
-    let relative = |path: &str| -> Result<_> {
-        Ok(up.join(root().join("config/crd").join(path).strip_prefix("/")?))
-    };
+fn definitions(folder: &Path, stored: Stored) -> Result<String> {
     let mut components = vec![
-        relative("components/served-v2")?,
-        relative("components/served-v1")?,
+        "config/crd/components/served-v2",
+        "config/crd/components/served-v1",
     ];
     if stored == Stored::V2 {
-        components.push(relative("components/stored-v2")?);
+        components.push("config/crd/components/stored-v2");
     }
+    kustomization(folder, "config/crd", &components)
+}
+
+/// Writes a kustomization of folders of the checkout, and returns its path.
+pub(super) fn kustomization(folder: &Path, resource: &str, components: &[&str]) -> Result<String> {
+    // kustomize takes no absolute paths
+    let up: PathBuf = folder.components().skip(1).map(|_| "..").collect();
+    let relative =
+        |path: &str| -> Result<PathBuf> { Ok(up.join(root().join(path).strip_prefix("/")?)) };
+    let components = components.iter().map(|path| relative(path));
     let kustomization = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "resources": [relative("")?],
-        "components": components,
+        "resources": [relative(resource)?],
+        "components": components.collect::<Result<Vec<_>>>()?,
     });
     fs::write(folder.join("kustomization.yaml"), kustomization.to_string())?;
     Ok(folder.display().to_string())

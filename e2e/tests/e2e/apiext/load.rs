@@ -165,7 +165,8 @@ async fn handshake(number: u8, bundle: &[u8]) -> Result<()> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let opened = Connection::open_tls(&address(number), SERVER_NAME, config.into());
+    let address = address(number);
+    let opened = Connection::open_tls(&address, SERVER_NAME, config.into());
     opened.await.map(drop)
 }
 

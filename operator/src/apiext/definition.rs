@@ -6,7 +6,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kube::{Resource, api::ObjectMeta, core::ClusterResourceScope};
-use nuncio_crds::GROUP;
+use nuncio_crds::{GROUP, conversion::ApiVersion};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -188,7 +188,7 @@ impl Definition {
             .collect()
     }
 
-    /// Versions in which objects are stored, although the apiserver reads them as another version without converting them.
+    /// Older versions in which objects are stored, although the apiserver reads them as another one without converting them.
     pub(super) fn unconverted(&self) -> Vec<&str> {
         if self.strategy() != Strategy::Relabel {
             return Vec::new();
@@ -203,6 +203,7 @@ impl Definition {
         let stored = self.status.stored_versions.iter().flatten();
         stored
             .map(String::as_str)
+            .filter(|stored| *stored != ApiVersion::V3Alpha1.name())
             .filter(|stored| served.iter().any(|served| served != stored))
             .collect()
     }

@@ -24,15 +24,15 @@ use tracing::warn;
 use super::{connections::Busy, definition::PATH, metrics::Metrics};
 
 /// Longest body.
-const LONGEST: usize = 16 << 20;
+const LONGEST: usize = 8 << 20;
 /// Longer bodies arrive one at a time. An object is at most 3 MiB long.
 const LARGE: usize = 4 << 20;
 /// Longer bodies share the budget, and are converted on a thread of their own, so that short ones do not wait for them.
 const SHORT: usize = 64 << 10;
 /// What may arrive and wait together, in KiB.
 const BUDGET: u32 = 64 << 10;
-/// What may be converted together, in KiB.
-const CONVERTED: u32 = 16 << 10;
+/// What may be converted together, in KiB: JSON of numbers takes 64 times its length then. A longer body is converted alone.
+const CONVERTED: u32 = 4 << 10;
 /// How long a body may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(15);
 
@@ -139,6 +139,7 @@ impl Webhook {
             return Ok((reviewed, received));
         }
         let share = u32::try_from(length.div_ceil(1024)).unwrap_or(CONVERTED);
+        let share = share.min(CONVERTED);
         let share = self.converted.clone().acquire_many_owned(share).await;
         let core = self.cores.clone().acquire_owned().await;
         let body = std::mem::take(&mut received.body);

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 TOOLS := .tools/bin
-CRDS := config/crd/bases
+CRDS := config/crd
 # of the fuzzer and chaos
 PROFILE ?= release
 BUILT = target/$(patsubst dev,debug,$(PROFILE))

@@ -10,9 +10,12 @@
 
 use std::fmt;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use serde_json::{Map, Value};
 
 use crate::{GROUP, KINDS};
+
+pub use review::{Reviewed, review};
 
 mod added_header;
 mod ambassador_id;
@@ -22,6 +25,8 @@ mod hostname;
 pub mod kept;
 mod label;
 mod name;
+mod review;
+mod schema;
 mod service;
 mod spec;
 mod tag;
@@ -59,16 +64,12 @@ impl ApiVersion {
         all.find(|version| group == GROUP && name == version.name())
     }
 
-    /// Whether a kind has this version upstream.
+    /// Whether a kind has this version.
     #[must_use]
     pub fn has(self, kind: &str) -> bool {
-        match kind {
-            "Listener" => self == Self::V3Alpha1,
-            "Host" => self != Self::V1,
-            kind => KINDS
-                .iter()
-                .any(|info| info.group == GROUP && info.name == kind),
-        }
+        let mut all = KINDS.iter();
+        let found = all.find(|info| info.group == GROUP && info.name == kind);
+        found.is_some_and(|info| info.versions.iter().any(|of| of.name == self.name()))
     }
 
     const fn is_hub(self) -> bool {
@@ -106,27 +107,35 @@ impl std::error::Error for Error {}
 ///
 /// # Errors
 /// The object is none of the group, its kind does not have one of the versions, or `spec` or `metadata` is no object.
-pub fn convert(object: Value, to: ApiVersion) -> Result<Value, Error> {
+pub fn convert(mut object: Value, to: ApiVersion) -> Result<Value, Error> {
+    convert_in_place(&mut object, to).map(|()| object)
+}
+
+/// Makes an object one of another version, as [`convert`] does. What cannot be converted stays as it is.
+///
+/// # Errors
+/// As of [`convert`].
+pub fn convert_in_place(object: &mut Value, to: ApiVersion) -> Result<(), Error> {
     let error = |path, message: String| Err(Error { path, message });
-    let Value::Object(mut object) = object else {
+    let Value::Object(object) = object else {
         return error("", "must be an object".to_owned());
     };
     let text = |field: &str| object.get(field).and_then(Value::as_str);
-    let kind = text("kind").unwrap_or_default().to_owned();
+    let kind = text("kind").unwrap_or_default();
     let Some(from) = text("apiVersion").and_then(ApiVersion::parse) else {
-        let api_version = object.get("apiVersion").cloned().unwrap_or_default();
+        let api_version = object.get("apiVersion").unwrap_or(&Value::Null);
         return error(
             "apiVersion",
             format!("must be a version of {GROUP}, not {api_version}"),
         );
     };
     for version in [from, to] {
-        if !version.has(&kind) {
+        if !version.has(kind) {
             return error("kind", format!("{version} has no kind {kind:?}"));
         }
     }
     if from == to {
-        return Ok(Value::Object(object));
+        return Ok(());
     }
     for field in ["spec", "metadata"] {
         if !matches!(
@@ -136,17 +145,47 @@ pub fn convert(object: Value, to: ApiVersion) -> Result<Value, Error> {
             return error(field, "must be an object".to_owned());
         }
     }
-    if let Some(Value::Object(before)) = object.remove("spec") {
-        let mut metadata = match object.remove("metadata") {
+    if let Some(Value::Object(before)) = object.get_mut("spec").map(Value::take) {
+        let mut metadata = match object.get_mut("metadata").map(Value::take) {
             Some(Value::Object(metadata)) => metadata,
             _ => Map::new(),
         };
-        let after = converted(&kind, before, (from, to), &mut metadata);
+        let kind = object.get("kind").and_then(Value::as_str);
+        let after = converted(kind.unwrap_or_default(), before, (from, to), &mut metadata);
         object.insert("spec".to_owned(), Value::Object(after));
         object.insert("metadata".to_owned(), Value::Object(metadata));
     }
     object.insert("apiVersion".to_owned(), Value::String(to.to_string()));
-    Ok(Value::Object(object))
+    Ok(())
+}
+
+/// Paths of what an object of `v1` or `v2` has and the hub does not, because it has no meaning.
+#[must_use]
+pub fn lost(object: &Value) -> Vec<String> {
+    let kind = object.get("kind").and_then(Value::as_str);
+    let spec = object.get("spec").and_then(Value::as_object);
+    let lost = kind.zip(spec).map(|(kind, spec)| spec::lost(kind, spec));
+    let lost = lost.into_iter().flatten();
+    lost.map(|path| format!("spec.{path}")).collect()
+}
+
+/// The path of a field of the hub, in `v1` and `v2`.
+#[must_use]
+pub fn old_path(kind: &str, path: &str) -> String {
+    match path.strip_prefix("spec.") {
+        Some(path) => format!("spec.{}", spec::old_path(kind, path)),
+        None => path.to_owned(),
+    }
+}
+
+/// The schema of a spec in `v1` and `v2`, from that of `v3alpha1`.
+pub(crate) fn old_schema(kind: &str, spec: &mut JSONSchemaProps) {
+    spec::schema(kind, spec);
+}
+
+/// A description in `v1` and `v2`, which have other names for some fields.
+pub(crate) fn old_description(kind: &str, description: &str) -> String {
+    spec::renamed_in(kind, description)
 }
 
 /// The spec in another version. What it loses is kept in the metadata, and what was kept for this version comes back.
@@ -174,6 +213,9 @@ fn converted(
     };
     let mut after = step(&before, to.is_hub());
     kept::restore(metadata, to, &mut after);
+    if !to.is_hub() {
+        spec::restored_to_old(kind, &mut after);
+    }
     let back = step(&after, from.is_hub());
     kept::keep(metadata, from, &back, &before);
     after

@@ -10,11 +10,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceColumnDefinition, CustomResourceDefinition, JSONSchemaProps,
-    JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceColumnDefinition, CustomResourceDefinition, CustomResourceDefinitionVersion,
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 
-use crate::kind::Status;
+use crate::{
+    conversion::{self, ApiVersion},
+    kind::Status,
+};
 
 /// Columns of every kind with a status, after its own: name, type, path, and 1 for `-o wide` only.
 const STATUS_COLUMNS: [(&str, &str, &str, i32); 4] = [
@@ -68,6 +71,47 @@ pub(crate) fn finished(
         }
     }
     definition
+}
+
+/// A version of a kind, made of `v3alpha1`: other names and shapes of fields in `spec`, and in the columns that show them.
+pub(crate) fn old(
+    kind: &str,
+    version: ApiVersion,
+    mut definition: CustomResourceDefinitionVersion,
+) -> CustomResourceDefinitionVersion {
+    definition.name = version.name().to_owned();
+    definition.storage = false;
+    let schema = definition.schema.as_mut();
+    let Some(schema) = schema.and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
+        return definition;
+    };
+    let properties = schema.properties.get_or_insert_default();
+    if let Some(spec) = properties.get_mut("spec") {
+        conversion::old_schema(kind, spec);
+        if let Some(columns) = &mut definition.additional_printer_columns {
+            columns.retain(|column| is_of(column, spec));
+            for column in columns {
+                // the only column for the host name, and not one for an old field beside it
+                if column.json_path == ".spec.host" {
+                    column.priority = None;
+                }
+            }
+        }
+        for_each_node(spec, &mut |node| {
+            if let Some(description) = &mut node.description {
+                *description = conversion::old_description(kind, description);
+            }
+        });
+    }
+    definition
+}
+
+/// Whether a column shows a field of this spec, or something else than a spec.
+fn is_of(column: &CustomResourceColumnDefinition, spec: &JSONSchemaProps) -> bool {
+    let path = column.json_path.strip_prefix(".spec.");
+    let field = path.and_then(|path| path.split(['.', '[']).next());
+    let fields = spec.properties.as_ref();
+    field.is_none_or(|field| fields.is_some_and(|fields| fields.contains_key(field)))
 }
 
 fn column((name, kind, path, priority): (&str, &str, &str, i32)) -> CustomResourceColumnDefinition {

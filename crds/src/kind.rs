@@ -6,12 +6,14 @@
 
 use std::fmt;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionVersion,
+};
 use kube::CustomResourceExt;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::definition;
+use crate::{conversion::ApiVersion, definition};
 
 mod table;
 
@@ -26,7 +28,8 @@ pub struct KindInfo {
     pub name: &'static str,
     /// API group; empty for the core group.
     pub group: &'static str,
-    /// Versions that a cluster serves; exactly one of them is stored, except for [`Scope::File`], which has none.
+    /// Versions that objects can have, oldest first; we read and write exactly one of them, except for [`Scope::File`], which
+    /// has none.
     pub versions: &'static [Version],
     /// Resource name in API paths.
     pub plural: &'static str,
@@ -45,8 +48,8 @@ pub struct KindInfo {
 pub struct Version {
     /// Name, such as `v3alpha1`.
     pub name: &'static str,
-    /// Whether it is the stored version, which is also the one that we read and write.
-    pub is_stored: bool,
+    /// Whether it is the one that we read and write; objects of the others are converted to it.
+    pub is_ours: bool,
 }
 
 /// Where objects of a kind live.
@@ -115,11 +118,25 @@ impl Schema {
 }
 
 impl KindInfo {
-    /// The definition that clusters get, for kinds that we define ourselves.
+    /// The definition that clusters get, for kinds that we define ourselves, with the version that we read and write.
     #[must_use]
     pub fn definition(&self) -> Option<CustomResourceDefinition> {
         let schema = self.schema?;
         Some(definition::finished((schema.derived)(), self.status))
+    }
+
+    /// A version of the definition, served and not stored unless it is the one that we read and write.
+    #[must_use]
+    pub fn version(&self, version: ApiVersion) -> Option<CustomResourceDefinitionVersion> {
+        let row = self
+            .versions
+            .iter()
+            .find(|row| row.name == version.name())?;
+        let ours = self.definition()?.spec.versions.pop()?;
+        if row.is_ours {
+            return Some(ours);
+        }
+        Some(definition::old(self.name, version, ours))
     }
 }
 
@@ -173,7 +190,7 @@ impl Kind {
         let versions = self.info().versions;
         let mut index = 0;
         while index < versions.len() {
-            if versions[index].is_stored {
+            if versions[index].is_ours {
                 return versions[index].name;
             }
             index += 1;
@@ -235,11 +252,11 @@ mod tests {
     }
 
     #[test]
-    fn one_version_of_each_watched_kind_is_stored() {
+    fn one_version_of_each_watched_kind_is_ours() {
         for info in KINDS {
-            let stored = info.versions.iter().filter(|version| version.is_stored);
+            let ours = info.versions.iter().filter(|version| version.is_ours);
             let expected = usize::from(Kind::WATCHED.contains(&info.kind));
-            assert_eq!(stored.count(), expected, "{}", info.name);
+            assert_eq!(ours.count(), expected, "{}", info.name);
         }
     }
 

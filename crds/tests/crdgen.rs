@@ -13,11 +13,11 @@ use std::{
 use nuncio_crds::KINDS;
 use serde_json::Value;
 
-/// Names of the files, of which there is one for each kind that we define.
+/// Names of the files of definitions, of which there is one for each kind that we define.
 fn files() -> Vec<String> {
     let defined = KINDS.iter().filter(|info| info.schema.is_some());
     let mut files: Vec<String> = defined
-        .map(|info| format!("{}_{}.yaml", info.group, info.plural))
+        .map(|info| format!("bases/{}_{}.yaml", info.group, info.plural))
         .collect();
     files.sort();
     files
@@ -26,7 +26,10 @@ fn files() -> Vec<String> {
 #[test]
 fn what_is_written_passes_the_check() {
     let folder = written("passes");
-    assert_eq!(names(&folder), files());
+    assert_eq!(names(&folder, "bases"), files());
+    let components = ["served-v1", "served-v2", "stored-v2"];
+    let components = components.map(|name| format!("components/{name}"));
+    assert_eq!(names(&folder, "components"), components);
     assert_eq!(check(&folder), (true, String::new()));
 }
 
@@ -55,7 +58,11 @@ fn a_missing_file_is_named() {
 #[test]
 fn a_file_of_no_kind_is_named() {
     let folder = written("superfluous");
-    fs::write(folder.join("getambassador.io_gone.yaml"), "").unwrap();
+    fs::write(
+        folder.join("components/served-v1/getambassador.io_gone.yaml"),
+        "",
+    )
+    .unwrap();
     let (passed, said) = check(&folder);
     assert!(!passed);
     assert!(said.contains("getambassador.io_gone.yaml"), "{said}");
@@ -66,8 +73,7 @@ fn every_definition_is_installed() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/crd/kustomization.yaml");
     let kustomization: Value = serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let resources = kustomization["resources"].as_array().unwrap();
-    let expected: Vec<String> = files().iter().map(|file| format!("bases/{file}")).collect();
-    assert_eq!(*resources, expected);
+    assert_eq!(*resources, files());
 }
 
 /// A folder of this name with what `crdgen` writes.
@@ -95,10 +101,12 @@ fn crdgen() -> Command {
     Command::new(env!("CARGO_BIN_EXE_crdgen"))
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+/// What is in a folder below this one.
+fn names(folder: &Path, below: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder.join(below)).unwrap();
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| format!("{below}/{}", name(entry.unwrap())))
         .collect();
     names.sort();
     names

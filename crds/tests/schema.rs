@@ -8,20 +8,65 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionVersion;
 use nuncio_crds::{
-    GROUP, KINDS,
+    GROUP, KINDS, KindInfo,
+    conversion::ApiVersion,
     kind::{Scope, Status},
 };
 use serde_json::{Value, json};
 
 #[test]
-fn every_node_has_a_type() {
-    for_each_node(|path, node| {
+fn every_node_has_a_type_unless_any_value_is_kept() {
+    for_each_node_of_all(|path, node| {
+        let keeps_all = node["x-kubernetes-preserve-unknown-fields"] == true;
         assert!(
-            node["type"].is_string(),
+            node["type"].is_string() || keeps_all,
             "{path} has no type, so the schema is not structural: {node}"
         );
     });
+}
+
+/// Fields that take several types in the old versions.
+#[test]
+fn any_value_is_kept_where_old_versions_take_several_types() {
+    let mut found = BTreeMap::new();
+    for_each_node_of_all(|path, node| {
+        if node.get("type").is_none() {
+            assert_eq!(node["nullable"], true, "{path}");
+            let path = path.replacen(".v1", "", 1).replacen(".v2", "", 1);
+            *found.entry(path).or_insert(0) += 1;
+        }
+    });
+    // in v1 and v2, but a Host only in v2
+    let mut expected = BTreeMap::from([
+        ("Host.spec.ambassador_id".to_owned(), 1),
+        ("Host.spec.ambassadorId".to_owned(), 1),
+    ]);
+    for kind in KINDS.iter().filter(|info| info.group == GROUP) {
+        if !["Host", "Listener"].contains(&kind.name) {
+            expected.insert(format!("{}.spec.ambassador_id", kind.name), 2);
+        }
+    }
+    for kind in ["AuthService", "Mapping", "RateLimitService", "TCPMapping"] {
+        expected.insert(format!("{kind}.spec.tls"), 2);
+    }
+    for field in [
+        "add_request_headers{}",
+        "add_response_headers{}",
+        "cors.exposed_headers",
+        "cors.headers",
+        "cors.methods",
+        "cors.origins",
+        "headers{}",
+        "labels{}[]{}[]",
+        "query_parameters{}",
+        "remove_request_headers",
+        "remove_response_headers",
+    ] {
+        expected.insert(format!("Mapping.spec.{field}"), 2);
+    }
+    assert_eq!(found, expected);
 }
 
 /// Null is then the same as absent in every field: the apiserver drops it.
@@ -40,7 +85,7 @@ fn nothing_is_stored_as_null() {
 /// Structural schemas allow these only where they repeat what the node says by itself.
 #[test]
 fn no_node_has_alternatives() {
-    for_each_node(|path, node| {
+    for_each_node_of_all(|path, node| {
         for keyword in ["allOf", "anyOf", "oneOf", "not", "$ref"] {
             assert!(node.get(keyword).is_none(), "{path} has {keyword}");
         }
@@ -49,7 +94,7 @@ fn no_node_has_alternatives() {
 
 #[test]
 fn every_field_is_described() {
-    for_each_node(|path, node| {
+    for_each_node_of_all(|path, node| {
         for (name, property) in node["properties"].as_object().into_iter().flatten() {
             let description = property["description"].as_str().unwrap_or_default();
             assert!(
@@ -64,7 +109,7 @@ fn every_field_is_described() {
 #[test]
 fn descriptions_name_what_a_field_is() {
     const QUESTIONS: [&str; 6] = ["How", "What", "When", "Where", "Which", "Why"];
-    for_each_node(|path, node| {
+    for_each_node_of_all(|path, node| {
         let description = node["description"].as_str().unwrap_or_default();
         let first = description.split_whitespace().next().unwrap_or_default();
         assert!(!QUESTIONS.contains(&first), "{path}: {description}");
@@ -234,11 +279,7 @@ fn every_definition_is_that_of_its_row() {
                 )
             })
             .collect();
-        let versions = info.versions.iter();
-        let versions: Vec<_> = versions
-            .map(|version| (version.name, version.is_stored))
-            .collect();
-        assert_eq!(served, versions, "{}", info.name);
+        assert_eq!(served, [(info.kind.version(), true)], "{}", info.name);
     }
 }
 
@@ -258,7 +299,8 @@ fn every_status_has_the_fields_of_its_row() {
         let Some(definition) = info.definition() else {
             continue;
         };
-        for version in definition.spec.versions {
+        assert_eq!(definition.spec.versions.len(), 1);
+        for version in versions(info) {
             let schema = serde_json::to_value(version.schema.unwrap()).unwrap();
             let status = &schema["openAPIV3Schema"]["properties"]["status"]["properties"];
             let has_status = info.status != Status::None;
@@ -282,7 +324,7 @@ fn every_kind_with_a_status_shows_it_in_few_columns() {
     let reason = ".status.conditions[?(@.reason!=@.type)].reason";
     let message = ".status.conditions[?(@.reason!=@.type)].message";
     for info in KINDS.iter().filter(|info| info.status != Status::None) {
-        for version in info.definition().unwrap().spec.versions {
+        for version in versions(info) {
             let columns = version.additional_printer_columns.unwrap();
             let (wide, narrow): (Vec<_>, Vec<_>) =
                 columns.iter().partition(|column| column.priority.is_some());
@@ -338,6 +380,12 @@ fn expected(table: Value) -> BTreeMap<String, Value> {
     serde_json::from_value(table).unwrap()
 }
 
+/// The versions of a kind.
+fn versions(info: &KindInfo) -> impl Iterator<Item = CustomResourceDefinitionVersion> {
+    let all = ApiVersion::ALL.into_iter();
+    all.filter_map(|version| info.version(version))
+}
+
 /// Visits every node of every kind's schema, by a path that starts with the kind.
 fn for_each_node(mut visit: impl FnMut(&str, &Value)) {
     for definition in nuncio_crds::all() {
@@ -348,6 +396,17 @@ fn for_each_node(mut visit: impl FnMut(&str, &Value)) {
                 &definition.spec.names.kind,
                 &mut visit,
             );
+        }
+    }
+}
+
+/// Visits every node of the schema of every version, by a path that starts with the kind and the version.
+fn for_each_node_of_all(mut visit: impl FnMut(&str, &Value)) {
+    for info in KINDS {
+        for version in versions(info) {
+            let schema = serde_json::to_value(version.schema.unwrap()).unwrap();
+            let path = format!("{}.{}", info.name, version.name);
+            walk(&schema["openAPIV3Schema"], &path, &mut visit);
         }
     }
 }

@@ -136,8 +136,7 @@ impl ControlPlane {
         self.kubectl(&["create", "namespace", NAMESPACE], "")?;
         let rbac = root().join("config/rbac").display().to_string();
         self.kubectl(&["apply", "-k", &rbac], "")?;
-        let token = self.kubectl(&["create", "token", "nuncio", "-n", NAMESPACE], "")?;
-        fs::write(self.operator_kubeconfig(), kubeconfig(token.trim()))?;
+        self.write_kubeconfig(self.operator_kubeconfig(), "nuncio")?;
         self.kubectl(
             &[
                 "wait",
@@ -161,6 +160,21 @@ impl ControlPlane {
     #[must_use]
     pub fn operator_kubeconfig(&self) -> PathBuf {
         self.folder.path().join("operator-kubeconfig")
+    }
+
+    /// Writes a kubeconfig for a ServiceAccount in [`NAMESPACE`], and returns its path.
+    ///
+    /// # Errors
+    /// The ServiceAccount does not exist.
+    pub fn account_kubeconfig(&self, account: &str) -> Result<PathBuf> {
+        let path = self.folder.path().join(format!("{account}-kubeconfig"));
+        self.write_kubeconfig(path.clone(), account)?;
+        Ok(path)
+    }
+
+    fn write_kubeconfig(&self, path: PathBuf, account: &str) -> Result<()> {
+        let token = self.kubectl(&["create", "token", account, "-n", NAMESPACE], "")?;
+        Ok(fs::write(path, kubeconfig(token.trim()))?)
     }
 
     /// The process of the apiserver.

@@ -1,5 +1,5 @@
-//! Whether `config/rbac` permits what the operator does, and nothing else: the rules on one side, the requests in the audit
-//! logs of a run on the other.
+//! Whether rules permit what a program does, and nothing else: `config/rbac` and the operator, or those of the conversion webhook.
+//! The rules on one side, the requests in the audit logs of a run on the other.
 //!
 //! A rejected request that the rules permit is no finding: tests take permissions away, and requests come before an
 //! installation is complete or after it was removed.
@@ -26,7 +26,7 @@ struct Permission {
     is_everywhere: bool,
 }
 
-/// One request of the operator for a resource.
+/// One request of a program for a resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Request {
     group: String,
@@ -94,14 +94,14 @@ impl fmt::Display for Request {
     }
 }
 
-/// Checks the rules in one folder with the audit logs in another. Permissions that no request needed are an error only
+/// Checks the rules for a ServiceAccount in one folder with the audit logs in another. Permissions that no request needed are an error only
 /// after a complete run.
 ///
 /// # Errors
 /// A rule is missing or not needed, or a file cannot be read.
-pub fn check(rules: &Path, logs: &Path, is_complete: bool) -> Result<()> {
+pub fn check(rules: &Path, account: &str, logs: &Path, is_complete: bool) -> Result<()> {
     let permissions = rules::read(rules)?;
-    let requests = audit::read(logs)?;
+    let requests = audit::read(logs, account)?;
     let mut findings = missing(&permissions, &requests);
     if is_complete {
         findings.extend(unused(&permissions, &requests));
@@ -109,7 +109,7 @@ pub fn check(rules: &Path, logs: &Path, is_complete: bool) -> Result<()> {
     let rules = rules.display();
     ensure!(
         findings.is_empty(),
-        "{rules} differs from what the operator does:\n{}",
+        "{rules} differs from what {account} does:\n{}",
         findings.join("\n")
     );
     Ok(())

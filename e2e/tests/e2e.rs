@@ -12,6 +12,8 @@ use nuncio_e2e::sandbox;
 
 #[path = "e2e/answer.rs"]
 mod answer;
+#[path = "e2e/apiext.rs"]
+mod apiext;
 #[path = "e2e/apiserver.rs"]
 mod apiserver;
 #[path = "e2e/auth_service.rs"]
@@ -172,6 +174,16 @@ const WITHOUT_CLUSTER: &[Test] = tests![WithoutCluster:
     fuzz::every_object_is_served_or_reported,
     // starts an empty cluster
     install::overlays_and_components_are_valid,
+    // start a cluster with old API versions
+    apiext::what_is_written_in_v2_is_read_in_v3alpha1_and_back,
+    apiext::the_authority_rotates_without_a_failed_call,
+    apiext::an_authority_of_another_program_is_used_and_never_written,
+    apiext::only_conversion_is_patched_and_what_others_change_is_undone,
+    apiext::without_crd_management_another_program_sets_the_bundle,
+    apiext::the_webhook_goes_and_comes_back,
+    apiext::replicas_are_replaced_without_a_failed_call,
+    apiext::ten_thousand_old_objects_are_listed,
+    apiext::hostile_clients_do_not_keep_the_apiserver_from_converting,
     // start a cluster with ways to disturb it
     faults::killed_stopped_and_partitioned_parts_cost_no_request,
     faults::wrong_answers_while_running_cost_no_request,
@@ -189,6 +201,7 @@ const WITH_NODE: &[Test] = tests![WithoutCluster:
     install::the_production_overlay_serves_traffic,
     install::envoys_in_the_network_of_their_node_serve_traffic,
     install::a_gateway_for_one_namespace_serves_no_other,
+    apiext::an_installation_converts_and_rolls_without_a_failed_call,
     hitless::edits_and_failures_lose_nothing,
     hitless::scaling_and_rollouts_lose_nothing,
     hitless::rotations_and_clocks_lose_nothing,

@@ -18,6 +18,7 @@ use nuncio_xds::{
 };
 
 use crate::{
+    apiext::{ApiextArguments, HELP as APIEXT_HELP},
     envoy_command::arguments::{EnvoyPod, HELP as ENVOY_HELP},
     identity::EnvoyAccount,
     render_command::Format,
@@ -174,6 +175,9 @@ Example:
         #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9001")]
         address: SocketAddr,
     },
+    /// Run the webhook that converts objects between API versions for the apiserver
+    #[command(after_help = APIEXT_HELP)]
+    Apiext(ApiextArguments),
     /// Run a program that exits with its parent (internal)
     #[command(hide = true)]
     Attached {

@@ -73,6 +73,14 @@ impl Progress {
         !self.lock().held.is_empty()
     }
 
+    /// Why the process is not ready, one line for each reason, if it is not.
+    pub(crate) fn held(&self) -> Option<String> {
+        let content = self.lock();
+        let held = content.held.iter();
+        let lines = held.map(|(subject, reason)| format!("waiting for {subject}: {reason}\n"));
+        (!content.held.is_empty()).then(|| lines.collect())
+    }
+
     /// Adds a warning, or replaces the one about the same subject.
     pub fn warn(&self, subject: &str, warning: impl Into<String>) {
         self.lock()
@@ -189,9 +197,13 @@ async fn check_ready(State(health): State<Health>) -> Response {
 }
 
 async fn metrics(State(health): State<Health>) -> Response {
+    metrics_page(&health.registries.each_ref())
+}
+
+/// The text of these metrics.
+pub(crate) fn metrics_page(registries: &[&Registry]) -> Response {
     let mut body = String::new();
-    let encoded = health
-        .registries
+    let encoded = registries
         .iter()
         .try_for_each(|registry| text::encode_registry(&mut body, registry))
         .and_then(|()| text::encode_eof(&mut body));

@@ -21,18 +21,18 @@ use tracing::info;
 use crate::{health::Progress, http_server, metrics::Metrics, run::Tasks};
 
 mod allowed;
-mod authority;
+pub(crate) mod authority;
 mod keeper;
 mod name;
 mod overlap;
 mod policy;
-mod rotation;
+pub(crate) mod rotation;
 mod server;
 mod throttles;
 mod token;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use allowed::{Allowed, EnvoyAccount, client_name};
 pub use name::{InvalidServiceAccount, ServiceAccount};

@@ -36,6 +36,7 @@ mod printable;
 mod statsd;
 pub mod telemetry;
 
+pub mod apiext;
 pub mod args;
 pub mod bootstrap_command;
 pub mod demo;

@@ -8,6 +8,7 @@ use std::{
 
 use clap::Parser as _;
 use nuncio::{
+    apiext,
     args::{Arguments, Command},
     bootstrap_command, demo, echo, envoy, envoy_command, render_command, run, telemetry,
 };
@@ -25,7 +26,11 @@ fn main() -> ExitCode {
 }
 
 fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    telemetry::init(arguments.log_format)?;
+    let level = match &arguments.command {
+        Command::Apiext(_) => telemetry::level_of(env::var("AES_LOG_LEVEL").ok().as_deref()),
+        _ => telemetry::DEFAULT_LEVEL,
+    };
+    telemetry::init(arguments.log_format, level)?;
     let variables = env::vars_os();
     let variables = variables
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -65,6 +70,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
             return render_command::run(&directory, output, fleets?.only()?);
         }
         Command::Echo { name, address } => runtime.block_on(echo::run(name, address))?,
+        Command::Apiext(arguments) => runtime.block_on(apiext::run(arguments))?,
         Command::Attached {
             parent,
             program,

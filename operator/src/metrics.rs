@@ -60,6 +60,8 @@ pub struct Metrics {
     pub consul_services: Gauge,
     /// Of these, those whose agent fails.
     pub consul_failing: Gauge,
+    /// Definitions whose stored objects are not converted.
+    unconverted: Gauge,
     /// Status writes, by result.
     pub status_writes: Family<ResultLabel, Counter>,
     /// Objects whose status is waiting to be written.
@@ -173,6 +175,7 @@ impl Metrics {
             objects: Family::default(),
             watch_errors: Family::default(),
             missing_permissions: Family::default(),
+            unconverted: Gauge::default(),
             quarantined: fleets.quarantined.of(&fleet),
             consul_services: fleets.consul_services.of(&fleet),
             consul_failing: fleets.consul_failing.of(&fleet),
@@ -300,6 +303,11 @@ impl Metrics {
             "missing_permissions",
             "1 for each resource of the API that this process lacks a permission for, by what it is needed for",
             self.missing_permissions.clone(),
+        );
+        registry.register(
+            "unconverted_definitions",
+            "CustomResourceDefinitions with objects in an older version and conversion strategy None; they are read with wrong fields",
+            self.unconverted.clone(),
         );
         registry.register(
             "status_writes",
@@ -444,6 +452,12 @@ impl Metrics {
         self.missing_permissions.get(&label).is_some()
     }
 
+    /// Sets the number of definitions whose stored objects are not converted.
+    pub fn unconverted_definitions(&self, number: usize) {
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        self.unconverted.set(number);
+    }
+
     /// Counts a request for a certificate.
     pub fn count_certificate_request(&self, result: &'static str) {
         self.certificate_requests
@@ -480,7 +494,7 @@ impl Default for Metrics {
 
 /// CPU time and memory of this process, named as in Prometheus clients, after the prefix.
 #[derive(Debug)]
-struct Process;
+pub(crate) struct Process;
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -533,7 +547,7 @@ fn rss(status: &str) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
@@ -590,7 +604,7 @@ mod tests {
     }
 
     /// Names in the form of `/metrics`, without the suffixes of histograms.
-    fn names(text: &str) -> BTreeSet<String> {
+    pub(crate) fn names(text: &str) -> BTreeSet<String> {
         text.lines()
             .filter_map(|line| {
                 let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
@@ -605,7 +619,7 @@ mod tests {
     }
 
     /// The names in the tables of `config/METRICS.md`.
-    fn documented() -> BTreeSet<String> {
+    pub(crate) fn documented() -> BTreeSet<String> {
         include_str!("../../config/METRICS.md")
             .lines()
             .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
@@ -629,7 +643,10 @@ mod tests {
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let own: BTreeSet<String> = documented()
             .into_iter()
-            .filter(|name| !name.starts_with("nuncio_xds_") && !name.starts_with("nuncio_envoy_"))
+            .filter(|name| {
+                let others = ["nuncio_xds_", "nuncio_envoy_", "nuncio_apiext_"];
+                !others.iter().any(|other| name.starts_with(other))
+            })
             .collect();
         assert_eq!(names(&text), own);
     }

@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
+    apiext::unconverted,
     args::{EnvoyArguments, IdentityArguments, Servers},
     client::{self, Limits},
     consul::{self, Environment},
@@ -608,6 +609,15 @@ pub async fn operator(
         "definitions",
         kube_watch::definitions::watch(watching.clone(), installed),
     );
+    tasks.start_endless(
+        "stored API versions",
+        unconverted::follow(
+            client.clone(),
+            watching.definitions.clone(),
+            plane.progress.clone(),
+            plane.metrics.clone(),
+        ),
+    );
     let wanted = plane.fleets.iter();
     let wanted = wanted.map(|fleet| fleet.wanted_secrets.clone()).collect();
     watch_all(&mut tasks, &watching, wanted).await?;
@@ -790,7 +800,8 @@ fn write_status(
     replicas
 }
 
-async fn connect(context: Option<String>) -> anyhow::Result<Client> {
+/// A client for the cluster of the kubeconfig, or the one that the process runs in.
+pub(crate) async fn connect(context: Option<String>) -> anyhow::Result<Client> {
     let config = match context {
         None => kube::Config::infer()
             .await

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use self::{fleet::Acknowledged, queue::Queue};
+use crate::api::Versions;
 use nuncio_core::{
     object::{Kind, ObjectRef},
     report::{Report, Severity},
@@ -51,6 +52,7 @@ pub struct Book {
 struct Inner {
     queue: Mutex<Queue>,
     changed: Notify,
+    versions: Versions,
 }
 
 impl Book {
@@ -63,7 +65,7 @@ impl Book {
         let ids: Vec<Arc<str>> = fleets.ids().map(Into::into).collect();
         let inner = Arc::new(Inner {
             queue: Mutex::new(Queue::of_fleets(ids.iter().cloned())),
-            changed: Notify::new(),
+            ..Inner::default()
         });
         let book = |(fleet, id)| Self {
             inner: inner.clone(),
@@ -71,6 +73,12 @@ impl Book {
             id: Some(id),
         };
         ids.into_iter().enumerate().map(book).collect()
+    }
+
+    /// The version in which each kind is read and written: a status is written to the version that is read.
+    #[must_use]
+    pub fn versions(&self) -> &Versions {
+        &self.inner.versions
     }
 
     /// Records the reports of objects as of snapshot `seq`; `None` for a deleted object.

@@ -5,6 +5,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde_json::Value;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::printable::{is_hidden, printable, shortened};
@@ -28,13 +29,36 @@ pub enum LogFormat {
 /// changes.
 const ATTEMPTS: [&str; 2] = ["kube_runtime::watcher", "kube_client::client"];
 
-/// Starts logging. `RUST_LOG` has the syntax of `tracing_subscriber::EnvFilter`; the default is `info`.
+/// What is logged where nothing else is set.
+pub const DEFAULT_LEVEL: LevelFilter = LevelFilter::INFO;
+
+/// The level of `AES_LOG_LEVEL`, whose names are those of Emissary-ingress' webhook. A bad value means the default.
+#[must_use]
+pub fn level_of(name: Option<&str>) -> LevelFilter {
+    let name = name.unwrap_or_default();
+    match name.to_ascii_lowercase().as_str() {
+        "debug" => LevelFilter::DEBUG,
+        "" | "info" => DEFAULT_LEVEL,
+        "warn" => LevelFilter::WARN,
+        "error" | "dpanic" | "panic" | "fatal" => LevelFilter::ERROR,
+        _ => {
+            let name = printable(name);
+            let _ = writeln!(
+                io::stderr(),
+                "nuncio: invalid AES_LOG_LEVEL {name:?}: use debug, info, warn or error; using info"
+            );
+            DEFAULT_LEVEL
+        }
+    }
+}
+
+/// Starts logging. `RUST_LOG` has the syntax of `tracing_subscriber::EnvFilter`; `level` is the default.
 ///
 /// # Errors
 /// A `RUST_LOG` that cannot be parsed.
-pub fn init(format: LogFormat) -> anyhow::Result<()> {
+pub fn init(format: LogFormat, level: LevelFilter) -> anyhow::Result<()> {
     let mut filter = EnvFilter::builder()
-        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
+        .with_default_directive(level.into())
         .from_env()
         .map_err(|error| anyhow::anyhow!("invalid environment variable RUST_LOG: {error}"))?;
     let own = std::env::var("RUST_LOG").unwrap_or_default();
@@ -121,6 +145,20 @@ mod tests {
         };
         lines.write_all(event.as_bytes()).unwrap();
         String::from_utf8(output).unwrap()
+    }
+
+    #[test]
+    fn levels_have_the_names_of_emissary() {
+        for (name, level) in [
+            (None, LevelFilter::INFO),
+            (Some(""), LevelFilter::INFO),
+            (Some("debug"), LevelFilter::DEBUG),
+            (Some("WARN"), LevelFilter::WARN),
+            (Some("dpanic"), LevelFilter::ERROR),
+            (Some("loud"), LevelFilter::INFO),
+        ] {
+            assert_eq!(level_of(name), level, "{name:?}");
+        }
     }
 
     #[test]

@@ -38,7 +38,6 @@ use self::{
     seen::Seen,
 };
 use crate::{
-    api::api_resource,
     fan_out::{Changes, Questions},
     health::Progress,
     metrics::Metrics,
@@ -151,17 +150,23 @@ fn config(kind: Kind, settings: &Settings) -> watcher::Config {
     config
 }
 
-/// Watches one kind until the receiver of changes is gone.
-pub async fn watch(kind: Kind, context: Context) {
-    let resource = api_resource(kind);
+/// The objects of a kind, in the version in which it is read.
+fn api(kind: Kind, context: &Context) -> Api<Object> {
+    let resource = context.book.versions().resource(kind);
     let client = context.client.clone();
-    let api: Api<Object> = match &context.settings().single_namespace {
+    match &context.settings().single_namespace {
         Some(namespace) => Api::namespaced_with(client, namespace, &resource),
         None => Api::all_with(client, &resource),
-    };
+    }
+}
+
+/// Watches one kind until the receiver of changes is gone.
+pub async fn watch(kind: Kind, context: Context) {
     context.progress.waiting(kind, "not listed yet");
     let mut definitions = context.definitions.clone();
-    let mut events = Events::new(api, config(kind, context.settings()));
+    let start =
+        |context: &Context| Events::new(api(kind, context), config(kind, context.settings()));
+    let mut events = start(&context);
     let mut watch = Watch::new(kind, context);
     loop {
         let mut received = None;
@@ -183,7 +188,9 @@ pub async fn watch(kind: Kind, context: Context) {
                 }
                 Err(error) => {
                     let change = watch.error(&error).await;
-                    if watch.is_settled() {
+                    if mem::take(&mut watch.is_switched) {
+                        events = start(&watch.context);
+                    } else if watch.is_settled() {
                         events.pause(SETTLED);
                     }
                     change
@@ -222,6 +229,8 @@ struct Watch {
     seen: Seen,
     /// Whether the last list must be confirmed.
     is_held: bool,
+    /// Whether another version is read from now on.
+    is_switched: bool,
     outage: Outage,
 }
 
@@ -238,6 +247,7 @@ impl Watch {
             known: Known::default(),
             seen: Seen::default(),
             is_held: false,
+            is_switched: false,
             outage: Outage::default(),
         }
     }
@@ -247,7 +257,7 @@ impl Watch {
         match self.outage.logged() {
             Some(Cause::Forbidden(_)) => true,
             Some(Cause::Absent) => !self.is_defined(),
-            Some(Cause::Other) | None => false,
+            Some(Cause::Other | Cause::OtherVersion) | None => false,
         }
     }
 
@@ -373,7 +383,10 @@ impl Watch {
         let kind = self.kind;
         self.context.metrics.count_watch_error(kind);
         let cause = match Cause::of(error) {
-            _ if self.is_absent(error).await => Cause::Absent,
+            _ if self.is_not_served(error).await => match self.is_defined() {
+                true => Cause::OtherVersion,
+                false => Cause::Absent,
+            },
             Cause::Forbidden(_) if self.is_all_forbidden() => Cause::Other,
             cause => cause,
         };
@@ -383,7 +396,8 @@ impl Watch {
         }
         match (reaction, cause) {
             (Reaction::Retry, _) => return None,
-            (Reaction::Log, _) | (Reaction::Settled, Cause::Other) => {
+            (Reaction::Settled, Cause::OtherVersion) if self.switch().await => return None,
+            (Reaction::Log, _) | (Reaction::Settled, Cause::Other | Cause::OtherVersion) => {
                 warn!(%kind, %error, "watch failed; keeping the last known objects and retrying");
                 if self.is_complete {
                     let text =
@@ -392,6 +406,7 @@ impl Watch {
                 }
                 return None;
             }
+            (Reaction::Settled, Cause::Absent) if self.switch().await => return None,
             (Reaction::Settled, Cause::Absent) => {
                 warn!(%kind, "kind not installed; continuing without its objects (to install it: kubectl apply --server-side -k config/crd)");
             }
@@ -410,22 +425,36 @@ impl Watch {
         Some(self.none())
     }
 
+    /// Reads another version from now on, if the apiserver serves one.
+    async fn switch(&mut self) -> bool {
+        let versions = self.context.book.versions().clone();
+        let Some(version) = versions.next(self.kind, &self.context.client).await else {
+            return false;
+        };
+        let (kind, before) = (self.kind, versions.of(self.kind));
+        warn!(%kind, version, "cannot read version {before}; reading another one and converting it");
+        versions.choose(kind, version);
+        self.outage = Outage::default();
+        self.is_switched = true;
+        true
+    }
+
     /// Whether the apiserver may forbid everything, as one does whose roles are not loaded: the permission for a kind that
     /// can be done without is missing only where a kind that every gateway reads is permitted.
     fn is_all_forbidden(&self) -> bool {
         !needs_permission(self.kind) && self.context.progress.is_waiting(Kind::Service)
     }
 
-    /// Whether the apiserver does not have the kind: a list is answered with 404, and discovery, which must work, does not
+    /// Whether the apiserver does not have the kind, or not in the version that is read: a list is answered with 404, and discovery, which must work, does not
     /// name it. A load balancer without a backend answers everything with 404.
-    async fn is_absent(&self, error: &watcher::Error) -> bool {
+    async fn is_not_served(&self, error: &watcher::Error) -> bool {
         let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else {
             return false;
         };
-        if status.code != 404 || !self.kind.info().optional || self.is_defined() {
+        if status.code != 404 || !self.kind.info().optional {
             return false;
         }
-        let resource = api_resource(self.kind);
+        let resource = self.context.book.versions().resource(self.kind);
         let (client, version) = (&self.context.client, &resource.api_version);
         match client.list_api_group_resources(version).await {
             Ok(list) => {

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::schema::{self, Schema, any, values};
+
 const FORM: &str = "v2Representation";
 
 pub(super) const FIELDS: [&str; 2] = ["add_request_headers", "add_response_headers"];
@@ -36,5 +38,14 @@ pub(super) fn from_hub(spec: &mut Map<String, Value>, field: &str) {
             _ => continue,
         };
         *header = value;
+    }
+}
+
+pub(super) fn schema(spec: &mut Schema, field: &str) {
+    if let Some(header) = schema::field(spec, field).and_then(values) {
+        any(
+            header,
+            "A value, null for none, or an object with `value` and `append`",
+        );
     }
 }

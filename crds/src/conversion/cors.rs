@@ -2,8 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use super::name::{list, object};
+use super::{
+    name::{list, object},
+    schema::{self, Schema, any, field},
+};
 
+const LISTS: [&str; 3] = ["methods", "headers", "exposed_headers"];
 const ORIGINS: &str = "origins";
 const SEPARATED: &str = "v2CommaSeparatedOrigins";
 
@@ -11,7 +15,7 @@ pub(super) fn to_hub(spec: &mut Map<String, Value>) {
     let Some(cors) = object(spec, "cors") else {
         return;
     };
-    for field in ["methods", "headers", "exposed_headers"] {
+    for field in LISTS {
         list(cors, field);
     }
     if let Some(Value::String(origins)) = cors.get(ORIGINS) {
@@ -35,4 +39,19 @@ pub(super) fn from_hub(spec: &mut Map<String, Value>) {
             cors.insert(ORIGINS.to_owned(), origins.into());
         }
     }
+}
+
+pub(super) fn schema(spec: &mut Schema) {
+    let Some(cors) = field(spec, "cors") else {
+        return;
+    };
+    for name in LISTS {
+        if let Some(list) = field(cors, name) {
+            any(list, "A list, or one of them");
+        }
+    }
+    if let Some(origins) = field(cors, ORIGINS) {
+        any(origins, "A list, or a string with commas");
+    }
+    schema::remove(cors, SEPARATED);
 }

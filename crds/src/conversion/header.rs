@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value};
 
+use super::schema::{Schema, any, field, remove, values};
+
 const ANY: &str = ".*";
 
 /// Exact values, regular expressions, and the names that were `true`.
@@ -63,4 +65,20 @@ pub(super) fn from_hub(spec: &mut Map<String, Value>, [exact, regex, names]: [&s
             values.insert(name.to_owned(), Value::Bool(true));
         }
     }
+}
+
+/// Paths within `spec` of conditions that the hub does not have: old versions take `false` and null, which mean nothing.
+pub(super) fn lost(spec: &Map<String, Value>, [exact, ..]: [&str; 3]) -> Vec<String> {
+    let values = spec.get(exact).and_then(Value::as_object);
+    let lost = values.into_iter().flatten();
+    lost.filter(|(_, value)| **value == false || value.is_null())
+        .map(|(name, _)| format!("{exact}.{name}"))
+        .collect()
+}
+
+pub(super) fn schema(spec: &mut Schema, [exact, _, names]: [&str; 3]) {
+    if let Some(value) = field(spec, exact).and_then(values) {
+        any(value, "A value, or `true` for any value");
+    }
+    remove(spec, names);
 }

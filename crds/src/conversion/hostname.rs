@@ -2,6 +2,11 @@
 
 use serde_json::{Map, Value};
 
+use super::{
+    schema::{Schema, field, remove},
+    spec::below,
+};
+
 /// `host` of a Mapping that has no host name, which in the old versions means every host name.
 const NONE: &str = "_skip_mapping_with_empty_host_";
 
@@ -14,7 +19,7 @@ pub(super) fn to_hub(spec: &mut Map<String, Value>) {
         return;
     }
     let host = match spec.get("host") {
-        None => "",
+        None | Some(Value::Null) => "",
         Some(Value::String(host)) => host,
         Some(_) => return,
     };
@@ -29,7 +34,7 @@ pub(super) fn to_hub(spec: &mut Map<String, Value>) {
 
 pub(super) fn from_hub(spec: &mut Map<String, Value>) {
     let hostname = match spec.get("hostname") {
-        None => String::new(),
+        None | Some(Value::Null) => String::new(),
         Some(Value::String(hostname)) => hostname.clone(),
         Some(_) => return,
     };
@@ -46,5 +51,32 @@ pub(super) fn from_hub(spec: &mut Map<String, Value>) {
     }
     if !is_regex(spec) && spec.get("host").is_some_and(|host| host == "*") {
         spec.remove("host");
+    }
+}
+
+/// A path within a spec of the hub, with the name of the old versions.
+pub(super) fn old_path(path: &str) -> String {
+    match below(path, "hostname") {
+        Some(rest) => format!("host{rest}"),
+        None => path.to_owned(),
+    }
+}
+
+pub(super) fn schema(spec: &mut Schema) {
+    remove(spec, "hostname");
+    for (name, description) in [
+        (
+            "host",
+            "Hostname of requests, a glob with `*` as its first or last character, or a regular expression with `host_regex`. \
+             Default: `*`.",
+        ),
+        (
+            "host_regex",
+            "Whether `host` is a regular expression (RE2). Default: false.",
+        ),
+    ] {
+        if let Some(field) = field(spec, name) {
+            field.description = Some(description.to_owned());
+        }
     }
 }

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::schema::{Schema, any, field, items, values};
+
 /// Descriptors without a value of their own.
 const PLAIN: [&str; 3] = ["source_cluster", "destination_cluster", "remote_address"];
 const GENERIC: &str = "generic_key";
@@ -87,5 +89,16 @@ fn each(spec: &mut Map<String, Value>, other: impl Fn(&Value) -> Option<Value>) 
         if let Some(other) = other(label) {
             *label = other;
         }
+    }
+}
+
+pub(super) fn schema(spec: &mut Schema) {
+    let labels = field(spec, "labels").and_then(values).and_then(items);
+    if let Some(label) = labels.and_then(values).and_then(items) {
+        any(
+            label,
+            "`source_cluster`, `destination_cluster`, `remote_address`, a fixed value, `{generic_key: VALUE, v3Key: KEY}`, or \
+             `{KEY: {header: NAME, omit_if_not_present: false}}`",
+        );
     }
 }

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::schema::{Schema, any, field, remove};
+
 const EXPLICIT: &str = "v2ExplicitTLS";
 const SCHEME: &str = "serviceScheme";
 const HTTPS: &str = "https://";
@@ -70,7 +72,7 @@ pub(super) fn to_hub(spec: &mut Map<String, Value>, field: &str, kept: Scheme) {
 pub(super) fn from_hub(spec: &mut Map<String, Value>, field: &str, kept: Scheme) {
     let explicit = spec.remove(EXPLICIT).unwrap_or_default();
     let name = match spec.get("tls") {
-        None => "",
+        None | Some(Value::Null) => "",
         Some(Value::String(name)) => name,
         Some(_) => return,
     };
@@ -108,4 +110,11 @@ pub(super) fn from_hub(spec: &mut Map<String, Value>, field: &str, kept: Scheme)
     if let Some(address) = address {
         spec.insert(field.to_owned(), address);
     }
+}
+
+pub(super) fn schema(spec: &mut Schema) {
+    if let Some(tls) = field(spec, "tls") {
+        any(tls, "A name, or whether to originate TLS");
+    }
+    remove(spec, EXPLICIT);
 }

@@ -109,6 +109,44 @@ fn ids_are_marked_in_old_versions() {
 }
 
 #[test]
+fn more_ids_of_a_host_are_there_once() {
+    let old = json!({"ambassador_id": "a", "ambassadorId": "b"});
+    let mut object = object(ApiVersion::V2, "Host", old);
+    for _ in 0..3 {
+        let hub = to(ApiVersion::V3Alpha1, &object);
+        assert_eq!(hub["spec"]["ambassador_id"], json!(["a", "b"]));
+        object = to(ApiVersion::V2, &hub);
+        assert_eq!(object["spec"]["ambassadorId"], "b");
+    }
+    let mut hub = to(ApiVersion::V3Alpha1, &object);
+    hub["spec"]["ambassador_id"] = json!(["a"]);
+    let old = to(ApiVersion::V2, &hub);
+    assert_eq!(old["spec"].get("ambassadorId"), None);
+    assert_eq!(
+        new("Host", old["spec"].clone())["ambassador_id"],
+        json!(["a"])
+    );
+}
+
+#[test]
+fn paths_have_the_names_of_old_versions() {
+    let path = |kind, path| super::old_path(kind, path);
+    assert_eq!(path("Mapping", "spec.hostname"), "spec.host");
+    assert_eq!(
+        path("Mapping", "spec.hostname_other"),
+        "spec.hostname_other"
+    );
+    assert_eq!(path("Mapping", "spec.stats_name"), "spec.v3StatsName");
+    assert_eq!(path("Mapping", "metadata.name"), "metadata.name");
+    assert_eq!(path("Host", "spec.tls.crl_secret"), "spec.tls.v3CRLSecret");
+    assert_eq!(path("Host", "spec.mappingSelector.x"), "spec.selector.x");
+    assert_eq!(
+        path("TracingService", "spec.custom_tags[1].tag"),
+        "spec.v3CustomTags[1].tag"
+    );
+}
+
+#[test]
 fn fields_have_other_names() {
     both_ways(
         "AuthService",

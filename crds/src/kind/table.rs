@@ -3,15 +3,24 @@
 use super::{KindInfo, Schema, Scope, Status, Version};
 use crate::{GROUP, v3alpha1};
 
-const V1: &[Version] = &[Version {
-    name: "v1",
-    is_stored: true,
-}];
+const V1: &[Version] = &[ours("v1")];
+const V3ALPHA1: &[Version] = &[ours("v3alpha1")];
+const SINCE_V2: &[Version] = &[other("v2"), ours("v3alpha1")];
+const SINCE_V1: &[Version] = &[other("v1"), other("v2"), ours("v3alpha1")];
 
-const V3ALPHA1: &[Version] = &[Version {
-    name: "v3alpha1",
-    is_stored: true,
-}];
+const fn ours(name: &'static str) -> Version {
+    Version {
+        name,
+        is_ours: true,
+    }
+}
+
+const fn other(name: &'static str) -> Version {
+    Version {
+        name,
+        is_ours: false,
+    }
+}
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident { $($field:ident: $value:expr,)* })*) => {
@@ -31,7 +40,7 @@ kinds! {
     KubernetesServiceResolver {
         name: "KubernetesServiceResolver",
         group: GROUP,
-        versions: V3ALPHA1,
+        versions: SINCE_V1,
         plural: "kubernetesserviceresolvers",
         scope: Scope::Namespaced,
         status: Status::None,
@@ -43,7 +52,7 @@ kinds! {
     KubernetesEndpointResolver {
         name: "KubernetesEndpointResolver",
         group: GROUP,
-        versions: V3ALPHA1,
+        versions: SINCE_V1,
         plural: "kubernetesendpointresolvers",
         scope: Scope::Namespaced,
         status: Status::None,
@@ -55,7 +64,7 @@ kinds! {
     ConsulResolver {
         name: "ConsulResolver",
         group: GROUP,
-        versions: V3ALPHA1,
+        versions: SINCE_V1,
         plural: "consulresolvers",
         scope: Scope::Namespaced,
         status: Status::Conditions,
@@ -67,7 +76,7 @@ kinds! {
     TlsContext {
         name: "TLSContext",
         group: GROUP,
-        versions: V3ALPHA1,
+        versions: SINCE_V1,
         plural: "tlscontexts",
         scope: Scope::Namespaced,
         status: Status::Conditions,
@@ -91,7 +100,7 @@ kinds! {
     Host {
         name: "Host",
         group: GROUP,
-        versions: V3ALPHA1,
+        versions: SINCE_V2,
         plural: "hosts",
         scope: Scope::Namespaced,
         status: Status::Host,
@@ -103,7 +112,7 @@ kinds! {
     Mapping {
         name: "Mapping",
         group: GROUP,
-        versions: V3ALPHA1,
+        versions: SINCE_V1,
         plural: "mappings",
         scope: Scope::Namespaced,
         status: Status::Mapping,
@@ -115,7 +124,7 @@ kinds! {
     TcpMapping {
         name: "TCPMapping",
         group: GROUP,
-        versions: V3ALPHA1,
+        versions: SINCE_V1,
         plural: "tcpmappings",
         scope: Scope::Namespaced,
         status: Status::Conditions,
@@ -127,7 +136,7 @@ kinds! {
     Module {
         name: "Module",
         group: GROUP,
-        versions: V3ALPHA1,
+        versions: SINCE_V1,
         plural: "modules",
         scope: Scope::Namespaced,
         status: Status::Conditions,
@@ -139,7 +148,7 @@ kinds! {
     AuthService {
         name: "AuthService",
         group: GROUP,
-        versions: V3ALPHA1,
+        versions: SINCE_V1,
         plural: "authservices",
         scope: Scope::Namespaced,
         status: Status::Conditions,
@@ -151,7 +160,7 @@ kinds! {
     RateLimitService {
         name: "RateLimitService",
         group: GROUP,
-        versions: V3ALPHA1,
+        versions: SINCE_V1,
         plural: "ratelimitservices",
         scope: Scope::Namespaced,
         status: Status::Conditions,
@@ -163,7 +172,7 @@ kinds! {
     LogService {
         name: "LogService",
         group: GROUP,
-        versions: V3ALPHA1,
+        versions: SINCE_V1,
         plural: "logservices",
         scope: Scope::Namespaced,
         status: Status::Conditions,
@@ -175,7 +184,7 @@ kinds! {
     TracingService {
         name: "TracingService",
         group: GROUP,
-        versions: V3ALPHA1,
+        versions: SINCE_V1,
         plural: "tracingservices",
         scope: Scope::Namespaced,
         status: Status::Conditions,
@@ -187,7 +196,7 @@ kinds! {
     DevPortal {
         name: "DevPortal",
         group: GROUP,
-        versions: V3ALPHA1,
+        versions: SINCE_V1,
         plural: "devportals",
         scope: Scope::Namespaced,
         status: Status::Conditions,

@@ -11,15 +11,23 @@ use anyhow::{Result, ensure};
 use serde::Deserialize;
 
 use super::Request;
-use crate::control_plane::AUDIT_LOG;
+use crate::control_plane::{AUDIT_LOG, NAMESPACE};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {
     verb: String,
+    #[serde(default)]
+    user: User,
     object_ref: Option<Object>,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct User {
+    username: String,
 }
 
 #[derive(Deserialize)]
@@ -33,8 +41,9 @@ struct Object {
     name: String,
 }
 
-/// Reads the logs in a folder and the folders in it.
-pub(super) fn read(folder: &Path) -> Result<BTreeSet<Request>> {
+/// Reads the requests of a ServiceAccount of the operator's namespace, in the logs in a folder and the folders in it.
+pub(super) fn read(folder: &Path, account: &str) -> Result<BTreeSet<Request>> {
+    let user = format!("system:serviceaccount:{NAMESPACE}:{account}");
     let mut requests = BTreeSet::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -44,20 +53,24 @@ pub(super) fn read(folder: &Path) -> Result<BTreeSet<Request>> {
             if entry.file_type()?.is_dir() {
                 folders.push(entry.path());
             } else if name.to_string_lossy().starts_with(AUDIT_LOG) {
-                read_log(&mut requests, &entry.path())?;
+                read_log(&mut requests, &user, &entry.path())?;
             }
         }
     }
     Ok(requests)
 }
 
-fn read_log(requests: &mut BTreeSet<Request>, path: &Path) -> Result<()> {
+fn read_log(requests: &mut BTreeSet<Request>, user: &str, path: &Path) -> Result<()> {
     let (mut events, mut cut) = (0, 0);
     for line in BufReader::new(File::open(path)?).lines() {
         match serde_json::from_str::<Event>(&line?) {
             Ok(event) => {
                 events += 1;
-                requests.extend(request(event));
+                requests.extend(
+                    Some(event)
+                        .filter(|event| event.user.username == user)
+                        .and_then(request),
+                );
             }
             Err(_cut) => cut += 1,
         }
@@ -126,16 +139,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("test");
         fs::create_dir(&inner).unwrap();
-        let line = r#"{"verb": "get", "objectRef": {"resource": "pods"},
-            "annotations": {"authorization.k8s.io/decision": "allow"}}"#;
+        let line = r#"{"verb": "get", "user": {"username": "system:serviceaccount:nuncio-system:one"},
+            "objectRef": {"resource": "pods"}, "annotations": {"authorization.k8s.io/decision": "allow"}}"#;
         let line = line.replace('\n', "");
         // the apiserver was killed, and started again
         let log = format!("{line}\n{{\"verb\": {line}\n");
         fs::write(inner.join("audit-0.log"), log).unwrap();
         fs::write(folder.path().join("nuncio.log"), "no audit log\n").unwrap();
-        let requests = read(folder.path()).unwrap();
-        assert_eq!(requests.len(), 1);
+        assert_eq!(read(folder.path(), "one").unwrap().len(), 1);
+        assert!(read(folder.path(), "other").unwrap().is_empty());
         fs::write(inner.join("audit-1.log"), "no event\n".repeat(11)).unwrap();
-        assert!(read(folder.path()).is_err());
+        assert!(read(folder.path(), "one").is_err());
     }
 }

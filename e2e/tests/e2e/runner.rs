@@ -139,11 +139,16 @@ fn is_complete(arguments: &Arguments, conclusion: &Conclusion) -> bool {
         && conclusion.num_ignored == 0
 }
 
-/// Checks `config/rbac` with the audit logs of all tests of this run.
+/// Checks the rules for each ServiceAccount with the audit logs of all tests of this run.
 fn check_permissions(is_complete: bool) -> Result<()> {
-    permissions::check(&root().join("config/rbac"), &logs()?, is_complete)?;
-    if is_complete {
-        eprintln!("config/rbac is what the operator uses");
+    for (rules, account) in [
+        ("config/rbac", "nuncio"),
+        ("kustomize/components/apiext", "nuncio-apiext"),
+    ] {
+        permissions::check(&root().join(rules), account, &logs()?, is_complete)?;
+        if is_complete {
+            eprintln!("{rules} is what {account} uses");
+        }
     }
     Ok(())
 }

@@ -38,6 +38,7 @@ pub(crate) mod tls_context;
 mod tls_settings;
 mod tracing_service;
 mod upstream;
+mod version;
 
 pub use fragment::{
     AddedHeaders, AuthCall, AuthRequests, AuthService, Backend, Certificate, ClusterSettings,
@@ -50,6 +51,8 @@ pub use fragment::{
 };
 
 pub use older::Older;
+use version::Conversion;
+
 pub(crate) use problem::outcome;
 use problem::{ignored, not_served, of_other_namespaces, overridden, replaced, without_effect};
 
@@ -58,10 +61,11 @@ type Found = (Option<Fragment>, Vec<Problem>);
 
 /// Reconciles one object of this kind, whatever its content.
 #[must_use]
-pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
+pub fn reconcile(kind: Kind, mut value: Value, settings: &Settings) -> Reconciled {
+    let conversion = Conversion::of(kind, &mut value);
     let metadata = parse::Metadata::of(&value);
     let is_ours = is_ours(kind, &metadata, &settings.ambassador_id);
-    let found = reconcile_whole(kind, value, &metadata, settings);
+    let found = reconcile_whole(kind, value, conversion, &metadata, settings);
     if is_ours {
         found
     } else {
@@ -77,7 +81,8 @@ pub fn reconcile(kind: Kind, value: Value, settings: &Settings) -> Reconciled {
 /// Reconciles one object for several fleets: once, whatever their number, because what it adds does not depend on the ID.
 /// `None` for a fleet that it is not for.
 #[must_use]
-pub fn reconcile_each(kind: Kind, value: Value, fleets: &Fleets) -> Vec<Option<Reconciled>> {
+pub fn reconcile_each(kind: Kind, mut value: Value, fleets: &Fleets) -> Vec<Option<Reconciled>> {
+    let conversion = Conversion::of(kind, &mut value);
     let metadata = parse::Metadata::of(&value);
     let is_for: Vec<bool> = fleets
         .ids()
@@ -86,7 +91,7 @@ pub fn reconcile_each(kind: Kind, value: Value, fleets: &Fleets) -> Vec<Option<R
     if !is_for.contains(&true) {
         return is_for.iter().map(|_| None).collect();
     }
-    let found = reconcile_whole(kind, value, &metadata, fleets.common());
+    let found = reconcile_whole(kind, value, conversion, &metadata, fleets.common());
     is_for
         .into_iter()
         .map(|is_for| is_for.then(|| found.clone()))
@@ -106,6 +111,7 @@ fn is_ours(kind: Kind, metadata: &parse::Metadata, ambassador_id: &str) -> bool 
 fn reconcile_whole(
     kind: Kind,
     value: Value,
+    conversion: Conversion,
     metadata: &parse::Metadata,
     settings: &Settings,
 ) -> Reconciled {
@@ -122,14 +128,21 @@ fn reconcile_whole(
         },
     };
     let old = (kind == Kind::Module || older::may_use_new(&value)).then(|| value.clone());
-    let found = find(kind, value, &object, metadata, settings);
+    let found = find(kind, value, &conversion, &object, metadata, settings);
     let older = old.map_or_else(Vec::new, |value| {
         older::each(&found, |oldest_envoy| {
             let settings = Settings {
                 oldest_envoy,
                 ..settings.clone()
             };
-            find(kind, value.clone(), &object, metadata, &settings)
+            find(
+                kind,
+                value.clone(),
+                &conversion,
+                &object,
+                metadata,
+                &settings,
+            )
         })
     });
     let (fragment, problems) = found;
@@ -147,11 +160,12 @@ fn reconcile_whole(
 fn find(
     kind: Kind,
     value: Value,
+    conversion: &Conversion,
     object: &ObjectRef,
     metadata: &parse::Metadata,
     settings: &Settings,
 ) -> Found {
-    let (fragment, problems) = match kind {
+    let read = || match kind {
         Kind::KubernetesServiceResolver => resolver::kubernetes(value, kind, ResolverKind::Service),
         Kind::KubernetesEndpointResolver => {
             resolver::kubernetes(value, kind, ResolverKind::Endpoints)
@@ -179,6 +193,7 @@ fn find(
         Kind::IngressClass => ingress::class(value),
         Kind::Document => (None, Vec::new()),
     };
+    let (fragment, problems) = conversion.reported(kind, read);
     let is_invalid = problems
         .iter()
         .any(|problem| problem.severity == Severity::Error);
@@ -206,7 +221,7 @@ fn is_kept(fragment: &Fragment) -> bool {
 /// The kind of an object from a file.
 ///
 /// # Errors
-/// A problem if the document is not an object of a kind and version that is served.
+/// A problem if the document is not an object of a kind and version that is known.
 pub fn identify(value: &Value) -> Result<Kind, Problem> {
     let Some(object) = value.as_object() else {
         return Err(Problem::invalid(
@@ -241,7 +256,8 @@ pub fn identify(value: &Value) -> Result<Kind, Problem> {
         ));
     };
     let version = api_version.rsplit('/').next().unwrap_or(api_version);
-    if version != found.version() {
+    let versions = found.info().versions;
+    if !versions.iter().any(|known| known.name == version) {
         return Err(Problem::invalid(
             Reason::UNKNOWN_VERSION,
             "apiVersion",

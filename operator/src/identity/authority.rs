@@ -73,6 +73,8 @@ pub(crate) enum Error {
     Mismatch(&'static str, &'static str),
     #[error("no root certificate: {0} is signed by another authority; add its root to ca.crt")]
     NoRoot(&'static str),
+    #[error("the certificate in {0} is not valid yet")]
+    Early(&'static str),
     #[error("failed to sign")]
     Sign(#[from] rcgen::Error),
 }
@@ -204,6 +206,11 @@ impl Trusted {
             is_root: certificate.subject() == certificate.issuer(),
             der,
         })
+    }
+
+    /// Whether its validity has not begun.
+    pub(crate) fn is_early(&self, now: Timestamp) -> bool {
+        self.not_before > now
     }
 
     /// When it was made, if it is of [`Authority::create`].

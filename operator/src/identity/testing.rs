@@ -24,22 +24,22 @@ use super::Clock;
 
 /// A clock to set.
 #[derive(Clone)]
-pub(super) struct TestClock(Arc<AtomicI64>);
+pub(crate) struct TestClock(Arc<AtomicI64>);
 
 impl TestClock {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(AtomicI64::new(1_800_000_000)))
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_second(self.0.load(Ordering::SeqCst)).unwrap()
     }
 
-    pub(super) fn advance(&self, time: SignedDuration) {
+    pub(crate) fn advance(&self, time: SignedDuration) {
         self.0.fetch_add(time.as_secs(), Ordering::SeqCst);
     }
 
-    pub(super) fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         let clock = self.clone();
         Arc::new(move || clock.now())
     }
@@ -60,10 +60,10 @@ struct State {
 
 /// An apiserver in memory.
 #[derive(Clone, Default)]
-pub(super) struct Apiserver(Arc<Mutex<State>>);
+pub(crate) struct Apiserver(Arc<Mutex<State>>);
 
 impl Apiserver {
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let server = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let server = server.clone();
@@ -81,11 +81,11 @@ impl Apiserver {
         Client::new(service, "default")
     }
 
-    pub(super) fn object(&self, path: &str) -> Option<Value> {
+    pub(crate) fn object(&self, path: &str) -> Option<Value> {
         self.0.lock().unwrap().objects.get(path).cloned()
     }
 
-    pub(super) fn put(&self, path: &str, mut object: Value) {
+    pub(crate) fn put(&self, path: &str, mut object: Value) {
         let mut state = self.0.lock().unwrap();
         state.version += 1;
         let uid = state
@@ -97,16 +97,16 @@ impl Apiserver {
         state.objects.insert(path.to_owned(), object);
     }
 
-    pub(super) fn delete(&self, path: &str) {
+    pub(crate) fn delete(&self, path: &str) {
         self.0.lock().unwrap().objects.remove(path);
     }
 
     /// Forbids requests whose path contains this.
-    pub(super) fn forbid(&self, part: Option<&str>) {
+    pub(crate) fn forbid(&self, part: Option<&str>) {
         self.0.lock().unwrap().forbidden = part.map(str::to_owned);
     }
 
-    pub(super) fn review(&self, review: impl Fn(&str) -> Value + Send + 'static) {
+    pub(crate) fn review(&self, review: impl Fn(&str) -> Value + Send + 'static) {
         self.0.lock().unwrap().review = Some(Box::new(review));
     }
 
@@ -169,7 +169,7 @@ impl Apiserver {
 }
 
 /// Whether a client certificate is valid for a verifier that trusts this bundle, at this time.
-pub(super) fn verifies(chain: &str, bundle: &str, now: Timestamp) -> bool {
+pub(crate) fn verifies(chain: &str, bundle: &str, now: Timestamp) -> bool {
     let certificates = |text: &str| -> Vec<CertificateDer<'static>> {
         let found: Result<_, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
         found.unwrap()

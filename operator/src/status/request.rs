@@ -19,7 +19,8 @@ use super::{
     observed::Observed,
     queue::{Outcome, Write},
 };
-use crate::{api::api_resource, watch::object::Object};
+use crate::watch::object::Object;
+use nuncio_core::object::{Kind, ObjectRef};
 
 /// Pause after 429 without `Retry-After`.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -62,9 +63,22 @@ impl Answer {
 }
 
 /// Writes a status.
-pub(super) async fn patch(client: &Client, write: &Write, manager: &Manager) -> Answer {
+pub(super) async fn patch(
+    client: &Client,
+    resource: &ApiResource,
+    write: &Write,
+    manager: &Manager,
+) -> Answer {
     let object = &write.object;
-    match sent(client, write, manager).await {
+    let sent = match sent(client, resource, write, &write.status, manager).await {
+        // as with the definitions of Emissary-ingress, whose status has no conditions
+        Err(error) if is_undeclared(&error) => {
+            let known = known(object.kind, &write.status);
+            sent(client, resource, write, &known, manager).await
+        }
+        sent => sent,
+    };
+    match sent {
         Ok(answer) => answer,
         Err(error) => {
             warn!(%object, %error, "status write failed; retrying");
@@ -73,9 +87,27 @@ pub(super) async fn patch(client: &Client, write: &Write, manager: &Manager) -> 
     }
 }
 
-async fn sent(client: &Client, write: &Write, manager: &Manager) -> Result<Answer, kube::Error> {
+/// Whether the definition of the kind does not have a field of the status.
+fn is_undeclared(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.message.contains("field not declared in schema"))
+}
+
+/// The fields of a status that are Emissary's.
+fn known(kind: Kind, status: &Value) -> Value {
+    let fields = kind.info().status.fields().iter();
+    let known = fields.filter_map(|field| Some(((*field).to_owned(), status.get(*field)?.clone())));
+    known.collect()
+}
+
+async fn sent(
+    client: &Client,
+    resource: &ApiResource,
+    write: &Write,
+    status: &Value,
+    manager: &Manager,
+) -> Result<Answer, kube::Error> {
     let object = &write.object;
-    let request = request(&api_resource(object.kind), write, manager)?;
+    let request = request(resource, object, status, manager)?;
     let response = client.send(request).await?;
     let (head, body) = response.into_parts();
     // whatever it is: a connection whose answer is not read to its end cannot be used again
@@ -103,10 +135,10 @@ async fn sent(client: &Client, write: &Write, manager: &Manager) -> Result<Answe
 
 fn request(
     resource: &ApiResource,
-    write: &Write,
+    object: &ObjectRef,
+    status: &Value,
     manager: &Manager,
 ) -> Result<http::Request<Body>, kube::Error> {
-    let object = &write.object;
     let applied = Applied {
         api_version: &resource.api_version,
         kind: &resource.kind,
@@ -114,7 +146,7 @@ fn request(
             name: &object.name,
             namespace: &object.namespace,
         },
-        status: &write.status,
+        status,
     };
     let parameters = PatchParams::apply(manager.name()).force();
     let path = Object::url_path(resource, Some(&object.namespace));
@@ -146,4 +178,19 @@ fn error(code: StatusCode, body: &[u8]) -> Status {
         let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
         Status::failure(&text, code.as_str())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_fields_of_emissary_are_left() {
+        let status = json!({"state": "Running", "reason": "r", "conditions": []});
+        let left = json!({"state": "Running", "reason": "r"});
+        assert_eq!(known(Kind::Mapping, &status), left);
+        assert_eq!(known(Kind::TlsContext, &status), json!({}));
+    }
 }

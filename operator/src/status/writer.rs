@@ -20,9 +20,10 @@ pub async fn write(book: Book, client: Client, metrics: Metrics, manager: Manage
     let mut under_way = FuturesUnordered::new();
     let send = |write: Write| {
         let (client, manager) = (&client, &manager);
+        let resource = book.versions().resource(write.object.kind);
         async move {
             let started = Instant::now();
-            let answer = request::patch(client, &write, manager).await;
+            let answer = request::patch(client, &resource, &write, manager).await;
             (write, started, answer)
         }
     };

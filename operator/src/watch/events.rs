@@ -11,6 +11,7 @@ use backon::ExponentialBuilder;
 use futures::{StreamExt as _, stream::BoxStream};
 use kube::{
     Api, Resource,
+    core::Status,
     runtime::{
         utils::Backoff as _,
         watcher::{self, Event, ExponentialBackoff},
@@ -116,14 +117,23 @@ pub(crate) fn is_forbidden(error: &watcher::Error) -> bool {
     code(error) == Some(403)
 }
 
-/// The status of the apiserver's answer, if that is the error. kube-client does not look at the status of the answer to a
-/// watch: an error comes as the first item of its body.
+/// Whether the webhook that converts between versions does not answer, or not as it should.
+pub(crate) fn is_unconverted(error: &watcher::Error) -> bool {
+    status(error).is_some_and(|status| status.message.starts_with("conversion webhook for "))
+}
+
 fn code(error: &watcher::Error) -> Option<u16> {
+    status(error).map(|status| status.code)
+}
+
+/// The apiserver's answer, if that is the error. kube-client does not look at the status of the answer to a
+/// watch: an error comes as the first item of its body.
+fn status(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => Some(status.code),
+        | watcher::Error::WatchError(status) => Some(status),
         _ => None,
     }
 }

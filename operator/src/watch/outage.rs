@@ -22,6 +22,8 @@ pub(crate) enum Cause {
     Absent,
     /// A permission is missing, for this verb.
     Forbidden(&'static str),
+    /// The apiserver has the kind, but does not serve the version that is read, or cannot convert to it.
+    OtherVersion,
     /// Everything else.
     Other,
 }
@@ -30,6 +32,7 @@ impl Cause {
     /// The cause of a failure. That a kind is absent takes more than one answer: see the caller.
     pub(crate) fn of(error: &watcher::Error) -> Self {
         match error {
+            _ if events::is_unconverted(error) => Self::OtherVersion,
             _ if !events::is_forbidden(error) => Self::Other,
             watcher::Error::InitialListFailed(_) => Self::Forbidden("list"),
             _ => Self::Forbidden("watch"),
@@ -73,10 +76,8 @@ impl Outage {
         }
         let reaction = match cause {
             Cause::Other => Reaction::Log,
-            Cause::Absent | Cause::Forbidden(_) if now.duration_since(since) < SETTLED_AFTER => {
-                return Reaction::Retry;
-            }
-            Cause::Absent | Cause::Forbidden(_) => Reaction::Settled,
+            _ if now.duration_since(since) < SETTLED_AFTER => return Reaction::Retry,
+            Cause::Absent | Cause::Forbidden(_) | Cause::OtherVersion => Reaction::Settled,
         };
         self.logged = Some(cause);
         reaction

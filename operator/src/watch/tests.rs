@@ -112,6 +112,18 @@ fn list(names: &[&str]) -> String {
     serde_json::json!({"metadata": {"resourceVersion": "7"}, "items": items}).to_string()
 }
 
+/// A list of one Mapping in version v2.
+const OLD: &str = r#"{"metadata": {"resourceVersion": "7"}, "items": [{
+    "apiVersion": "getambassador.io/v2", "kind": "Mapping", "metadata": {"name": "a", "namespace": "default"},
+    "spec": {"prefix": "/", "service": "b", "host": "c"}}]}"#;
+
+/// Resources of a version that has Mappings.
+const MAPPINGS: &str = r#"{"groupVersion": "x", "resources": [
+    {"name": "mappings", "singularName": "", "namespaced": true, "kind": "Mapping", "verbs": []}]}"#;
+
+const UNCONVERTED: &str = r#"{"kind": "Status", "status": "Failure", "code": 500,
+    "message": "conversion webhook for getambassador.io/v2, Kind=Mapping failed: service \"x\" not found"}"#;
+
 /// Every watch expires at once, so that there is one list after the other; each is answered by its number.
 fn relisted(
     answers: impl Fn(usize, &mut Answer) + Send + Sync + 'static,
@@ -499,4 +511,65 @@ mod secrets {
         assert_eq!(listed(&world.change().await), 0);
         assert!(matches!(world.change().await, Change::Apply(..)));
     }
+}
+
+/// The watch ends up with the Mapping of version v2, and its status is written in this version.
+async fn reads_the_old_version(mut world: World) {
+    let Change::Replace(Source::Api, Kind::Mapping, found) = world.change().await else {
+        panic!("no list")
+    };
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].problems, []);
+    assert!(found[0].fragment.is_some());
+    assert_eq!(world.book.versions().of(Kind::Mapping), "v2");
+    assert!(!world.progress.describe().contains("Mapping"));
+}
+
+#[tokio::test]
+async fn an_old_version_is_read_where_ours_is_not_served() {
+    let world = World::start(Kind::Mapping, |path, answer| match path {
+        "/apis" => answer.complete(200, r#"{"groups":[]}"#),
+        "/apis/getambassador.io/v2" => answer.complete(200, MAPPINGS),
+        path if is_watch(path) => answer.begin(""),
+        path if path.starts_with("/apis/getambassador.io/v2/") => answer.complete(200, OLD),
+        _ => answer.complete(404, NOT_FOUND),
+    })
+    .await;
+    reads_the_old_version(world).await;
+}
+
+#[tokio::test]
+async fn the_stored_version_is_read_where_it_cannot_be_converted() {
+    let world = World::start(Kind::Mapping, |path, answer| match path {
+        "/apis/getambassador.io/v2" | "/apis/getambassador.io/v3alpha1" => {
+            answer.complete(200, MAPPINGS);
+        }
+        path if is_watch(path) => answer.begin(""),
+        path if path.starts_with("/apis/getambassador.io/v2/") => answer.complete(200, OLD),
+        path if path.starts_with("/apis/getambassador.io/v3alpha1/") => {
+            answer.complete(500, UNCONVERTED);
+        }
+        _ => answer.complete(404, NOT_FOUND),
+    })
+    .await;
+    reads_the_old_version(world).await;
+}
+
+/// A webhook that comes back is used again only if the other version fails.
+#[tokio::test]
+async fn a_short_absence_of_the_webhook_changes_nothing() {
+    let requests = AtomicUsize::new(0);
+    let mut world = World::start(Kind::Mapping, move |path, answer| match path {
+        path if is_watch(path) => answer.begin(""),
+        path if path.starts_with("/apis/getambassador.io/v3alpha1/") => {
+            match requests.fetch_add(1, Ordering::Relaxed) {
+                0 | 1 => answer.complete(500, UNCONVERTED),
+                _ => answer.complete(200, &list(&["a"])),
+            }
+        }
+        _ => answer.complete(200, MAPPINGS),
+    })
+    .await;
+    assert!(matches!(world.change().await, Change::Replace(..)));
+    assert_eq!(world.book.versions().of(Kind::Mapping), "v3alpha1");
 }

@@ -22,6 +22,10 @@ metadata: {name: nuncio, namespace: restricted}
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: nuncio-envoy, namespace: restricted}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: nuncio-apiext, namespace: restricted}
 ";
 /// The only component whose pods do not meet the standard.
 const HOST_NETWORK: &str = "host-network";
@@ -48,7 +52,8 @@ pub(crate) async fn overlays_and_components_are_valid() -> Result<()> {
     .await?;
     let folder = tempfile::tempdir()?;
     for path in folders("kustomize/overlays")? {
-        check(&plane, &path)?;
+        let manifests = check(&plane, &path)?;
+        all_are_in_a_namespace(&manifests).with_context(|| path.display().to_string())?;
     }
     check(&plane, &root().join("kustomize/quickstart"))?;
     for component in folders("kustomize/components")? {
@@ -57,12 +62,29 @@ pub(crate) async fn overlays_and_components_are_valid() -> Result<()> {
             let path = path.join(component.file_name().unwrap_or_default());
             compose(&path, &component, namespace)?;
             let manifests = check(&plane, &path)?;
+            all_are_in_a_namespace(&manifests).with_context(|| path.display().to_string())?;
             ensure!(
                 namespace.is_none() || !manifests.contains("nuncio-system"),
                 "{}: nuncio-system is still named:\n{manifests}",
                 path.display()
             );
         }
+    }
+    Ok(())
+}
+
+/// Checks that each object names its namespace: one without is created in whatever namespace kubectl is set to.
+fn all_are_in_a_namespace(manifests: &str) -> Result<()> {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(manifests)?;
+    for object in &objects {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let is_cluster_wide = kind.starts_with("Cluster")
+            || ["CustomResourceDefinition", "Namespace"].contains(&kind);
+        let name = &object["metadata"]["name"];
+        ensure!(
+            is_cluster_wide || object["metadata"]["namespace"].is_string(),
+            "{kind} {name} has no namespace"
+        );
     }
     Ok(())
 }

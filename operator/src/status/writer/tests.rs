@@ -169,3 +169,18 @@ async fn an_answer_of_any_kind_ends_a_write() {
         assert_eq!(world.writes(result), count, "{result}");
     }
 }
+
+#[tokio::test]
+async fn a_status_without_conditions_is_written_where_the_kind_has_none() {
+    let undeclared = r#"{"kind": "Status", "status": "Failure", "code": 500,
+        "message": "failed to create typed patch object: .status.conditions: field not declared in schema"}"#;
+    let world = World::start(move |number, reply| match number {
+        0 => reply.complete(500, undeclared),
+        _ => reply.complete(200, WRITTEN),
+    })
+    .await;
+    world.record(1, "a", 1);
+    world.has(2).await;
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!((world.writes("ok"), world.writes("error")), (1, 0));
+}

@@ -63,7 +63,7 @@ fuzz: tools ## Send random manifests through the control plane and a real Envoy;
 
 .PHONY: search
 search: ## Run the property tests with new seeds and many cases; PROPTEST_CASES=100000
-	PROPTEST_CASES=$${PROPTEST_CASES:-10000} cargo test --workspace --exclude nuncio-e2e --lib --test incremental
+	PROPTEST_CASES=$${PROPTEST_CASES:-10000} cargo test --workspace --exclude nuncio-e2e --lib --test incremental --test conversion
 
 .PHONY: chaos
 chaos: tools ## Disturb a gateway at random and check that it recovers; CHAOS="--minutes 20 --seed 1"

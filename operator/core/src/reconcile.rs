@@ -65,7 +65,7 @@ pub fn reconcile(kind: Kind, mut value: Value, settings: &Settings) -> Reconcile
     let conversion = Conversion::of(kind, &mut value);
     let metadata = parse::Metadata::of(&value);
     let is_ours = is_ours(kind, &metadata, &settings.ambassador_id);
-    let found = reconcile_whole(kind, value, conversion, &metadata, settings);
+    let found = reconcile_whole(kind, value, &conversion, &metadata, settings);
     if is_ours {
         found
     } else {
@@ -91,7 +91,7 @@ pub fn reconcile_each(kind: Kind, mut value: Value, fleets: &Fleets) -> Vec<Opti
     if !is_for.contains(&true) {
         return is_for.iter().map(|_| None).collect();
     }
-    let found = reconcile_whole(kind, value, conversion, &metadata, fleets.common());
+    let found = reconcile_whole(kind, value, &conversion, &metadata, fleets.common());
     is_for
         .into_iter()
         .map(|is_for| is_for.then(|| found.clone()))
@@ -111,7 +111,7 @@ fn is_ours(kind: Kind, metadata: &parse::Metadata, ambassador_id: &str) -> bool 
 fn reconcile_whole(
     kind: Kind,
     value: Value,
-    conversion: Conversion,
+    conversion: &Conversion,
     metadata: &parse::Metadata,
     settings: &Settings,
 ) -> Reconciled {
@@ -128,7 +128,7 @@ fn reconcile_whole(
         },
     };
     let old = (kind == Kind::Module || older::may_use_new(&value)).then(|| value.clone());
-    let found = find(kind, value, &conversion, &object, metadata, settings);
+    let found = find(kind, value, conversion, &object, metadata, settings);
     let older = old.map_or_else(Vec::new, |value| {
         older::each(&found, |oldest_envoy| {
             let settings = Settings {
@@ -138,7 +138,7 @@ fn reconcile_whole(
             find(
                 kind,
                 value.clone(),
-                &conversion,
+                conversion,
                 &object,
                 metadata,
                 &settings,

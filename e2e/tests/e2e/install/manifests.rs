@@ -60,7 +60,7 @@ pub(crate) async fn overlays_and_components_are_valid() -> Result<()> {
         for namespace in [None, Some(OTHER)] {
             let path = folder.path().join(namespace.unwrap_or("base"));
             let path = path.join(component.file_name().unwrap_or_default());
-            compose(&path, &component, namespace)?;
+            compose(&path, &[&component], namespace)?;
             let manifests = check(&plane, &path)?;
             all_are_in_a_namespace(&manifests).with_context(|| path.display().to_string())?;
             ensure!(
@@ -69,6 +69,17 @@ pub(crate) async fn overlays_and_components_are_valid() -> Result<()> {
                 path.display()
             );
         }
+    }
+    for (index, (components, versions)) in API_VERSIONS.into_iter().enumerate() {
+        let path = folder.path().join(format!("versions-{index}"));
+        let components = components
+            .iter()
+            .map(|name| root().join("config/crd/components").join(name));
+        let components: Vec<PathBuf> = components.collect();
+        let components: Vec<&Path> = components.iter().map(PathBuf::as_path).collect();
+        compose(&path, &components, Some(OTHER))?;
+        let found = versions_of_mappings(&check(&plane, &path)?)?;
+        ensure!(found == versions, "{}: {found}", path.display());
     }
     Ok(())
 }
@@ -89,6 +100,39 @@ fn all_are_in_a_namespace(manifests: &str) -> Result<()> {
     Ok(())
 }
 
+/// Components that choose API versions, and the versions of Mappings with them; `*` marks the stored one, and the last word is the
+/// namespace of the webhook.
+const API_VERSIONS: [(&[&str], &str); 5] = [
+    (&[], "v3alpha1*"),
+    (&["served-v1"], "v3alpha1* v1 gw"),
+    (&["served-v2"], "v3alpha1* v2 gw"),
+    (
+        &["served-v1", "served-v2", "stored-v2"],
+        "v3alpha1 v1 v2* gw",
+    ),
+    (
+        &["served-v2", "stored-v2", "served-v1"],
+        "v3alpha1 v2* v1 gw",
+    ),
+];
+
+fn versions_of_mappings(manifests: &str) -> Result<String> {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(manifests)?;
+    let mut all = objects.iter();
+    let definition = all
+        .find(|object| object["metadata"]["name"] == "mappings.getambassador.io")
+        .context("no definition of Mappings")?;
+    let versions = definition["spec"]["versions"].as_array();
+    let version = |version: &Value| {
+        let mark = if version["storage"] == true { "*" } else { "" };
+        format!("{}{mark}", version["name"].as_str().unwrap_or_default())
+    };
+    let service = definition.pointer("/spec/conversion/webhook/clientConfig/service/namespace");
+    let namespace = service.and_then(Value::as_str).map(str::to_owned);
+    let words = versions.into_iter().flatten().map(version).chain(namespace);
+    Ok(words.collect::<Vec<_>>().join(" "))
+}
+
 /// The folders in a folder of the checkout.
 fn folders(path: &str) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(root().join(path))?;
@@ -99,14 +143,16 @@ fn folders(path: &str) -> Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-/// Writes a kustomization with the base and a component.
-pub(super) fn compose(path: &Path, component: &Path, namespace: Option<&str>) -> Result<()> {
+/// Writes a kustomization with the base and components.
+pub(super) fn compose(path: &Path, components: &[&Path], namespace: Option<&str>) -> Result<()> {
     fs::create_dir_all(path)?;
+    let components = components.iter().map(|component| relative(path, component));
+    let components: Vec<_> = components.collect::<Result<_>>()?;
     let mut kustomization = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [relative(path, &root().join("kustomize/base"))?],
-        "components": [relative(path, component)?],
+        "components": components,
     });
     if let Some(namespace) = namespace {
         kustomization["namespace"] = json!(namespace);

@@ -59,7 +59,11 @@ fn overlay(name: &str) -> PathBuf {
 /// Writes a kustomization of the base with a component into a folder.
 fn component(folder: &Path, name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
-    compose(&path, &root().join("kustomize/components").join(name), None)?;
+    compose(
+        &path,
+        &[&root().join("kustomize/components").join(name)],
+        None,
+    )?;
     Ok(path)
 }
 

@@ -609,15 +609,6 @@ pub async fn operator(
         "definitions",
         kube_watch::definitions::watch(watching.clone(), installed),
     );
-    tasks.start_endless(
-        "stored API versions",
-        unconverted::follow(
-            client.clone(),
-            watching.definitions.clone(),
-            plane.progress.clone(),
-            plane.metrics.clone(),
-        ),
-    );
     let wanted = plane.fleets.iter();
     let wanted = wanted.map(|fleet| fleet.wanted_secrets.clone()).collect();
     watch_all(&mut tasks, &watching, wanted).await?;
@@ -671,6 +662,15 @@ async fn watch_all(
     watching: &kube_watch::Context,
     wanted_secrets: Vec<watch::Receiver<WantedSecrets>>,
 ) -> anyhow::Result<()> {
+    tasks.start_endless(
+        "stored API versions",
+        unconverted::follow(
+            watching.client.clone(),
+            watching.definitions.clone(),
+            watching.progress.clone(),
+            watching.metrics.clone(),
+        ),
+    );
     for kind in Kind::WATCHED {
         if kind == Kind::Secret {
             tasks.start_endless(

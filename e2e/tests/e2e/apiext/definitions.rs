@@ -29,7 +29,28 @@ pub(crate) async fn only_conversion_is_patched_and_what_others_change_is_undone(
     let service = json!({"name": SERVICE, "namespace": "nuncio-system", "path": "/webhooks/crd-convert", "port": 443});
     ensure!(good["service"] == service, "{good}");
     ensure!(good["caBundle"].is_string(), "{good}");
-    // nothing but the client of the webhook is ours
+    only_the_client_is_ours(&rig).await?;
+    let client =
+        |value: Value| json!({"spec": {"conversion": {"webhook": {"clientConfig": value}}}});
+    for change in [
+        json!({"caBundle": null}),
+        json!({"service": {"name": "other"}}),
+        json!({"service": {"namespace": "other", "path": "/other", "port": 8443}}),
+        json!({"url": "https://other.example/", "service": null}),
+    ] {
+        rig.patch_definition(&client(change.clone()))?;
+        until(&format!("{change} is undone"), || async {
+            let found = rig.client_config()?;
+            ensure!(found == good, "{found}");
+            Ok(())
+        })
+        .await?;
+    }
+    rig.serves().await?;
+    without_conversion_is_left_alone(&mut rig).await
+}
+
+async fn only_the_client_is_ours(rig: &Rig) -> Result<()> {
     let get = ["get", "crd", NAME, "-o", "json", "--show-managed-fields"];
     let definition: Value = serde_json::from_str(&rig.plane.kubectl(&get, "")?)?;
     let managers = definition["metadata"]["managedFields"].as_array();
@@ -61,25 +82,11 @@ pub(crate) async fn only_conversion_is_patched_and_what_others_change_is_undone(
         .metric(1, "nuncio_apiext_definitions{state=\"called\"}")
         .await?;
     ensure!((called - kinds).abs() < 0.1, "{called}");
+    Ok(())
+}
 
-    let client =
-        |value: Value| json!({"spec": {"conversion": {"webhook": {"clientConfig": value}}}});
-    for change in [
-        json!({"caBundle": null}),
-        json!({"service": {"name": "other"}}),
-        json!({"service": {"namespace": "other", "path": "/other", "port": 8443}}),
-        json!({"url": "https://other.example/", "service": null}),
-    ] {
-        rig.patch_definition(&client(change.clone()))?;
-        until(&format!("{change} is undone"), || async {
-            let found = rig.client_config()?;
-            ensure!(found == good, "{found}");
-            Ok(())
-        })
-        .await?;
-    }
-    rig.serves().await?;
-    // an administrator has a reason to switch conversion off
+/// An administrator has a reason to switch conversion off, and hears what that means.
+async fn without_conversion_is_left_alone(rig: &mut Rig) -> Result<()> {
     rig.patch_definition(&json!({"spec": {"conversion": {"strategy": "None", "webhook": null}}}))?;
     until("the warning", || async {
         let log = rig.log(1)?;

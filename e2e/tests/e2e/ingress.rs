@@ -84,8 +84,8 @@ pub(crate) async fn requests_of_an_ingress_are_served(space: &mut Space) -> Resu
 }
 
 pub(crate) async fn ingresses_come_and_go_with_their_class(space: &mut Space) -> Result<()> {
-    let _one = Backend::start("10.96.6.21:80", "one").await?;
-    space.apply(&service("ingress-one", "10.96.6.21"))?;
+    let _one = Backend::start("10.96.6.23:80", "one").await?;
+    space.apply(&service("ingress-one", "10.96.6.23"))?;
     let name = &space.namespace;
     let spec = format!("ingressClassName: {name}, rules: [{}]", first());
     space.apply(&ingress(space, "web", "", &spec))?;

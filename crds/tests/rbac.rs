@@ -47,6 +47,12 @@ fn the_operator_reads_every_watched_kind_and_writes_every_status() {
         allow(GROUP, plural.to_owned(), &["list"]);
         allow(GROUP, format!("{plural}/status"), &["patch"]);
     }
+    // the addresses of the gateway
+    allow(
+        "networking.k8s.io",
+        "ingresses/status".to_owned(),
+        &["patch"],
+    );
     // so that a kind is watched as soon as it is installed
     allow(
         "apiextensions.k8s.io",

@@ -127,7 +127,7 @@ fn reconcile_whole(
             Scope::Cluster | Scope::File => "".into(),
         },
     };
-    let old = (kind == Kind::Module || older::may_use_new(&value)).then(|| value.clone());
+    let old = older::may_use_new(&value, kind == Kind::Module).then(|| value.clone());
     let found = find(kind, value, conversion, &object, metadata, settings);
     let older = old.map_or_else(Vec::new, |value| {
         older::each(&found, |oldest_envoy| {

@@ -38,8 +38,15 @@ impl<'a> NamedTest<'a> {
             Self::Golden(case) => input(case).exists() && output(case).exists(),
             // A function that the runner does not list is dead code, which is an error of the lints.
             Self::EndToEnd { module, function } => {
-                let file = workspace().join(format!("e2e/tests/e2e/{module}.rs"));
-                fs::read_to_string(file).is_ok_and(|text| declaration(&text, function).is_some())
+                let folder = workspace().join("e2e/tests/e2e");
+                let mut files = vec![folder.join(format!("{module}.rs"))];
+                if folder.join(module).is_dir() {
+                    files.extend(sources(&folder.join(module)));
+                }
+                files.into_iter().any(|file| {
+                    let text = fs::read_to_string(file);
+                    text.is_ok_and(|text| declaration(&text, function).is_some())
+                })
             }
             Self::Unit { module, function } => SOURCES.iter().any(|folder| {
                 let files = sources(&workspace().join(folder));

@@ -49,10 +49,16 @@ pub(super) fn each(
     found
 }
 
-/// Whether anything in an object could be new to an older version.
-pub(super) fn may_use_new(value: &Value) -> bool {
+/// Whether anything in an object could be new to an older version. With variables, which are texts with a dollar sign, anything
+/// could.
+pub(super) fn may_use_new(value: &Value, has_variables: bool) -> bool {
+    let may_use_new = |value| may_use_new(value, has_variables);
     match value {
-        Value::String(text) => text.contains('%') || tls_settings::has_new_cipher(text),
+        Value::String(text) => {
+            text.contains('%')
+                || (has_variables && text.contains('$'))
+                || tls_settings::has_new_cipher(text)
+        }
         Value::Array(items) => items.iter().any(may_use_new),
         Value::Object(fields) => fields.values().any(may_use_new),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,

@@ -5,6 +5,7 @@
 //!  object ─► reconcile ─► Change ─► Store ─► Ir, dirty units, Reports
 //! ```
 
+pub mod annotation;
 pub mod change;
 pub mod consul;
 pub mod defaults;

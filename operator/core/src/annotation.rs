@@ -203,18 +203,15 @@ fn manifest(document: Map<String, Value>, owner: &Value) -> Value {
     let owner = &owner["metadata"];
     let mut manifest = unfolded(document);
     if let Some(Value::Object(metadata)) = manifest.get_mut("metadata") {
-        for name in ["namespace", "labels"] {
-            if metadata.get(name).is_none_or(Value::is_null)
-                && let Some(value) = owner.get(name)
-            {
-                metadata.insert(name.to_owned(), value.clone());
-            }
+        let namespace = metadata.get("namespace").and_then(Value::as_str);
+        if namespace.is_none_or(str::is_empty) {
+            inherit(metadata, "namespace", owner);
+        }
+        if metadata.get("labels").is_none_or(Value::is_null) {
+            inherit(metadata, "labels", owner);
         }
         for name in ["creationTimestamp", "resourceVersion"] {
-            metadata.remove(name);
-            if let Some(value) = owner.get(name) {
-                metadata.insert(name.to_owned(), value.clone());
-            }
+            inherit(metadata, name, owner);
         }
     }
     if let Some(Value::String(version)) = manifest.get_mut("apiVersion")
@@ -223,6 +220,14 @@ fn manifest(document: Map<String, Value>, owner: &Value) -> Value {
         *version = format!("{GROUP}/{name}");
     }
     Value::Object(manifest)
+}
+
+/// Gives an object this field of its owner's metadata, in place of its own.
+fn inherit(metadata: &mut Map<String, Value>, name: &str, owner: &Value) {
+    metadata.remove(name);
+    if let Some(value) = owner.get(name) {
+        metadata.insert(name.to_owned(), value.clone());
+    }
 }
 
 /// A document in the flat form, or in that of a manifest, or mixed, as a manifest.

@@ -88,6 +88,18 @@ fn metadata_of_a_flat_document_has_its_place() {
 }
 
 #[test]
+fn a_namespace_that_is_none_is_the_owners() {
+    for namespace in ["7", "''", "null", "[a]", "{}"] {
+        let text = format!("{{kind: Mapping, name: a, namespace: {namespace}}}");
+        assert_eq!(
+            as_manifest(&text)["metadata"]["namespace"],
+            "shop",
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn nobody_pretends_to_be_older() {
     as_manifest(
         "{kind: Listener, metadata: {name: a, creationTimestamp: '2000-01-01T00:00:00Z', resourceVersion: '1'}}",

@@ -677,18 +677,23 @@ async fn watch_all(
                 "Secrets",
                 kube_watch::secret::watch(watching.clone(), wanted_secrets.clone()),
             );
-        } else if kind.info().scope == Scope::Cluster
-            && watching.fleets.common().single_namespace.is_some()
-        {
-            // a Role cannot grant cluster-scoped kinds, and with one namespace there is nothing to select
+        } else if is_left_out(kind, watching.fleets.common()) {
             let none = vec![Change::Replace(Source::Api, kind, Vec::new())];
             let none = Batch::new(Instant::now(), none);
             watching.changes.send(none).await?;
         } else {
-            tasks.start_endless(kind.name(), kube_watch::watch(kind, watching.clone()));
+            tasks.start_endless(kind.title(), kube_watch::watch(kind, watching.clone()));
         }
     }
     Ok(())
+}
+
+/// Whether a kind is not watched and counts as empty.
+fn is_left_out(kind: Kind, settings: &Settings) -> bool {
+    // a Role cannot grant cluster-scoped kinds, and with one namespace there is nothing to select
+    let is_cluster_wide =
+        kind.info().scope == Scope::Cluster && settings.single_namespace.is_some();
+    is_cluster_wide || kind == Kind::KnativeIngress && !settings.knative
 }
 
 /// Starts what writes the addresses of the gateway into the status of Ingresses.

@@ -13,7 +13,9 @@ pub(super) struct Schemas(BTreeMap<Kind, Value>);
 
 impl Schemas {
     pub(super) fn load() -> Result<Self> {
-        let kinds = Kind::ALL.into_iter().filter(|kind| kind.has_status());
+        let kinds = Kind::ALL
+            .into_iter()
+            .filter(|kind| kind.info().status.is_ours());
         let schemas = kinds.map(|kind| load(kind).map(|schema| (kind, schema)));
         Ok(Self(schemas.collect::<Result<_>>()?))
     }

@@ -47,6 +47,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
             context,
             default_listeners,
             ingress_service,
+            knative,
             servers,
             identity,
         } => runtime.block_on(run::operator(
@@ -55,7 +56,10 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
             ingress_service,
             servers,
             identity,
-            fleets?,
+            fleets?.with(|settings| Settings {
+                knative: settings.knative || knative,
+                ..settings
+            }),
         ))?,
         Command::Serve {
             directory,

@@ -713,6 +713,7 @@ fn write_addresses(
         served: served.map(|fleet| fleet.served_ingresses.clone()).collect(),
         leading,
         manager: Manager::new(fleets),
+        book: plane.book.clone(),
     };
     tasks.start_endless("addresses of Ingresses", writer.run());
 }

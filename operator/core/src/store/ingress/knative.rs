@@ -108,28 +108,33 @@ impl Generator<'_> {
             };
             let splits = rule.paths.iter();
             let splits = splits.flat_map(|path| path.splits.iter().map(move |split| (path, split)));
-            let specs: Vec<Value> = splits.map(|(path, split)| self.spec(path, split)).collect();
+            let specs: Vec<(Value, bool)> =
+                splits.map(|(path, split)| self.spec(path, split)).collect();
             let mut number = 0;
             for host in &rule.hosts {
-                for spec in &specs {
+                for (spec, is_usable) in &specs {
                     let suffix = format!("{index}-{number}");
                     number += 1;
                     let Some(host) = host else { continue };
                     let mut spec = spec.clone();
                     spec["host"] = host.as_str().into();
-                    let mapping = self.read(Kind::Mapping, &suffix, labels, spec);
+                    let mut mapping = self.read(Kind::Mapping, &suffix, labels, spec);
+                    if !is_usable {
+                        // what is wrong is reported at the field of the Ingress
+                        let message = "its split is invalid; requests get 503";
+                        let problem = Problem::notice(Reason::UNAVAILABLE, "", message);
+                        mapping.problems = vec![problem];
+                    }
                     self.found.push(with_terms(mapping, &terms));
                 }
             }
         }
     }
 
-    /// A Mapping for any host.
-    fn spec(&mut self, path: &KnativePath, split: &KnativeSplit) -> Value {
-        let service = split
-            .backend
-            .as_ref()
-            .map(|backend| self.service(split, backend));
+    /// A Mapping for any host, and whether its service is known. One without any is invalid, so that its requests get 503.
+    fn spec(&mut self, path: &KnativePath, split: &KnativeSplit) -> (Value, bool) {
+        let backend = split.backend.as_ref();
+        let service = backend.and_then(|backend| self.service(split, backend));
         // the values are no templates
         let headers = split.headers.iter();
         let headers: serde_json::Map<_, _> = headers
@@ -138,7 +143,8 @@ impl Generator<'_> {
                 (name.clone(), json!({"value": value, "append": false}))
             })
             .collect();
-        json!({
+        let is_usable = service.is_some();
+        let spec = json!({
             "prefix": path.path,
             "headers": path.headers,
             "host_rewrite": path.rewrite_host,
@@ -146,31 +152,32 @@ impl Generator<'_> {
             "service": service.unwrap_or_default(),
             "weight": split.percent,
             "add_request_headers": headers,
-        })
+        });
+        (spec, is_usable)
     }
 
-    /// The `service` of a split. A port that is not known makes the Mapping invalid, so that its requests get 503.
-    fn service(&mut self, split: &KnativeSplit, backend: &Backend) -> String {
+    /// The `service` of a split; `None` if its port is not known.
+    fn service(&mut self, split: &KnativeSplit, backend: &Backend) -> Option<String> {
         let service = &backend.service;
         let namespace = split.namespace.as_deref();
         let namespace: Arc<str> =
             namespace.map_or_else(|| self.object.namespace.clone(), Into::into);
-        let name = match &backend.port {
-            Port::Number(number) => return format!("{service}.{namespace}:{number}"),
-            Port::Name(name) => name,
-        };
-        match (self.port_of)(namespace.clone(), service, name) {
-            Some(number) => format!("{service}.{namespace}:{number}"),
-            None => {
-                let fact = format!(
-                    "Service {namespace}/{service} has no TCP port {name:?}; its requests get 503"
-                );
-                let at = format!("{}.servicePort", split.at);
-                let problem = Problem::unresolved(Reason::PORT_NOT_FOUND, at, fact);
-                self.problems.push(problem);
-                format!("{service}.{namespace}:{name}")
+        let number = match &backend.port {
+            Port::Number(number) => Some(*number),
+            Port::Name(name) => {
+                let number = (self.port_of)(namespace.clone(), service, name);
+                if number.is_none() {
+                    let fact = format!(
+                        "Service {namespace}/{service} has no TCP port {name:?}; requests of this split get 503"
+                    );
+                    let at = format!("{}.servicePort", split.at);
+                    let problem = Problem::unresolved(Reason::PORT_NOT_FOUND, at, fact);
+                    self.problems.push(problem);
+                }
+                number
             }
-        }
+        };
+        number.map(|number| format!("{service}.{namespace}:{number}"))
     }
 }
 

@@ -199,5 +199,8 @@ mod tests {
         let left = json!({"state": "Running", "reason": "r"});
         assert_eq!(known(Kind::Mapping, &status), left);
         assert_eq!(known(Kind::TlsContext, &status), json!({}));
+        let status = json!({"loadBalancer": {}, "publicLoadBalancer": {}, "conditions": []});
+        let left = json!({"publicLoadBalancer": {}, "conditions": []});
+        assert_eq!(known(Kind::KnativeIngress, &status), left);
     }
 }

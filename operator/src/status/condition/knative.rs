@@ -84,3 +84,127 @@ fn not(reason: Reason, message: &str) -> Verdict {
         message: message.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nuncio_core::{reconcile::Name, report::Problem};
+
+    use super::*;
+    use crate::status::{condition::Share, fleet::Acknowledged, observed::Observed};
+
+    const KIND: Kind = Kind::KnativeIngress;
+    const NOW: i64 = 1_000_000;
+
+    fn service() -> Gateway {
+        Gateway::Service(Name {
+            namespace: "edge".into(),
+            name: "gateway".into(),
+        })
+    }
+
+    /// Status of an object whose report came with snapshot 5.
+    fn status_of(report: &Report, acked: &[u64], observed: &Observed, gateway: &Gateway) -> Value {
+        let acknowledged = Acknowledged::new(acked.iter().copied());
+        let shares = [Share {
+            fleet: None,
+            report,
+            seq: 5,
+            rejected: None,
+            acknowledged: &acknowledged,
+        }];
+        let facts = Facts {
+            shares: &shares,
+            observed,
+            gateway,
+        };
+        super::super::status(KIND, facts, Timestamp::from_second(NOW).unwrap())
+    }
+
+    fn served() -> Report {
+        Report {
+            generation: 4,
+            in_service: true,
+            ..Report::default()
+        }
+    }
+
+    /// `status/reason` of the conditions.
+    fn conditions(status: &Value) -> Vec<String> {
+        let all = status["conditions"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        all.map(|one| format!("{}/{}", text(&one["status"]), text(&one["reason"])))
+            .collect()
+    }
+
+    #[test]
+    fn it_is_ready_when_envoys_serve_all_of_it() {
+        let observed = Observed::default();
+        let of = |report: &Report, acked: &[u64], gateway: &Gateway| {
+            conditions(&status_of(report, acked, &observed, gateway))
+        };
+        assert_eq!(
+            of(&served(), &[5], &service()),
+            ["True/Accepted", "True/Programmed", "True/Programmed"]
+        );
+        assert_eq!(
+            of(&served(), &[5, 4], &service()),
+            ["True/Accepted", "False/Pending", "False/Pending"]
+        );
+        assert_eq!(
+            of(&served(), &[5], &Gateway::None),
+            [
+                "True/Accepted",
+                "False/ServiceNotFound",
+                "False/ServiceNotFound"
+            ]
+        );
+        let with = |problem: Problem| Report {
+            problems: vec![problem],
+            ..served()
+        };
+        let hint = Problem::notice(Reason::WITHOUT_EFFECT, "spec", "no effect");
+        assert_eq!(of(&with(hint), &[5], &service())[2], "True/Programmed");
+        let part = Problem::ignored(Reason::PARTIALLY_INVALID, "spec", "ignored");
+        let found = status_of(&with(part), &[5], &observed, &service());
+        assert_eq!(conditions(&found)[2], "False/PartiallyInvalid");
+        assert_eq!(found["conditions"][2]["message"], "spec: ignored");
+        let idle = Report {
+            in_service: false,
+            ..served()
+        };
+        assert_eq!(of(&idle, &[5], &service())[2], "False/NotServed");
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let observed = Observed::default();
+        let written = status_of(&served(), &[5], &observed, &service());
+        assert_eq!(written["observedGeneration"], 4);
+        let domain = "gateway.edge.svc.cluster.local";
+        for field in KIND.info().status.fields().iter().skip(1) {
+            assert_eq!(written[*field]["ingress"][0]["domainInternal"], domain);
+        }
+        let read = Observed::of_status(KIND, &written);
+        assert_eq!(read.generation, 4);
+        assert_eq!(read.transitions, [Some((true, NOW)); 3]);
+        let elsewhere = Gateway::Service(Name {
+            namespace: "edge".into(),
+            name: "other".into(),
+        });
+        let moved = status_of(&served(), &[5], &read, &elsewhere);
+        assert_ne!(Observed::of_status(KIND, &moved).digest, read.digest);
+    }
+
+    #[test]
+    fn a_time_changes_with_the_status_of_its_condition_only() {
+        let observed = Observed {
+            transitions: [Some((true, 60)), Some((false, 60)), None],
+            ..Observed::default()
+        };
+        let status = status_of(&served(), &[5], &observed, &service());
+        let since = |slot: usize| status["conditions"][slot]["lastTransitionTime"].clone();
+        assert_eq!(since(0), "1970-01-01T00:01:00Z");
+        assert_eq!(since(1), since(2));
+        assert_ne!(since(1), since(0));
+    }
+}

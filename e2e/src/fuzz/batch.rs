@@ -27,7 +27,7 @@ fn number(kind: Kind) -> usize {
         Kind::TcpMapping => 6,
         Kind::Listener | Kind::Module | Kind::AuthService => 2,
         Kind::DevPortal => 1,
-        _ if kind.info().status.is_ours() => 4,
+        _ if kind.has_status() => 4,
         _ => 0,
     }
 }

@@ -13,9 +13,7 @@ pub(super) struct Schemas(BTreeMap<Kind, Value>);
 
 impl Schemas {
     pub(super) fn load() -> Result<Self> {
-        let kinds = Kind::ALL
-            .into_iter()
-            .filter(|kind| kind.info().status.is_ours());
+        let kinds = Kind::ALL.into_iter().filter(|kind| kind.has_status());
         let schemas = kinds.map(|kind| load(kind).map(|schema| (kind, schema)));
         Ok(Self(schemas.collect::<Result<_>>()?))
     }
@@ -28,6 +26,9 @@ impl Schemas {
 fn load(kind: Kind) -> Result<Value> {
     if kind == Kind::Module {
         return Ok(super::module::schema());
+    }
+    if kind == Kind::KnativeIngress {
+        return Ok(super::knative::schema());
     }
     let name = format!("{}_{}.yaml", kind.group(), kind.plural());
     let path = root().join("config/crd/bases").join(name);

@@ -28,6 +28,10 @@ const OWN: &str = "ambassador.ingress.networking.knative.dev";
 const TIMEOUT: &str = "15s";
 /// Most Mappings of an Ingress. There is one for each host and split of a rule, which is more than its size.
 const MAPPINGS: usize = 2000;
+/// Outcome of a condition that is invalid: without it the path would match more.
+const PATH: &str = "this path is not served";
+/// Outcome of what decides where and how requests are sent.
+const CLOSED: &str = "requests get 503";
 
 pub(super) fn reconcile(value: &Value, metadata: &parse::Metadata) -> Found {
     let annotations = &value["metadata"]["annotations"];
@@ -69,6 +73,10 @@ pub(super) fn reconcile(value: &Value, metadata: &parse::Metadata) -> Found {
         }
     };
     let tls = reader.all_tls(&spec["tls"], &rules);
+    if reader.mappings == 0 && reader.problems.is_empty() {
+        let fact = "no rule has a host and a path; nothing is served";
+        reader.warn("spec.rules", fact.to_owned());
+    }
     let ingress = KnativeIngress {
         labels: metadata.labels.clone(),
         tls,
@@ -92,6 +100,12 @@ impl Reader {
         self.problems.push(ignored(at, fact));
     }
 
+    /// Reports what is wrong at a field, with an outcome.
+    fn warn(&mut self, at: impl Into<String>, message: String) {
+        let problem = Problem::ignored(Reason::PARTIALLY_INVALID, at, message);
+        self.problems.push(problem);
+    }
+
     /// The items of a list, with their paths.
     fn list<'v>(
         &mut self,
@@ -110,12 +124,12 @@ impl Reader {
     ///
     /// # Errors
     /// It is something else, which is reported.
-    fn text(&mut self, at: &str, value: &Value) -> Result<Option<String>, ()> {
+    fn text(&mut self, at: &str, value: &Value, outcome: &str) -> Result<Option<String>, ()> {
         match value {
             Value::Null => Ok(None),
             Value::String(text) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
             _ => {
-                self.ignore(at, "must be a string");
+                self.warn(at, format!("must be a string; {outcome}"));
                 Err(())
             }
         }
@@ -185,13 +199,13 @@ impl Reader {
             self.ignore(at, "must be a map");
             return None;
         }
-        let prefix = self.text(&format!("{at}.path"), &path["path"]).ok()?;
+        let prefix = self.text(&format!("{at}.path"), &path["path"], PATH).ok()?;
         let headers = self.conditions(&format!("{at}.headers"), &path["headers"])?;
         // what is sent must not differ from what was meant
-        let rewrite_host = self.text(&format!("{at}.rewriteHost"), &path["rewriteHost"]);
+        let rewrite_host = self.text(&format!("{at}.rewriteHost"), &path["rewriteHost"], CLOSED);
         let is_usable = rewrite_host.is_ok();
         let at_timeout = format!("{at}.timeout");
-        let timeout = match self.text(&at_timeout, &path["timeout"]) {
+        let timeout = match self.text(&at_timeout, &path["timeout"], "using 15s") {
             Ok(Some(text)) => self.timeout(&at_timeout, &text),
             Ok(None) | Err(()) => self.timeout(&at_timeout, TIMEOUT),
         };
@@ -208,10 +222,8 @@ impl Reader {
             .collect();
         let sum: u32 = splits.iter().map(|split| split.percent).sum();
         if sum == 0 {
-            let fact = "no split has a serviceName and a percent above 0; requests get 503";
-            let reason = Reason::PARTIALLY_INVALID;
-            self.problems
-                .push(Problem::ignored(reason, &at_splits, fact));
+            let fact = "no split has a serviceName and a percent above 0";
+            self.warn(&at_splits, format!("{fact}; {CLOSED}"));
             splits = vec![KnativeSplit::unusable(at_splits)];
         } else if sum != 100 {
             let fact = format!("the percents add up to {sum}, not 100");
@@ -238,7 +250,7 @@ impl Reader {
             Value::Null => return Some(BTreeMap::new()),
             Value::Object(fields) => fields,
             _ => {
-                self.ignore(at, "must be a map; this path is not served");
+                self.warn(at, format!("must be a map; {PATH}"));
                 return None;
             }
         };
@@ -246,8 +258,8 @@ impl Reader {
         for (name, value) in fields {
             let exact = value["exact"].as_str().filter(|exact| !exact.is_empty());
             let Some(exact) = exact.filter(|_| is_header_name(name)) else {
-                let fact = "must be the name of a header with a non-empty exact value; this path is not served";
-                self.ignore(format!("{at}[{name}]"), fact);
+                let fact = "must be the name of a header with a non-empty exact value";
+                self.warn(format!("{at}[{name}]"), format!("{fact}; {PATH}"));
                 return None;
             };
             found.insert(name.clone(), exact.to_owned());
@@ -354,9 +366,7 @@ impl Reader {
 
     /// Reports what makes a split unusable.
     fn unusable(&mut self, at: &str, fact: &str) {
-        let message = format!("{fact}; requests of this split get 503");
-        let problem = Problem::ignored(Reason::PARTIALLY_INVALID, at, message);
-        self.problems.push(problem);
+        self.warn(at, format!("{fact}; requests of this split get 503"));
     }
 
     /// Certificates, of hosts that clients outside the cluster use.
@@ -378,12 +388,14 @@ impl Reader {
             return None;
         }
         let at_secret = format!("{at}.secretName");
-        let secret = self.text(&at_secret, &tls["secretName"]).ok()?;
+        let secret = self.text(&at_secret, &tls["secretName"], "ignored").ok()?;
         if secret.is_none() {
             self.ignore(at_secret, "secretName is missing");
         }
         let at_namespace = format!("{at}.secretNamespace");
-        let namespace = self.text(&at_namespace, &tls["secretNamespace"]).ok()?;
+        let namespace = self
+            .text(&at_namespace, &tls["secretNamespace"], "ignored")
+            .ok()?;
         let hosts: Vec<Option<String>> = match tls["hosts"].as_array() {
             Some(hosts) if hosts.is_empty() => all(left),
             None if tls["hosts"].is_null() => all(left),
@@ -454,3 +466,6 @@ fn is_label(text: &str) -> bool {
 fn is_dns_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
+
+#[cfg(test)]
+mod tests;

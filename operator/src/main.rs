@@ -44,23 +44,10 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .build()?;
     match arguments.command {
         Command::Operator {
-            context,
-            default_listeners,
-            ingress_service,
-            knative,
+            options,
             servers,
             identity,
-        } => runtime.block_on(run::operator(
-            context,
-            default_listeners,
-            ingress_service,
-            servers,
-            identity,
-            fleets?.with(|settings| Settings {
-                knative: settings.knative || knative,
-                ..settings
-            }),
-        ))?,
+        } => runtime.block_on(run::operator(options, servers, identity, fleets?))?,
         Command::Serve {
             directory,
             servers,

@@ -114,47 +114,12 @@ async fn is_shared(space: &Space) -> Result<()> {
     Ok(())
 }
 
-pub(crate) async fn knative_ingresses_are_served_as_their_status_says(
-    space: &mut Space,
-) -> Result<()> {
-    let servers = ["10.96.6.31:80", "10.96.6.32:80"].map(Listen::on);
-    let _old = Server::start(&servers[0], Http::new("knative-old").router()).await?;
-    let _new = Server::start(&servers[1], Http::new("knative-new").router()).await?;
-    let plane = space.plane.clone();
-    let instance = space.gateway.instance.clone();
-    let gateway = format!("{}/gateway", space.namespace);
-    let flags = ["--knative", "--ingress-service", &gateway];
-    // ready without the kind
-    space.own_gateway()?.replica =
-        Replica::start_with(&plane, &instance, 0, &instance.xds(0), &flags).await?;
-    let gateway = "apiVersion: v1\nkind: Service\nmetadata: {name: gateway}\nspec: {ports: [{port: 80}]}\n---\n";
-    let manifests = [
-        service("knative-old", "10.96.6.31"),
-        service("knative-new", "10.96.6.32"),
-        host("knative", "'*.knative.example'", ""),
-        gateway.to_owned(),
-    ];
-    space.apply(&manifests.concat())?;
-    define(space)?;
-    space.apply(&hello(space, "20"))?;
-    space.answers(HOST, "/", 200, "").await?;
-    is_shared(space).await?;
+async fn ready(space: &Space, name: &str, status: &str, text: &str) -> Result<()> {
+    condition(space, &object(name), "Ready", status, text).await
+}
 
-    let ready = async |name: &str, status: &str, text: &str| {
-        condition(space, &object(name), "Ready", status, text).await
-    };
-    ready("hello", "True", "").await?;
-    let field = |path: &str| space.field(&object("hello"), path);
-    let domain = format!("gateway.{}.svc.cluster.local", space.namespace);
-    for balancer in ["publicLoadBalancer", "privateLoadBalancer"] {
-        let found = field(&format!("{{.status.{balancer}.ingress[0].domainInternal}}"))?;
-        ensure!(found == domain, "{balancer} is {found:?}");
-    }
-    ensure!(field("{.status.observedGeneration}")? == field("{.metadata.generation}")?);
-    let version = field("{.metadata.resourceVersion}")?;
-
-    // others do not count, whatever they have; what is hostile is reported and costs nobody anything
-    let load = Load::start(&space.http(), WWW, "/");
+/// Applies Ingresses of others, and hostile ones, which say what is wrong with them.
+async fn others_cost_it_nothing(space: &Space) -> Result<()> {
     let other = ", networking.knative.dev/ingress-class: kourier.ingress.networking.knative.dev";
     let rule = |host: &str, splits: &str| {
         format!("[{{hosts: [{host}], http: {{paths: [{{splits: [{splits}]}}]}}}}]")
@@ -181,7 +146,7 @@ pub(crate) async fn knative_ingresses_are_served_as_their_status_says(
         ),
     ] {
         space.apply(&ingress(space, name, "", &rules))?;
-        ready(name, "False", text).await?;
+        ready(space, name, "False", text).await?;
     }
     space.answers("many.knative.example", "/", 404, "").await?;
     space.answers("local.knative.example", "/", 404, "").await?;
@@ -191,6 +156,48 @@ pub(crate) async fn knative_ingresses_are_served_as_their_status_says(
     space.answers("other.knative.example", "/", 404, "").await?;
     let status = space.field(&object("other"), "{.status}")?;
     ensure!(status.is_empty(), "one of others has {status}");
+    Ok(())
+}
+
+pub(crate) async fn knative_ingresses_are_served_as_their_status_says(
+    space: &mut Space,
+) -> Result<()> {
+    let servers = ["10.96.6.31:80", "10.96.6.32:80"].map(Listen::on);
+    let _old = Server::start(&servers[0], Http::new("knative-old").router()).await?;
+    let _new = Server::start(&servers[1], Http::new("knative-new").router()).await?;
+    let plane = space.plane.clone();
+    let instance = space.gateway.instance.clone();
+    let gateway = format!("{}/gateway", space.namespace);
+    let flags = ["--knative", "--ingress-service", &gateway];
+    // ready without the kind
+    space.own_gateway()?.replica =
+        Replica::start_with(&plane, &instance, 0, &instance.xds(0), &flags).await?;
+    let gateway = "apiVersion: v1\nkind: Service\nmetadata: {name: gateway}\nspec: {ports: [{port: 80}]}\n---\n";
+    let manifests = [
+        service("knative-old", "10.96.6.31"),
+        service("knative-new", "10.96.6.32"),
+        host("knative", "'*.knative.example'", ""),
+        gateway.to_owned(),
+    ];
+    space.apply(&manifests.concat())?;
+    define(space)?;
+    space.apply(&hello(space, "20"))?;
+    space.answers(HOST, "/", 200, "").await?;
+    is_shared(space).await?;
+
+    ready(space, "hello", "True", "").await?;
+    let field = |path: &str| space.field(&object("hello"), path);
+    let domain = format!("gateway.{}.svc.cluster.local", space.namespace);
+    for balancer in ["publicLoadBalancer", "privateLoadBalancer"] {
+        let found = field(&format!("{{.status.{balancer}.ingress[0].domainInternal}}"))?;
+        ensure!(found == domain, "{balancer} is {found:?}");
+    }
+    ensure!(field("{.status.observedGeneration}")? == field("{.metadata.generation}")?);
+    let version = field("{.metadata.resourceVersion}")?;
+
+    // others do not count, whatever they have; what is hostile is reported and costs nobody anything
+    let load = Load::start(&space.http(), WWW, "/");
+    others_cost_it_nothing(space).await?;
     ensure!(
         field("{.metadata.resourceVersion}")? == version,
         "the status of hello was written without a reason"
@@ -198,9 +205,9 @@ pub(crate) async fn knative_ingresses_are_served_as_their_status_says(
 
     // edited, broken and fixed under traffic
     space.apply(&hello(space, "broken"))?;
-    ready("hello", "False", "must be an integer").await?;
+    ready(space, "hello", "False", "must be an integer").await?;
     space.apply(&hello(space, "20"))?;
-    ready("hello", "True", "").await?;
+    ready(space, "hello", "True", "").await?;
     load.finish().await.context("an Ingress that is edited")?;
     is_shared(space).await?;
 
@@ -211,7 +218,7 @@ pub(crate) async fn knative_ingresses_are_served_as_their_status_says(
     define(space)?;
     space.apply(&hello(space, "20"))?;
     space.answers(HOST, "/", 200, "").await?;
-    ready("hello", "True", "").await?;
+    ready(space, "hello", "True", "").await?;
     space.delete(&object("hello"))?;
     space.answers(HOST, "/", 404, "").await?;
     space.plane.kubectl(&["delete", &crd], "").map(drop)

@@ -9,11 +9,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionVersion;
-use nuncio_crds::{
-    GROUP, KINDS, KindInfo,
-    conversion::ApiVersion,
-    kind::{Scope, Status},
-};
+use nuncio_crds::{GROUP, KINDS, KindInfo, conversion::ApiVersion, kind::Scope};
 use serde_json::{Value, json};
 
 #[test]
@@ -303,7 +299,7 @@ fn every_status_has_the_fields_of_its_row() {
         for version in versions(info) {
             let schema = serde_json::to_value(version.schema.unwrap()).unwrap();
             let status = &schema["openAPIV3Schema"]["properties"]["status"]["properties"];
-            let has_status = info.status != Status::None;
+            let has_status = info.status.is_ours();
             assert_eq!(version.subresources.is_some(), has_status, "{}", info.name);
             assert_eq!(
                 status["conditions"].is_object(),
@@ -323,7 +319,7 @@ fn every_kind_with_a_status_shows_it_in_few_columns() {
     let programmed = r#".status.conditions[?(@.type=="Programmed")].status"#;
     let reason = ".status.conditions[?(@.reason!=@.type)].reason";
     let message = ".status.conditions[?(@.reason!=@.type)].message";
-    for info in KINDS.iter().filter(|info| info.status != Status::None) {
+    for info in KINDS.iter().filter(|info| info.status.is_ours()) {
         for version in versions(info) {
             let columns = version.additional_printer_columns.unwrap();
             let (wide, narrow): (Vec<_>, Vec<_>) =

@@ -26,6 +26,7 @@ mod consul;
 mod finding;
 mod gateway;
 mod hostile;
+mod knative;
 mod meaning;
 mod module;
 mod options;

@@ -70,6 +70,8 @@ mod installation;
 mod installations;
 #[path = "e2e/journal.rs"]
 mod journal;
+#[path = "e2e/knative.rs"]
+mod knative;
 #[path = "e2e/listener.rs"]
 mod listener;
 #[path = "e2e/log_service.rs"]
@@ -274,6 +276,7 @@ const OWN_GATEWAY: &[Test] = tests![OwnGateway:
     ingress::requests_of_an_ingress_are_served,
     ingress::ingresses_come_and_go_with_their_class,
     ingress::the_status_of_an_ingress_has_the_addresses_of_the_gateway,
+    knative::knative_ingresses_are_served_as_their_status_says,
     routing::endpoints_of_a_service_are_followed,
     routing::tls_is_served_and_certificates_rotate,
     routing::an_envoy_with_state_of_the_world_serves_the_same,

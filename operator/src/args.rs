@@ -73,6 +73,7 @@ Environment:
   AMBASSADOR_SINGLE_NAMESPACE     Watch AMBASSADOR_NAMESPACE only, if set to any value
   AMBASSADOR_LABEL_SELECTOR       Watch the objects that match this label selector only
   AMBASSADOR_FIELD_SELECTOR       Watch the getambassador.io objects that match this field selector only
+  AMBASSADOR_KNATIVE_SUPPORT      If true, serve the Ingresses of Knative, too
   AMBASSADOR_ENVOY_BIND_ADDRESS   IP address that Envoy's listeners bind to [default: 0.0.0.0]
   AMBASSADOR_ISTIO_SECRET_DIR     Directory of Istio's key.pem and cert-chain.pem, read as Secret istio-certs
   AMBASSADOR_CONFIG_DIR           Directory of *.yaml files with flat documents, served until the cluster has been listed
@@ -196,10 +197,17 @@ pub struct OperatorOptions {
     /// If there is no Listener, create http on port 8080 and https on port 8443 in AMBASSADOR_NAMESPACE
     #[arg(long)]
     pub default_listeners: bool,
-    /// Service whose addresses the status of Ingresses shows [default: the one with the label
+    /// Service whose addresses, and for Knative whose name, the status of Ingresses shows [default: the one with the label
     /// app.kubernetes.io/component: ambassador-service in AMBASSADOR_NAMESPACE]
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = service_name)]
     pub ingress_service: Option<Name>,
+    /// Serve the Ingresses of Knative, too; the same as AMBASSADOR_KNATIVE_SUPPORT=true
+    #[arg(long)]
+    pub knative: bool,
+    /// Serve rules of Knative with visibility ClusterLocal only by Hosts whose mappingSelector.matchLabels has
+    /// networking.knative.dev/visibility: cluster-local [default: all Hosts serve them, as in Emissary]
+    #[arg(long)]
+    pub knative_local_hosts: bool,
     /// Directory of *.yaml files with manifests that come before those of the cluster, if it exists
     #[arg(
         long,

@@ -1,7 +1,8 @@
 //! The addresses of the gateway in the status of its Ingresses, so that `kubectl get ingress` and controllers of DNS records
 //! show where it is. They are those of the Service in front of the Envoys.
 //!
-//! The leader writes them. Without an Ingress of ours nothing is watched.
+//! The leader writes them. Without an Ingress of ours nothing is watched. The status of Knative's Ingresses shows the name of
+//! the Service, with conditions, so that it is written with those of other kinds; here the Service is found.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +17,11 @@ use kube::{
     api::{Patch, PatchParams},
     runtime::watcher::{self, Event},
 };
-use nuncio_core::{object::ObjectRef, reconcile::Name, settings::Settings};
+use nuncio_core::{
+    object::{Kind, ObjectRef},
+    reconcile::Name,
+    settings::Settings,
+};
 use serde_json::{Value, json};
 use tokio::{
     sync::watch,
@@ -25,7 +30,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::{
-    status::Manager,
+    status::{Book, Gateway, Manager},
     watch::events::{self, Events},
 };
 
@@ -51,6 +56,8 @@ pub struct Writer {
     pub leading: watch::Receiver<bool>,
     /// The field manager.
     pub manager: Manager,
+    /// Statuses that show the Service.
+    pub book: Book,
 }
 
 impl Writer {
@@ -110,6 +117,12 @@ impl Writer {
             if own.is_empty() || !*self.leading.borrow() {
                 return;
             }
+            if let Some(services) = services.complete() {
+                let found = services.iter().find(|(_, addresses)| has_any(addresses));
+                let found = found.or_else(|| services.first_key_value());
+                let gateway = found.map(|(name, _)| Gateway::Service(name.clone()));
+                self.book.set_gateway(gateway.unwrap_or(Gateway::None));
+            }
             if let (Some(services), Some(ingresses)) = (services.complete(), ingresses.complete()) {
                 let addresses = services.values().find(|addresses| has_any(addresses));
                 if let Some(addresses) = addresses {
@@ -141,7 +154,8 @@ impl Writer {
         addresses: &Value,
     ) -> bool {
         let mut is_written = true;
-        for object in own {
+        let ingresses = own.iter().filter(|object| object.kind == Kind::Ingress);
+        for object in ingresses {
             let differs = found
                 .get(&Name::of(object))
                 .is_some_and(|found| found != addresses);

@@ -142,7 +142,7 @@ pub struct KindLabel {
 
 impl From<Kind> for KindLabel {
     fn from(kind: Kind) -> Self {
-        Self { kind: kind.name() }
+        Self { kind: kind.title() }
     }
 }
 

@@ -513,6 +513,15 @@ impl Publisher {
                 rejected.insert(mapping, culprit.effect());
             }
         }
+        // an object that another one stands for is not in the cluster
+        let owned = rejected.iter().filter_map(|(object, message)| {
+            let owner = self.store.reports().get(object)?.owner.as_deref()?;
+            Some((owner.clone(), message.clone()))
+        });
+        let owned: Vec<_> = owned.collect();
+        for (owner, message) in owned {
+            rejected.entry(owner).or_insert(message);
+        }
         self.outputs.unbound.send_replace(unbound);
         self.rejections = rejections;
         self.reported = found;

@@ -585,7 +585,7 @@ pub async fn operator(
 ) -> anyhow::Result<()> {
     let directories = Directories::of(&options.init_config, |name| std::env::var(name).ok());
     let own_identity = own_identity(&servers, &identity, &fleets)?;
-    let fleets = in_cluster(&fleets, &servers, own_identity.is_some());
+    let fleets = in_cluster(&fleets, &options, &servers, own_identity.is_some());
     let client = connect(options.context).await?;
     let mut tasks = Tasks::new();
     let security = match &own_identity {
@@ -653,7 +653,12 @@ pub async fn operator(
 }
 
 /// The settings of fleets in a cluster.
-fn in_cluster(fleets: &Fleets, servers: &Servers, has_identity: bool) -> Fleets {
+fn in_cluster(
+    fleets: &Fleets,
+    options: &OperatorOptions,
+    servers: &Servers,
+    has_identity: bool,
+) -> Fleets {
     let mut own_ports = servers.open_ports();
     if let Some(port) = servers.xds_address().port()
         && has_identity
@@ -663,6 +668,8 @@ fn in_cluster(fleets: &Fleets, servers: &Servers, has_identity: bool) -> Fleets 
     fleets.with(|settings| Settings {
         in_cluster: true,
         reads_secrets_on_demand: true,
+        knative: settings.knative || options.knative,
+        knative_local_hosts: options.knative_local_hosts,
         own_ports: own_ports.clone(),
         ..settings
     })
@@ -707,18 +714,23 @@ async fn watch_all(
                 "Secrets",
                 kube_watch::secret::watch(watching.clone(), wanted_secrets.clone()),
             );
-        } else if kind.info().scope == Scope::Cluster
-            && watching.fleets.common().single_namespace.is_some()
-        {
-            // a Role cannot grant cluster-scoped kinds, and with one namespace there is nothing to select
+        } else if is_left_out(kind, watching.fleets.common()) {
             let none = vec![Change::Replace(Source::Api, kind, Vec::new())];
             let none = Batch::new(Instant::now(), none);
             watching.changes.send(none).await?;
         } else {
-            tasks.start_endless(kind.name(), kube_watch::watch(kind, watching.clone()));
+            tasks.start_endless(kind.title(), kube_watch::watch(kind, watching.clone()));
         }
     }
     Ok(())
+}
+
+/// Whether a kind is not watched and counts as empty.
+fn is_left_out(kind: Kind, settings: &Settings) -> bool {
+    // a Role cannot grant cluster-scoped kinds, and with one namespace there is nothing to select
+    let is_cluster_wide =
+        kind.info().scope == Scope::Cluster && settings.single_namespace.is_some();
+    is_cluster_wide || kind == Kind::KnativeIngress && !settings.knative
 }
 
 /// Starts what writes the addresses of the gateway into the status of Ingresses.
@@ -738,6 +750,7 @@ fn write_addresses(
         served: served.map(|fleet| fleet.served_ingresses.clone()).collect(),
         leading,
         manager: Manager::new(fleets),
+        book: plane.book.clone(),
     };
     tasks.start_endless("addresses of Ingresses", writer.run());
 }

@@ -33,6 +33,7 @@ pub mod replica;
 mod request;
 mod writer;
 
+pub use condition::Gateway;
 pub use manager::Manager;
 pub use observed::Observed;
 pub use writer::write;
@@ -160,6 +161,11 @@ impl Book {
     /// Sets whether this replica is the leader, which writes.
     pub fn lead(&self, is_leader: bool) {
         self.change(|queue| queue.lead(is_leader, Instant::now()));
+    }
+
+    /// Sets the Service in front of the Envoys, which some statuses show.
+    pub fn set_gateway(&self, gateway: Gateway) {
+        self.change(|queue| queue.set_gateway(gateway));
     }
 
     /// Records what the connected Envoys have acknowledged.

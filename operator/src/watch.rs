@@ -112,13 +112,13 @@ impl Context {
         let resource = resource(kind);
         let text = format!("missing permission to {verb} {resource} {scope}{outcome}");
         warn!(%kind, verb, resource, "missing permission");
-        self.progress.warn(kind.name(), text);
+        self.progress.warn(kind.title(), text);
         self.metrics.missing_permission(&resource, PURPOSE, true);
     }
 
     fn recovered(&self, kind: Kind) {
         info!(%kind, "watch recovered");
-        self.progress.settle(kind.name());
+        self.progress.settle(kind.title());
         self.metrics
             .missing_permission(&resource(kind), PURPOSE, false);
     }
@@ -414,13 +414,17 @@ impl Watch {
                 if self.is_complete {
                     let text =
                         format!("watch of {kind} failed, keeping the last known objects: {error}");
-                    self.context.progress.warn(kind.name(), text);
+                    self.context.progress.warn(kind.title(), text);
                 }
                 return None;
             }
             (Reaction::Settled, Cause::Absent) if self.switch().await => return None,
             (Reaction::Settled, Cause::Absent) => {
-                warn!(%kind, "kind not installed; continuing without its objects (to install it: kubectl apply --server-side -k config/crd)");
+                let install = match kind.group() {
+                    GROUP => " (to install it: kubectl apply --server-side -k config/crd)",
+                    _ => "",
+                };
+                warn!(%kind, "kind not installed; continuing without its objects{install}");
             }
             (Reaction::Settled, Cause::Forbidden(verb)) => {
                 self.context.missing_permission(kind, verb);

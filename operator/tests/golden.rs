@@ -116,6 +116,8 @@ fn rendering(manifests: &str) -> anyhow::Result<Rendering> {
     let directory = tempfile::tempdir()?;
     let settings = Settings {
         in_cluster: section::header(manifests).any(|line| line == "# in cluster"),
+        knative_local_hosts: section::header(manifests)
+            .any(|line| line == "# --knative-local-hosts"),
         ..Settings::default()
     };
     fs::write(directory.path().join("input.yaml"), manifests)?;

@@ -4,6 +4,7 @@ use super::{KindInfo, Schema, Scope, Status, Version};
 use crate::{GROUP, v3alpha1};
 
 const V1: &[Version] = &[ours("v1")];
+const V1ALPHA1: &[Version] = &[ours("v1alpha1")];
 const V3ALPHA1: &[Version] = &[ours("v3alpha1")];
 const SINCE_V2: &[Version] = &[other("v2"), ours("v3alpha1")];
 const SINCE_V1: &[Version] = &[other("v1"), other("v2"), ours("v3alpha1")];
@@ -261,6 +262,18 @@ kinds! {
         scope: Scope::Namespaced,
         status: Status::None,
         optional: false,
+        schema: None,
+    }
+
+    /// A route for HTTP requests, as Knative Serving writes it.
+    KnativeIngress {
+        name: "Ingress",
+        group: "networking.internal.knative.dev",
+        versions: V1ALPHA1,
+        plural: "ingresses",
+        scope: Scope::Namespaced,
+        status: Status::Knative,
+        optional: true,
         schema: None,
     }
 

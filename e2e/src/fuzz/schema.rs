@@ -27,6 +27,9 @@ fn load(kind: Kind) -> Result<Value> {
     if kind == Kind::Module {
         return Ok(super::module::schema());
     }
+    if kind == Kind::KnativeIngress {
+        return Ok(super::knative::schema());
+    }
     let name = format!("{}_{}.yaml", kind.group(), kind.plural());
     let path = root().join("config/crd/bases").join(name);
     let text =

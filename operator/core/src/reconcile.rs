@@ -20,6 +20,7 @@ mod format;
 mod fragment;
 mod host;
 mod ingress;
+mod knative;
 mod listener;
 mod log_service;
 pub mod lua;
@@ -43,13 +44,15 @@ mod version;
 pub use fragment::{
     AddedHeaders, AuthCall, AuthRequests, AuthService, Backend, Certificate, ClusterSettings,
     ConsulResolver, EndpointSlice, Forwarding, Fragment, Host, HostMatch, HostTerms, HostTls,
-    Ingress, IngressClass, IngressPath, IngressRule, IngressTls, InsecureAction, LabelGroup,
-    LargestRegex, Listener, LogService, Mapping, Module, Name, Namespaces, Origination, Part,
-    PathKind, Port, Probe, Rare, RateLimitService, Resolver, ResolverKind, Role, Sampling, Secret,
-    SecurityModel, Service, Shared, TcpMapping, TlsContext, TlsSettings, Token, TracingService,
-    Unusable, Upstream, header_changes, served,
+    Ingress, IngressClass, IngressPath, IngressRule, IngressTls, InsecureAction, KnativeIngress,
+    KnativePath, KnativeRule, KnativeSplit, KnativeTerms, KnativeTls, LabelGroup, LargestRegex,
+    Listener, LogService, Mapping, Module, Name, Namespaces, Origination, Part, PathKind, Port,
+    Probe, Rare, RateLimitService, Resolver, ResolverKind, Role, Sampling, Secret, SecurityModel,
+    Service, Shared, TcpMapping, TlsContext, TlsSettings, Token, TracingService, Unusable,
+    Upstream, header_changes, served,
 };
 
+pub(crate) use fragment::VISIBILITY;
 pub use older::Older;
 use version::Conversion;
 
@@ -102,7 +105,9 @@ pub fn reconcile_each(kind: Kind, mut value: Value, fleets: &Fleets) -> Vec<Opti
 /// classes, which an annotation assigns.
 fn is_ours(kind: Kind, metadata: &parse::Metadata, ambassador_id: &str) -> bool {
     match kind {
-        Kind::Ingress | Kind::IngressClass => metadata.is_annotated_for(ambassador_id),
+        Kind::Ingress | Kind::IngressClass | Kind::KnativeIngress => {
+            metadata.is_annotated_for(ambassador_id)
+        }
         _ => kind.group() != nuncio_crds::GROUP || metadata.is_for(ambassador_id),
     }
 }
@@ -191,6 +196,7 @@ fn find(
         ),
         Kind::Ingress => ingress::reconcile(value, metadata),
         Kind::IngressClass => ingress::class(value),
+        Kind::KnativeIngress => knative::reconcile(&value, metadata),
         Kind::Document => (None, Vec::new()),
     };
     let (fragment, problems) = conversion.reported(kind, read);

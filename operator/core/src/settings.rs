@@ -40,6 +40,10 @@ pub struct Settings {
     pub bind_address: IpAddr,
     /// `AMBASSADOR_ISTIO_SECRET_DIR`: where Istio's agent writes certificates.
     pub istio_secret_dir: Option<PathBuf>,
+    /// `AMBASSADOR_KNATIVE_SUPPORT`: Ingresses of Knative are watched.
+    pub knative: bool,
+    /// Rules of Knative with visibility `ClusterLocal` are served only by Hosts that select them by their label.
+    pub knative_local_hosts: bool,
     /// `DISABLE_STRICT_LABEL_SELECTORS`: one label of a selector is enough.
     pub loose_label_selectors: bool,
     /// `AMBASSADOR_DISABLE_ENDPOINTS`: the load balancers of Mappings are ignored.
@@ -103,6 +107,8 @@ impl Default for Settings {
             reads_secrets_on_demand: false,
             bind_address: Ipv4Addr::UNSPECIFIED.into(),
             istio_secret_dir: None,
+            knative: false,
+            knative_local_hosts: false,
             loose_label_selectors: false,
             disable_endpoints: false,
             queries_consul: false,
@@ -155,6 +161,9 @@ impl Settings {
             reads_secrets_on_demand: false,
             bind_address,
             istio_secret_dir: variable("AMBASSADOR_ISTIO_SECRET_DIR").map(Into::into),
+            knative: variable("AMBASSADOR_KNATIVE_SUPPORT")
+                .is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            knative_local_hosts: defaults.knative_local_hosts,
             loose_label_selectors: ["y", "yes", "on", "1", "true", "t"]
                 .contains(&loose.to_lowercase().as_str()),
             disable_endpoints: variable("AMBASSADOR_DISABLE_ENDPOINTS").is_some(),
@@ -197,6 +206,17 @@ mod tests {
             (name == "AMBASSADOR_DISABLE_ENDPOINTS").then(|| "false".to_owned())
         });
         assert!(settings.unwrap().disable_endpoints);
+    }
+
+    #[test]
+    fn only_true_in_any_case_enables_knative() {
+        let knative = |value: &str| {
+            let variable =
+                |name: &str| (name == "AMBASSADOR_KNATIVE_SUPPORT").then(|| value.to_owned());
+            Settings::from_env(variable).unwrap().knative
+        };
+        assert!(knative("true") && knative("TRUE"));
+        assert!(!knative("1") && !knative("yes") && !knative(""));
     }
 
     #[test]

@@ -406,6 +406,7 @@ impl Store {
             Kind::Secret => self.set_secret(object, of!(Secret)),
             Kind::Namespace => self.set_namespace(object, of!(Namespace)),
             Kind::Ingress => self.set_ingress(object, of!(Ingress)),
+            Kind::KnativeIngress => self.set_knative_ingress(object, of!(KnativeIngress)),
             Kind::IngressClass => {
                 self.set_ingress_class(object, matches!(fragment, Some(Fragment::IngressClass)));
             }

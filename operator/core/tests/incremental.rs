@@ -632,6 +632,68 @@ fn ingress() -> impl Strategy<Value = Step> {
     })
 }
 
+/// Ingresses of Knative, with certificates, named ports, conditions, headers and hosts for clients in the cluster.
+fn knative_ingress() -> impl Strategy<Value = Step> {
+    let split = (
+        select(vec![json!("o0"), json!("o1"), json!(null), json!("-")]),
+        select(vec![json!(80), json!("http"), json!("alt"), json!(null)]),
+        select(vec![json!(null), json!("other")]),
+        select(vec![json!(null), json!(0), json!(20), json!(80), json!("x")]),
+        select(vec![json!(null), json!({"A": "1"}), json!({"A": "2", "B": "%"})]),
+    )
+        .prop_map(|(service, port, namespace, percent, headers)| {
+            json!({"serviceName": service, "servicePort": port, "serviceNamespace": namespace, "percent": percent, "appendHeaders": headers})
+        });
+    let conditions = vec![json!(null), json!({"X": {"exact": "1"}}), json!({"X": 1})];
+    let path = (
+        select(vec![json!(null), json!("/a")]),
+        vec(split, 0..3),
+        select(conditions),
+    )
+        .prop_map(
+            |(path, splits, headers)| json!({"path": path, "splits": splits, "headers": headers}),
+        );
+    let hosts = select(vec!["a.example", "b.example", "A.example", "*"]);
+    let visibility = select(vec![json!(null), json!("ClusterLocal")]);
+    let rule = (vec(hosts, 0..3), visibility, vec(path, 0..3)).prop_map(
+        |(hosts, visibility, paths)| json!({"hosts": hosts, "visibility": visibility, "http": {"paths": paths}}),
+    );
+    let tls = select(vec![
+        json!(null),
+        json!([{"secretName": "o0", "hosts": ["a.example"]}]),
+        json!([{"secretName": "o1", "secretNamespace": "other"}]),
+    ]);
+    let http = select(vec![json!(null), json!("Redirected")]);
+    let spec = (vec(rule, 0..3), tls, http).prop_map(
+        |(rules, tls, http)| json!({"spec": {"rules": rules, "tls": tls, "httpOption": http}}),
+    );
+    let annotations = select(vec![
+        json!({}),
+        json!({}),
+        json!({"networking.knative.dev/ingress-class": "other"}),
+        json!({"getambassador.io/ambassador-id": "other"}),
+    ]);
+    (object(Kind::KnativeIngress, spec, 2), annotations).prop_map(
+        |(step, annotations)| match step {
+            Step::Apply(source, kind, mut value) => {
+                value["metadata"]["annotations"] = annotations;
+                Step::Apply(source, kind, value)
+            }
+            step => step,
+        },
+    )
+}
+
+/// Hosts for clients in the cluster.
+fn local_host() -> impl Strategy<Value = Step> {
+    let hostname = select(vec!["*", "a.example"]);
+    let body = hostname.prop_map(|hostname| {
+        let labels = json!({"networking.knative.dev/visibility": "cluster-local"});
+        json!({"spec": {"hostname": hostname, "mappingSelector": {"matchLabels": labels}}})
+    });
+    object(Kind::Host, body, 8)
+}
+
 fn ingress_class() -> impl Strategy<Value = Step> {
     let controller = select(vec!["getambassador.io/ingress-controller", "other"]);
     (0..2_usize, controller).prop_map(|(number, controller)| {
@@ -744,6 +806,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => module(),
         2 => service(),
         2 => ingress(),
+        2 => knative_ingress(),
+        1 => local_host(),
         1 => ingress_class(),
         2 => endpoint_slice(),
         2 => secret(),
@@ -1089,7 +1153,7 @@ proptest! {
     ) {
         let least_tables_by_host = if tables_by_host { 1 } else { 8 };
         let most_tables_of_redirects = if shared_redirects { 1 } else { 256 };
-        let settings = Settings { least_tables_by_host, most_tables_of_redirects, in_cluster, reads_secrets_on_demand, loose_label_selectors, queries_consul, ..Settings::default() };
+        let settings = Settings { least_tables_by_host, most_tables_of_redirects, in_cluster, reads_secrets_on_demand, loose_label_selectors, queries_consul, knative_local_hosts: !loose_label_selectors, ..Settings::default() };
         run(steps, &settings, reverse);
     }
 }

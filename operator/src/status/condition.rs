@@ -23,16 +23,18 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     fleet::Acknowledged,
-    observed::{CONDITION_TYPES, Observed},
+    observed::{Observed, condition_types},
 };
 use crate::printable::{self, printable};
 use merge::{Verdict, merged, merged_text};
 use nuncio_core::{
     object::Kind,
+    reconcile::Name,
     report::{ConditionType, Problem, Reason, Report, Severity},
 };
 use nuncio_crds::v3alpha1::{HostState, MappingState, TlsCertificateSource};
 
+mod knative;
 mod merge;
 
 /// Longest message of a condition in bytes. The API allows 32 KiB, which is more than anybody reads.
@@ -48,6 +50,20 @@ pub(crate) struct Facts<'a> {
     pub(crate) shares: &'a [Share<'a>],
     /// The status that the object has.
     pub(crate) observed: &'a Observed,
+    /// The Service in front of the Envoys.
+    pub(crate) gateway: &'a Gateway,
+}
+
+/// The Service in front of the Envoys, for statuses that show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Gateway {
+    /// Not known yet: such a status is not written.
+    #[default]
+    Unknown,
+    /// There is none.
+    None,
+    /// This one.
+    Service(Name),
 }
 
 /// What a fleet has of an object.
@@ -71,6 +87,9 @@ pub(crate) fn status(kind: Kind, facts: Facts<'_>, now: Timestamp) -> Value {
     // that which every fleet has seen
     let generations = shares.iter().map(|share| share.report.generation);
     let generation = generations.min().unwrap_or_default();
+    if kind.info().status == Status::Knative {
+        return knative::status(kind, facts, generation, now);
+    }
     let verdicts = [
         merged(shares, false, |share| accepted(share.report)),
         merged(shares, false, |share| resolved_refs(kind, share.report)),
@@ -86,7 +105,7 @@ pub(crate) fn status(kind: Kind, facts: Facts<'_>, now: Timestamp) -> Value {
                 _ => now.as_second(),
             };
             json!({
-                "type": CONDITION_TYPES[slot],
+                "type": condition_types(kind)[slot],
                 "status": if verdict.is_true { "True" } else { "False" },
                 "reason": verdict.reason.as_str(),
                 "message": shortened(&verdict.message),
@@ -99,7 +118,7 @@ pub(crate) fn status(kind: Kind, facts: Facts<'_>, now: Timestamp) -> Value {
     match kind.info().status {
         Status::Mapping => mapping(&mut status, shares),
         Status::Host => host(&mut status, facts, is_programmed, now),
-        Status::Conditions | Status::None => {}
+        Status::Conditions | Status::Knative | Status::None => {}
     }
     status.insert("conditions".to_owned(), Value::Array(conditions));
     Value::Object(status)

@@ -13,11 +13,18 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::manager::{Manager, Rival};
 use nuncio_core::{object::Kind, report::Reason};
+use nuncio_crds::kind::Status;
 
-/// The condition types, in their order in a status.
-pub(crate) const CONDITION_TYPES: [&str; 3] = ["Accepted", "ResolvedRefs", PROGRAMMED];
+/// The condition types of a kind, in their order in a status. What Envoys have done is in the last one.
+pub(crate) const fn condition_types(kind: Kind) -> [&'static str; 3] {
+    match kind.info().status {
+        Status::Knative => ["NetworkConfigured", "LoadBalancerReady", "Ready"],
+        _ => ["Accepted", "ResolvedRefs", "Programmed"],
+    }
+}
 
-const PROGRAMMED: &str = "Programmed";
+/// The place of the condition about Envoys.
+const PROGRAMMED: usize = 2;
 
 /// The fields of a condition.
 const CONDITION_FIELDS: [&str; 6] = [
@@ -39,7 +46,7 @@ pub struct Observed {
     pub(crate) essence: u64,
     /// `observedGeneration` of `Programmed`.
     pub(crate) generation: i64,
-    /// For each of [`CONDITION_TYPES`], whether it is true and since when, in seconds since the Unix epoch.
+    /// For each of [`condition_types`], whether it is true and since when, in seconds since the Unix epoch.
     pub(crate) transitions: [Option<(bool, i64)>; 3],
     /// Whether `Programmed` says that Envoy rejects the object.
     pub(crate) is_rejected: bool,
@@ -81,23 +88,25 @@ impl Observed {
             ..Self::default()
         };
         let conditions = status.get("conditions").and_then(Value::as_array);
-        for (slot, kind) in CONDITION_TYPES.into_iter().enumerate() {
+        if kind.info().status == Status::Knative {
+            observed.generation = status["observedGeneration"].as_i64().unwrap_or_default();
+        }
+        for (slot, name) in condition_types(kind).into_iter().enumerate() {
             let mut all = conditions.into_iter().flatten();
-            let Some(condition) = all.find(|condition| text(condition, "type") == kind) else {
+            let Some(condition) = all.find(|condition| text(condition, "type") == name) else {
                 continue;
             };
             observed.transitions[slot] = second(text(condition, "lastTransitionTime"))
                 .map(|since| (text(condition, "status") == "True", since));
-            if kind == PROGRAMMED {
+            if slot == PROGRAMMED {
                 observed.is_rejected = text(condition, "reason") == Reason::REJECTED.as_str();
-                observed.generation = condition
-                    .get("observedGeneration")
-                    .and_then(Value::as_i64)
-                    .unwrap_or_default();
+                if let Some(generation) = condition.get("observedGeneration") {
+                    observed.generation = generation.as_i64().unwrap_or_default();
+                }
             }
             for field in CONDITION_FIELDS {
                 if let Some(value) = condition.get(field) {
-                    let is_count = kind == PROGRAMMED && field == "message";
+                    let is_count = slot == PROGRAMMED && field == "message";
                     digests.add(field, value, field != "lastTransitionTime" && !is_count);
                 }
             }

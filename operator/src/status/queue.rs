@@ -32,7 +32,7 @@ use serde_json::Value;
 
 use super::{
     bucket::Bucket,
-    condition::{self, Facts, Share},
+    condition::{self, Facts, Gateway, Share},
     fleet::Acknowledged,
     observed::Observed,
 };
@@ -198,6 +198,8 @@ pub(crate) struct Queue {
     /// Whether this is that check, which no write waits for: there could be one after the other.
     is_repeated: bool,
     is_leader: bool,
+    /// The Service in front of the Envoys.
+    gateway: Gateway,
     bucket: Bucket,
     count_bucket: Bucket,
     /// Objects whose status is left to another installation.
@@ -227,6 +229,7 @@ impl Default for Queue {
             again: false,
             is_repeated: false,
             is_leader: false,
+            gateway: Gateway::Unknown,
             bucket: Bucket::new(RATE.0, RATE.1),
             count_bucket: Bucket::new(COUNT_RATE.0, COUNT_RATE.1),
             yielded: BTreeSet::new(),
@@ -457,6 +460,17 @@ impl Queue {
         }
     }
 
+    /// Sets the Service in front of the Envoys, which some statuses show.
+    pub(crate) fn set_gateway(&mut self, gateway: Gateway) {
+        if self.gateway == gateway {
+            return;
+        }
+        self.gateway = gateway;
+        for object in self.objects(Kind::KnativeIngress) {
+            self.check(&object);
+        }
+    }
+
     /// Number of objects that are queued.
     pub(crate) fn pending(&self) -> usize {
         self.due.len() + self.later.len() + self.counts.len()
@@ -575,7 +589,8 @@ impl Queue {
         self.look();
         let entry = self.entries.get_mut(&object)?;
         entry.place = Place::Idle;
-        if entry.parts.is_empty() {
+        let is_early = object.kind == Kind::KnativeIngress && self.gateway == Gateway::Unknown;
+        if entry.parts.is_empty() || is_early {
             return None;
         }
         let mut shares = Vec::with_capacity(entry.parts.len());
@@ -594,6 +609,7 @@ impl Queue {
             Facts {
                 shares: &shares,
                 observed: &entry.observed,
+                gateway: &self.gateway,
             },
             clock,
         );

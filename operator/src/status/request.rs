@@ -92,8 +92,15 @@ fn is_undeclared(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.message.contains("field not declared in schema"))
 }
 
-/// The fields of a status that are Emissary's.
+/// The fields of a status that are Emissary's. Newer definitions of Knative lack one of its fields, and have conditions.
 fn known(kind: Kind, status: &Value) -> Value {
+    if kind == Kind::KnativeIngress {
+        let mut known = status.clone();
+        if let Value::Object(fields) = &mut known {
+            fields.remove("loadBalancer");
+        }
+        return known;
+    }
     let fields = kind.info().status.fields().iter();
     let known = fields.filter_map(|field| Some(((*field).to_owned(), status.get(*field)?.clone())));
     known.collect()
@@ -192,5 +199,8 @@ mod tests {
         let left = json!({"state": "Running", "reason": "r"});
         assert_eq!(known(Kind::Mapping, &status), left);
         assert_eq!(known(Kind::TlsContext, &status), json!({}));
+        let status = json!({"loadBalancer": {}, "publicLoadBalancer": {}, "conditions": []});
+        let left = json!({"publicLoadBalancer": {}, "conditions": []});
+        assert_eq!(known(Kind::KnativeIngress, &status), left);
     }
 }

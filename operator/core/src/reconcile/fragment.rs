@@ -9,6 +9,7 @@ mod auth_service;
 mod endpoint_slice;
 mod host;
 mod ingress;
+mod knative;
 mod listener;
 mod log_service;
 mod mapping;
@@ -23,6 +24,7 @@ mod tls_context;
 mod tracing_service;
 mod upstream;
 
+pub(crate) use self::knative::VISIBILITY;
 pub use self::rare::Rare;
 pub use self::{
     auth_service::{AuthCall, AuthRequests, AuthService},
@@ -31,6 +33,7 @@ pub use self::{
     ingress::{
         Backend, Ingress, IngressClass, IngressPath, IngressRule, IngressTls, PathKind, Port,
     },
+    knative::{KnativeIngress, KnativePath, KnativeRule, KnativeSplit, KnativeTerms, KnativeTls},
     listener::{Listener, Namespaces, SecurityModel},
     log_service::LogService,
     mapping::{
@@ -87,6 +90,8 @@ pub enum Fragment {
     Namespace(Arc<Labels>),
     /// What Hosts and Mappings are generated from.
     Ingress(Arc<Ingress>),
+    /// What Mappings are generated from, as Knative writes it.
+    KnativeIngress(Arc<KnativeIngress>),
     /// The Ingresses of this class are ours.
     IngressClass,
 }

@@ -119,6 +119,7 @@ fn invalid(spec: &MappingSpec, labels: &Labels) -> Option<Fragment> {
         forwarding: Forwarding::default(),
         upstream: None,
         shared: Rare::default(),
+        knative: Rare::default(),
         regex: None,
     };
     Some(Fragment::Mapping(mapping.into()))
@@ -180,6 +181,7 @@ fn mapping(
         regex: largest_regex::find(spec, &role),
         role,
         shared: shared.into(),
+        knative: Rare::default(),
     })
 }
 

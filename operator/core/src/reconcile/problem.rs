@@ -32,7 +32,7 @@ pub(crate) fn outcome(kind: Kind) -> String {
         | Kind::LogService
         | Kind::TracingService
         | Kind::DevPortal => format!("this {kind} is not used"),
-        Kind::Ingress => format!("this {kind} is not served"),
+        Kind::Ingress | Kind::KnativeIngress => format!("this {kind} is not served"),
         Kind::Service
         | Kind::EndpointSlice
         | Kind::Secret

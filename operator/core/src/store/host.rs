@@ -329,6 +329,9 @@ impl Store {
             HostMatch::Glob(glob) => Some(glob::compatible(glob, &host.hostname)),
         };
         let labels = LabelSet::union([&mapping.labels]);
+        if !mapping.knative.allow(host) {
+            return false;
+        }
         let selector = host.mapping_selector.as_ref();
         let selected = selector.map(|selector| selector.matches(&labels, loose));
         match (selected, named) {

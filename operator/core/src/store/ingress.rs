@@ -11,16 +11,18 @@ use super::{Store, users::Users};
 use crate::{
     change::{Origin, Source},
     object::ObjectRef,
-    reconcile::{Ingress, IngressClass, Name, Port, reconcile},
+    reconcile::{Backend, Ingress, IngressClass, KnativeIngress, Name, Port, reconcile},
     report::{Problem, Report},
 };
 
 mod generate;
+mod knative;
 
 /// Ingresses and our IngressClasses.
 #[derive(Debug, Default)]
 pub(super) struct Ingresses {
     by_ref: BTreeMap<ObjectRef, Arc<Ingress>>,
+    knative: BTreeMap<ObjectRef, Arc<KnativeIngress>>,
     classes: BTreeSet<Arc<str>>,
     /// Ingresses by their class.
     users_of_class: Users<Arc<str>>,
@@ -40,15 +42,35 @@ fn origin(ingress: &ObjectRef) -> Origin {
     }
 }
 
-/// The Services of which an Ingress names a port.
-fn named_ports<'a>(object: &'a ObjectRef, ingress: &'a Ingress) -> impl Iterator<Item = Name> + 'a {
-    ingress.backends().filter_map(|backend| match backend.port {
+/// The Services of which an object in this namespace names a port.
+fn named_ports<'a>(
+    namespace: &'a Arc<str>,
+    backends: impl Iterator<Item = (Option<&'a str>, &'a Backend)> + 'a,
+) -> impl Iterator<Item = Name> + 'a {
+    backends.filter_map(move |(of_service, backend)| match backend.port {
         Port::Name(_) => Some(Name {
-            namespace: object.namespace.clone(),
+            namespace: of_service.map_or_else(|| namespace.clone(), Into::into),
             name: backend.service.as_str().into(),
         }),
         Port::Number(_) => None,
     })
+}
+
+/// The Services of which an Ingress names a port.
+fn of_ingress<'a>(object: &'a ObjectRef, ingress: &'a Ingress) -> impl Iterator<Item = Name> + 'a {
+    let backends = ingress.backends().map(|backend| (None, backend));
+    named_ports(&object.namespace, backends)
+}
+
+/// The Services of which an Ingress of Knative names a port.
+fn of_knative<'a>(
+    object: &'a ObjectRef,
+    ingress: &'a KnativeIngress,
+) -> impl Iterator<Item = Name> + 'a {
+    let splits = ingress.splits();
+    let backends =
+        splits.filter_map(|split| Some((split.namespace.as_deref(), split.backend.as_ref()?)));
+    named_ports(&object.namespace, backends)
 }
 
 impl Store {
@@ -58,7 +80,7 @@ impl Store {
             if let IngressClass::Named(class) = &old.class {
                 ingresses.users_of_class.remove(class, object);
             }
-            for service in named_ports(object, &old) {
+            for service in of_ingress(object, &old) {
                 ingresses.users_of_ports.remove(&service, object);
             }
         }
@@ -66,10 +88,30 @@ impl Store {
             if let IngressClass::Named(class) = &new.class {
                 ingresses.users_of_class.add(class, object);
             }
-            for service in named_ports(object, &new) {
+            for service in of_ingress(object, &new) {
                 ingresses.users_of_ports.add(&service, object);
             }
             ingresses.by_ref.insert(object.clone(), new);
+        }
+        self.dirty.ingresses.insert(object.clone());
+    }
+
+    pub(super) fn set_knative_ingress(
+        &mut self,
+        object: &ObjectRef,
+        ingress: Option<Arc<KnativeIngress>>,
+    ) {
+        let ingresses = &mut self.ingresses;
+        if let Some(old) = ingresses.knative.remove(object) {
+            for service in of_knative(object, &old) {
+                ingresses.users_of_ports.remove(&service, object);
+            }
+        }
+        if let Some(new) = ingress {
+            for service in of_knative(object, &new) {
+                ingresses.users_of_ports.add(&service, object);
+            }
+            ingresses.knative.insert(object.clone(), new);
         }
         self.dirty.ingresses.insert(object.clone());
     }
@@ -105,27 +147,36 @@ impl Store {
         for object in mem::take(&mut self.dirty.ingresses) {
             let ingress = self.ingresses.by_ref.get(&object);
             let own = ingress.filter(|ingress| self.is_own(ingress)).cloned();
-            if own.is_some() != self.ingresses.served.contains(&object) {
+            let knative = self.ingresses.knative.get(&object).cloned();
+            let is_served = own.is_some() || knative.is_some();
+            if is_served != self.ingresses.served.contains(&object) {
                 let served = Arc::make_mut(&mut self.ingresses.served);
-                match own {
-                    Some(_) => served.insert(object.clone()),
-                    None => served.remove(&object),
-                };
+                if is_served {
+                    served.insert(object.clone());
+                } else {
+                    served.remove(&object);
+                }
             }
-            let (manifests, problems) = own.map_or_else(Default::default, |ingress| {
-                let id = &self.settings.ambassador_id;
-                let port = |service: &str, port: &str| {
-                    let name = Name {
-                        namespace: object.namespace.clone(),
-                        name: service.into(),
-                    };
-                    self.services.get(&name)?.port_named(port)
+            let id = &self.settings.ambassador_id;
+            let port_of = |namespace: Arc<str>, service: &str, port: &str| {
+                let name = Name {
+                    namespace,
+                    name: service.into(),
                 };
-                generate::generate(&object, &ingress, id, port)
-            });
-            let all = manifests.into_iter();
-            let all = all.map(|(kind, value)| reconcile(kind, value, &self.settings));
-            let all = all.collect();
+                self.services.get(&name)?.port_named(port)
+            };
+            let (all, problems): (Vec<_>, Vec<_>) = if let Some(ingress) = own {
+                let namespace = || object.namespace.clone();
+                let port = |service: &str, port: &str| port_of(namespace(), service, port);
+                let (manifests, problems) = generate::generate(&object, &ingress, id, port);
+                let all = manifests.into_iter();
+                let all = all.map(|(kind, value)| reconcile(kind, value, &self.settings));
+                (all.collect(), problems)
+            } else if let Some(ingress) = knative {
+                knative::generate(&object, &ingress, &self.settings, &port_of)
+            } else {
+                <_>::default()
+            };
             let origin = origin(&object);
             let old = self.objects.owned(&origin);
             self.replace(&origin, old, all);

@@ -34,6 +34,15 @@ pub(super) struct MappingState {
     problems: Vec<Problem>,
 }
 
+/// What to do about a Mapping that no Host matches.
+fn no_host(mapping: Option<&Mapping>) -> &'static str {
+    mapping
+        .and_then(|mapping| mapping.knative.advice())
+        .unwrap_or(
+            "no Host matches; set hostname, or the labels that a Host's mappingSelector requires",
+        )
+}
+
 impl Mappings {
     /// The state of a Mapping.
     pub(super) fn state(&self, object: &ObjectRef) -> Option<&MappingState> {
@@ -216,7 +225,7 @@ impl Store {
             report.problems.push(Problem::ignored(
                 Reason::NO_MATCHING_HOST,
                 "",
-                "no Host matches; set hostname, or the labels that a Host's mappingSelector requires",
+                no_host(state.mapping.as_deref()),
             ));
         } else if served {
             report.summary = format!("attached to {}", some(&hosts));

@@ -101,6 +101,7 @@ fn limited(mapping: Arc<Mapping>, limit: usize) -> Option<Arc<Mapping>> {
         forwarding: Forwarding::default(),
         upstream: None,
         shared: Rare::default(),
+        knative: Rare::default(),
         ..Mapping::clone(&mapping)
     };
     Some(invalid.into())

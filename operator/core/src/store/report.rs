@@ -100,7 +100,7 @@ impl Store {
             Kind::LogService => self.report_log_service(object, &mut report),
             Kind::TracingService => self.report_tracing_service(object, &mut report),
             Kind::ConsulResolver => self.report_consul_resolver(object, &mut report),
-            Kind::Ingress => self.report_ingress(object, &mut report),
+            Kind::Ingress | Kind::KnativeIngress => self.report_ingress(object, &mut report),
             _ => report.in_service = found.fragment.is_some() && !report.is_error(),
         }
         if matches!(object.kind, Kind::Service | Kind::Ingress) && self.objects.has_owners() {

@@ -46,12 +46,15 @@ fn status_of(kind: Kind, report: &Report, acked: &[u64], observed: &Observed) ->
     let facts = Facts {
         shares: &shares,
         observed,
+        gateway: &Gateway::None,
     };
     status(kind, facts, Timestamp::from_second(NOW).unwrap())
 }
 
 fn kinds_with_status() -> impl Iterator<Item = Kind> {
-    Kind::ALL.into_iter().filter(|kind| kind.has_status())
+    Kind::ALL
+        .into_iter()
+        .filter(|kind| kind.info().status.is_ours())
 }
 
 /// `True/Invalid/message` of a condition.
@@ -196,6 +199,7 @@ fn a_rejection_has_the_message_of_envoy() {
     let facts = Facts {
         shares: &shares,
         observed: &Observed::default(),
+        gateway: &Gateway::None,
     };
     let status = status(Kind::Host, facts, Timestamp::from_second(NOW).unwrap());
     let text = condition(&status, 2);
@@ -348,7 +352,10 @@ fn the_reason_of_a_condition_is_its_type_when_there_is_nothing_to_report() {
         );
     }
     for reason in Reason::ALL {
-        assert!(!CONDITION_TYPES.contains(&reason.as_str()), "{reason}");
+        assert!(
+            !condition_types(Kind::Mapping).contains(&reason.as_str()),
+            "{reason}"
+        );
     }
 }
 
@@ -395,6 +402,7 @@ fn an_address_that_envoy_cannot_bind_has_no_previous_version() {
     let facts = Facts {
         shares: &shares,
         observed: &Observed::default(),
+        gateway: &Gateway::None,
     };
     let status = status(Kind::Mapping, facts, Timestamp::from_second(NOW).unwrap());
     let expected = "Envoy does not listen on the port: tcp-8080: cannot bind '0.0.0.0:8080': Address already in use";
@@ -436,6 +444,7 @@ fn status_of_fleets(kind: Kind, fleets: &[(&str, &Report, &[u64])]) -> Value {
     let facts = Facts {
         shares: &shares,
         observed: &Observed::default(),
+        gateway: &Gateway::None,
     };
     status(kind, facts, Timestamp::from_second(NOW).unwrap())
 }

@@ -7,7 +7,7 @@ use nuncio_ir::{
     QueryMatch, RateLimitPart, Redirect, RetryPolicy, Rewrite,
 };
 
-use super::{Rare, Upstream};
+use super::{KnativeTerms, Rare, Upstream};
 use crate::selector::Labels;
 
 /// Requests and where they go.
@@ -39,6 +39,8 @@ pub struct Mapping {
     pub shared: Rare<Shared>,
     /// The largest of its regular expressions, all of which are valid.
     pub regex: Option<LargestRegex>,
+    /// What only a Mapping that is generated from a Knative Ingress has.
+    pub knative: Rare<KnativeTerms>,
 }
 
 /// A regular expression that is larger than the others of its Mapping.

@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, sync::LazyLock};
 
-use super::{ClusterSettings, Shared};
+use super::{ClusterSettings, KnativeTerms, Shared};
 
 /// A value that is nearly always the default, which then takes the memory of a pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ macro_rules! shareable {
     };
 }
 
-shareable!(Shared, ClusterSettings);
+shareable!(Shared, ClusterSettings, KnativeTerms);
 
 #[cfg(test)]
 mod tests {

@@ -193,6 +193,10 @@ impl Common<'_> {
 
     fn request_headers(&self, mapping: &Mapping) -> HeaderChanges {
         let mut changes = self.request_headers.clone();
+        let own = mapping.knative.request_headers.iter();
+        changes
+            .add
+            .extend(own.map(|(name, header)| (name.clone(), header.clone())));
         let adds_linkerd = mapping.forwarding.add_linkerd_headers;
         if adds_linkerd.unwrap_or(self.defaults.add_linkerd_headers)
             && let Some(upstream) = &mapping.upstream

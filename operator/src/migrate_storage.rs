@@ -61,9 +61,9 @@ pub async fn run(arguments: MigrateStorageArguments) -> anyhow::Result<ExitCode>
         dry_run: arguments.dry_run,
         stop: stopped_by(Signals::new()?),
     };
-    let own = KINDS.iter().filter(|info| info.group == GROUP);
     let chosen = &arguments.kinds;
-    let kinds = own.filter(|info| chosen.is_empty() || chosen.iter().any(|name| is(info, name)));
+    let kinds =
+        kinds().filter(|info| chosen.is_empty() || chosen.iter().any(|name| is(info, name)));
     let mut report = Report {
         dry_run: arguments.dry_run,
         ..Report::default()
@@ -94,6 +94,12 @@ impl Context {
         let resource = ApiResource::erase::<CustomResourceDefinition>(&());
         Api::all_with(self.client.clone(), &resource)
     }
+}
+
+/// The kinds with several versions.
+fn kinds() -> impl Iterator<Item = &'static KindInfo> {
+    let own = KINDS.iter().filter(|info| info.group == GROUP);
+    own.filter(|info| info.versions.len() > 1)
 }
 
 /// Whether a kind has this name; resource names are names, too.

@@ -12,6 +12,8 @@ mod install;
 mod load;
 #[path = "apiext/many.rs"]
 mod many;
+#[path = "apiext/migration.rs"]
+mod migration;
 #[path = "apiext/outage.rs"]
 mod outage;
 #[path = "apiext/rig.rs"]
@@ -30,6 +32,11 @@ pub(crate) use definitions::{
 };
 pub(crate) use install::an_installation_converts_and_rolls_without_a_failed_call;
 pub(crate) use many::ten_thousand_old_objects_are_listed;
+pub(crate) use migration::{
+    a_migration_goes_on_where_it_was_interrupted, an_object_that_cannot_be_stored_is_named,
+    objects_are_stored_again_and_old_versions_removed,
+    without_permission_or_conversion_nothing_is_stored,
+};
 pub(crate) use outage::{
     replicas_are_replaced_without_a_failed_call, the_webhook_goes_and_comes_back,
 };

@@ -3,7 +3,7 @@
 use std::num::NonZeroU8;
 
 use clap::Args;
-use nuncio_crds::{GROUP, KINDS};
+use nuncio_crds::GROUP;
 
 /// The end of the help of `nuncio migrate-storage`.
 pub const HELP: &str = "A CustomResourceDefinition stores objects in one version, but objects that were written before stay in the version that
@@ -17,9 +17,9 @@ status.storedVersions stays. The place is remembered in the condition StorageMig
 again after an interruption, and it goes on from there.
 
 Permissions (kustomize component migrate-storage, a Job and its ServiceAccount):
-  customresourcedefinitions         get, of the kinds of getambassador.io
-  customresourcedefinitions/status  patch, of the same
-  each kind of getambassador.io     list, patch
+  customresourcedefinitions         get
+  customresourcedefinitions/status  patch
+  kinds of getambassador.io         list, patch
 
 Exit status:
   0  objects of all chosen kinds are stored in the storage version
@@ -34,7 +34,7 @@ Examples:
 /// The arguments of `nuncio migrate-storage`.
 #[derive(Clone, Debug, Args)]
 pub struct MigrateStorageArguments {
-    /// Kind to migrate, such as Mapping; repeatable [default: all of getambassador.io]
+    /// Kind to migrate, such as Mapping; repeatable [default: all with several versions]
     #[arg(long = "kind", value_name = "KIND", value_parser = kind)]
     pub kinds: Vec<String>,
     /// Convert and validate every object, but store nothing
@@ -61,10 +61,9 @@ pub enum Output {
 }
 
 fn kind(text: &str) -> Result<String, String> {
-    let mut own = KINDS.iter().filter(|info| info.group == GROUP);
-    match own.find(|info| super::is(info, text)) {
+    match super::kinds().find(|info| super::is(info, text)) {
         Some(info) => Ok(info.name.to_owned()),
-        None => Err(format!("{GROUP} has no such kind")),
+        None => Err(format!("{GROUP} has no such kind with several versions")),
     }
 }
 
@@ -76,6 +75,8 @@ mod tests {
     fn kinds_and_resources_are_names() {
         assert_eq!(kind("Mapping").as_deref(), Ok("Mapping"));
         assert_eq!(kind("tcpmappings").as_deref(), Ok("TCPMapping"));
-        assert!(kind("Service").is_err() && kind("").is_err());
+        for other in ["Service", "Listener", ""] {
+            assert!(kind(other).is_err(), "{other}");
+        }
     }
 }

@@ -216,7 +216,10 @@ mod tests {
             text(kind(State::Current)),
             "Mapping: all objects are stored as v3alpha1\n"
         );
-        assert_eq!(text(KindReport::new("Host")), "Host: not looked at\n");
+        assert_eq!(
+            text(KindReport::new("Host")),
+            "Host: not looked at\ninterrupted; run the command again to go on\n"
+        );
     }
 
     #[test]

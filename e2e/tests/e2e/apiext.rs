@@ -16,6 +16,8 @@ mod many;
 mod migration;
 #[path = "apiext/outage.rs"]
 mod outage;
+#[path = "apiext/reading.rs"]
+mod reading;
 #[path = "apiext/rig.rs"]
 mod rig;
 #[path = "apiext/versions.rs"]
@@ -39,5 +41,9 @@ pub(crate) use migration::{
 };
 pub(crate) use outage::{
     replicas_are_replaced_without_a_failed_call, the_webhook_goes_and_comes_back,
+};
+pub(crate) use reading::{
+    a_cluster_with_v2_alone_is_served, objects_of_the_read_version_need_no_webhook,
+    stored_objects_are_served_while_the_webhook_is_away,
 };
 pub(crate) use versions::what_is_written_in_v2_is_read_in_v3alpha1_and_back;

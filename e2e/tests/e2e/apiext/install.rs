@@ -89,5 +89,32 @@ pub(crate) async fn an_installation_converts_and_rolls_without_a_failed_call() -
     })
     .await?;
     load.proceed().await;
-    load.finish().await.map(drop)
+    load.finish().await.map(drop)?;
+    leave_v2(&plane)
+}
+
+/// Objects are no longer stored as v2, and a Job stores the old ones again.
+fn leave_v2(plane: &ControlPlane) -> Result<()> {
+    let overlay = tempfile::tempdir()?;
+    let components = [
+        "config/crd/components/served-v2",
+        "kustomize/components/apiext",
+        "kustomize/components/migrate-storage",
+    ];
+    let path = kustomization(overlay.path(), "kustomize/overlays/minimal", &components)?;
+    plane.kubectl(&["apply", "-k", &path], "")?;
+    let job = "job/nuncio-migrate-storage";
+    let complete = [
+        "wait",
+        "-n",
+        NUNCIO,
+        "--for=condition=Complete",
+        "--timeout=60s",
+        job,
+    ];
+    plane.kubectl(&complete, "")?;
+    let definition = "crd/mappings.getambassador.io";
+    let stored = plane.field("default", definition, "{.status.storedVersions}")?;
+    ensure!(stored == r#"["v3alpha1"]"#, "{stored}");
+    Ok(())
 }

@@ -10,6 +10,8 @@ use anyhow::{Context as _, Result};
 use libtest_mimic::Arguments;
 use nuncio_e2e::sandbox;
 
+#[path = "e2e/annotation.rs"]
+mod annotation;
 #[path = "e2e/answer.rs"]
 mod answer;
 #[path = "e2e/apiext.rs"]
@@ -28,6 +30,8 @@ mod change;
 mod client_certificate;
 #[path = "e2e/consul.rs"]
 mod consul;
+#[path = "e2e/directories.rs"]
+mod directories;
 #[path = "e2e/drain.rs"]
 mod drain;
 #[path = "e2e/envoy_pod.rs"]
@@ -272,6 +276,8 @@ const OWN_GATEWAY: &[Test] = tests![OwnGateway:
     tables_by_host::backends_do_not_see_which_table_was_selected,
     tables_by_host::hosts_come_and_go_without_a_lost_request,
     tables_by_host::an_auth_service_comes_and_goes_without_a_lost_request,
+    annotation::objects_in_annotations_come_and_go_under_load,
+    annotation::an_ingress_is_served_beside_mappings_of_its_host,
     ingress::requests_of_an_ingress_are_served,
     ingress::ingresses_come_and_go_with_their_class,
     ingress::the_status_of_an_ingress_has_the_addresses_of_the_gateway,
@@ -302,6 +308,7 @@ const OWN_GATEWAY: &[Test] = tests![OwnGateway:
     status_writes::what_the_apiserver_asks_for_is_waited_for_and_all_else_goes_on,
     bad_input::what_only_envoy_rejects_is_quarantined,
     quarantine::what_an_older_envoy_of_another_replica_lacks_is_left_out,
+    directories::files_are_served_until_and_before_the_cluster,
     failover::a_killed_operator_costs_no_request,
     failover::a_restarted_envoy_gets_everything,
     replicas::an_envoy_whose_replica_dies_goes_to_the_other,

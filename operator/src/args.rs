@@ -76,6 +76,9 @@ Environment:
   AMBASSADOR_FIELD_SELECTOR       Watch the getambassador.io objects that match this field selector only
   AMBASSADOR_ENVOY_BIND_ADDRESS   IP address that Envoy's listeners bind to [default: 0.0.0.0]
   AMBASSADOR_ISTIO_SECRET_DIR     Directory of Istio's key.pem and cert-chain.pem, read as Secret istio-certs
+  AMBASSADOR_CONFIG_DIR           Directory of *.yaml files with flat documents, served until the cluster has been listed
+                                  [default: ambassador-config in AMBASSADOR_CONFIG_BASE_DIR]
+  AMBASSADOR_CONFIG_BASE_DIR      Directory of others [default: /ambassador]
   DISABLE_STRICT_LABEL_SELECTORS  If true, a selector matches when one of its labels does
 
 Examples:
@@ -87,16 +90,9 @@ Examples:
     --envoy-service-account red/envoy=red --envoy-service-account blue/envoy=blue"
     )]
     Operator {
-        /// Context of the kubeconfig [default: its current context]
-        #[arg(long)]
-        context: Option<String>,
-        /// If there is no Listener, create http on port 8080 and https on port 8443 in AMBASSADOR_NAMESPACE
-        #[arg(long)]
-        default_listeners: bool,
-        /// Service whose addresses the status of Ingresses shows [default: the one with the label
-        /// app.kubernetes.io/component: ambassador-service in AMBASSADOR_NAMESPACE]
-        #[arg(long, value_name = "NAMESPACE/NAME", value_parser = service_name)]
-        ingress_service: Option<Name>,
+        /// The cluster and what is read beside it.
+        #[command(flatten)]
+        options: OperatorOptions,
         /// Addresses and certificates.
         #[command(flatten)]
         servers: Servers,
@@ -193,6 +189,28 @@ Example:
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+/// The cluster that is served, and what is read beside it.
+#[derive(Clone, Debug, Args)]
+pub struct OperatorOptions {
+    /// Context of the kubeconfig [default: its current context]
+    #[arg(long)]
+    pub context: Option<String>,
+    /// If there is no Listener, create http on port 8080 and https on port 8443 in AMBASSADOR_NAMESPACE
+    #[arg(long)]
+    pub default_listeners: bool,
+    /// Service whose addresses the status of Ingresses shows [default: the one with the label
+    /// app.kubernetes.io/component: ambassador-service in AMBASSADOR_NAMESPACE]
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = service_name)]
+    pub ingress_service: Option<Name>,
+    /// Directory of *.yaml files with manifests that come before those of the cluster, if it exists
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        default_value = "/ambassador/init-config"
+    )]
+    pub init_config: PathBuf,
 }
 
 /// Addresses and certificates of the servers.

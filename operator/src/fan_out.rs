@@ -56,7 +56,7 @@ impl Changes {
         }
     }
 
-    /// Sends to each fleet a change of its own, if there is one for it. They were received at this time, and a fleet that has
+    /// Sends to each fleet changes of its own, if there are any for it. They were received at this time, and a fleet that has
     /// an object no more lost it with this version.
     ///
     /// # Errors
@@ -65,17 +65,18 @@ impl Changes {
         &self,
         received: Instant,
         version: ResourceVersion,
-        changes: Vec<Option<Change>>,
+        changes: Vec<Vec<Change>>,
     ) -> Result<(), Stopping> {
-        let batch = |change| Batch {
-            deleted: match &change {
-                Change::Delete(..) => version.clone(),
+        let batch = |changes: Vec<Change>| Batch {
+            deleted: match changes.first() {
+                Some(Change::Delete(..)) => version.clone(),
                 _other => ResourceVersion::Unknown,
             },
-            ..Batch::new(received, vec![change])
+            ..Batch::new(received, changes)
         };
         let each = self.0.iter().zip(changes);
-        let each = each.filter_map(|(fleet, change)| Some(fleet.send(batch(change?))));
+        let each = each.filter(|(_fleet, changes)| !changes.is_empty());
+        let each = each.map(|(fleet, changes)| fleet.send(batch(changes)));
         try_join_all(each).await.map_err(|_gone| Stopping)?;
         Ok(())
     }

@@ -23,23 +23,24 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
     time::timeout,
 };
 use tracing::{info, warn};
 use walkdir::WalkDir;
 
-use self::document::documents;
 use crate::{
     fan_out::Changes,
     text_file::{self, Unreadable},
 };
 use nuncio_core::{
-    change::{Batch, Change, Reconciled, ResourceVersion, Source},
+    change::{Batch, Change, Owned, Reconciled, ResourceVersion, Source},
     object::{Kind, ObjectRef},
     report::{Problem, Reason},
     settings::Settings,
 };
+
+use self::document::Found;
 
 mod document;
 
@@ -57,33 +58,81 @@ const CLOCK_TICK: Duration = Duration::from_millis(20);
 /// A file that does not parse right after an edit may be half written: it is read again after this time.
 const REREAD_AFTER: Duration = Duration::from_millis(40);
 
+/// A directory of manifests.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The source that it is.
+    pub source: Source,
+    /// How its files are read.
+    pub form: Form,
+}
+
+impl Directory {
+    /// The directory of `nuncio serve`.
+    #[must_use]
+    pub fn served(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            source: Source::Api,
+            form: Form::Manifests,
+        }
+    }
+}
+
+/// How files are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `*.yaml`, `*.yml` and `*.json` files with manifests.
+    Manifests,
+    /// `*.yaml` files with manifests.
+    Yaml,
+    /// `*.yaml` files with flat documents: the fields of `metadata` and `spec` are at the top.
+    Flat,
+}
+
+impl Form {
+    /// Whether files with this name are read.
+    fn has(self, path: &Path) -> bool {
+        let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+        match self {
+            Self::Manifests => matches!(extension, "yaml" | "yml" | "json"),
+            Self::Yaml | Self::Flat => extension.eq_ignore_ascii_case("yaml"),
+        }
+    }
+}
+
 /// Everything in a directory, as one complete list per kind.
 ///
 /// # Errors
 /// A directory that cannot be read.
-pub fn load(directory: &Path, settings: &Settings) -> anyhow::Result<Vec<Change>> {
+pub fn load(directory: &Directory, settings: &Settings) -> anyhow::Result<Vec<Change>> {
+    let path = &directory.path;
     let mut files = Files::new(directory, settings);
     files
         .scan()
-        .with_context(|| format!("cannot read {}", directory.display()))?;
+        .with_context(|| format!("cannot read {}", path.display()))?;
     Ok(files.everything())
 }
 
 /// Sends everything in a directory, and then what changes, until the receiver is gone. `reread` has all files read again,
-/// even those that seem not to have changed.
+/// even those that seem not to have changed; `read` hears when everything was sent.
 ///
 /// # Errors
 /// A directory that cannot be read or watched at the start. If it is missing later, what was read last is kept.
 pub async fn follow(
-    directory: &Path,
+    source: &Directory,
     settings: &Settings,
     changes: Changes,
     reread: &Notify,
+    read: oneshot::Sender<()>,
 ) -> anyhow::Result<()> {
+    let directory = &*source.path;
     let (events, mut waker) = mpsc::channel(1);
     let mut watch = Watch::start(directory, events.clone())
         .with_context(|| format!("cannot watch {}", directory.display()))?;
-    let mut files = Files::new(directory, settings);
+    let mut files = Files::new(source, settings);
     files
         .scan()
         .with_context(|| format!("cannot read {}", directory.display()))?;
@@ -92,6 +141,8 @@ pub async fn follow(
         return Ok(());
     }
     info!(directory = %directory.display(), files = files.files.len(), "watching manifests");
+    // nobody has to wait for it
+    let _ = read.send(());
     let mut is_missing = false;
     loop {
         let received;
@@ -184,12 +235,14 @@ type Stamp = (u64, i64, i64, u64);
 struct File {
     /// `None` when the file must be read again even if its stamp is equal.
     stamp: Option<Stamp>,
-    objects: Vec<Reconciled>,
+    objects: Vec<Found>,
 }
 
 /// The files of a directory and what is in them.
 struct Files<'a> {
     directory: PathBuf,
+    source: Source,
+    form: Form,
     settings: &'a Settings,
     files: BTreeMap<PathBuf, File>,
     /// Files that were read in the last scan and do not parse.
@@ -199,13 +252,15 @@ struct Files<'a> {
     /// Whether any file was read or removed since the last changes were sent.
     differs: bool,
     /// The objects that were sent.
-    sent: BTreeMap<ObjectRef, Reconciled>,
+    sent: BTreeMap<ObjectRef, Found>,
 }
 
 impl<'a> Files<'a> {
-    fn new(directory: &Path, settings: &'a Settings) -> Self {
+    fn new(directory: &Directory, settings: &'a Settings) -> Self {
         Self {
-            directory: directory.to_owned(),
+            directory: directory.path.clone(),
+            source: directory.source,
+            form: directory.form,
             settings,
             files: BTreeMap::new(),
             suspicious: BTreeSet::new(),
@@ -217,7 +272,7 @@ impl<'a> Files<'a> {
 
     /// Reads the files that are new or differ; true if one of them does not parse.
     fn scan(&mut self) -> io::Result<bool> {
-        let (found, unreadable) = walk(&self.directory)?;
+        let (found, unreadable) = walk(&self.directory, self.form)?;
         for (path, error) in &unreadable {
             if !self.unreadable.contains(path) {
                 warn!(path = %path.display(), %error, "cannot read path; keeping what was read last");
@@ -265,9 +320,9 @@ impl<'a> Files<'a> {
             .to_string();
         let mut failed = false;
         let objects = match text_file::read(&path, MAX_FILE_MIB) {
-            Ok(text) => documents(&name, &text, self.settings),
+            Ok(text) => document::documents(&name, &text, self.form, self.settings),
             Err(Unreadable::Content(message)) => {
-                vec![not_an_object(&name, Reason::UNREADABLE, &message)]
+                vec![not_an_object(&name, Reason::UNREADABLE, &message).into()]
             }
             Err(Unreadable::Failed(error)) => {
                 failed = true;
@@ -275,19 +330,20 @@ impl<'a> Files<'a> {
                     Some(file) => mem::take(&mut file.objects),
                     None => Vec::new(),
                 };
-                objects.retain(|found| found.object.kind != Kind::Document);
+                objects.retain(|found| found.name().kind != Kind::Document);
                 let kept = match objects.len() {
                     0 => "",
                     _ => "; keeping what was read last",
                 };
                 let message = format!("cannot read file: {error}{kept}");
-                objects.push(not_an_object(&name, Reason::UNREADABLE, &message));
+                objects.push(not_an_object(&name, Reason::UNREADABLE, &message).into());
                 objects
             }
         };
         let broken = objects.iter().any(|found| {
-            found.object.kind == Kind::Document
+            found.name().kind == Kind::Document
                 && found
+                    .object
                     .problems
                     .iter()
                     .any(|problem| problem.reason == Reason::NOT_YAML)
@@ -301,30 +357,30 @@ impl<'a> Files<'a> {
     }
 
     /// Every object once; a further definition becomes a report.
-    fn objects(&self) -> BTreeMap<ObjectRef, Reconciled> {
-        let mut objects: BTreeMap<ObjectRef, Reconciled> = BTreeMap::new();
-        let mut places: BTreeMap<ObjectRef, &Path> = BTreeMap::new();
+    fn objects(&self) -> BTreeMap<ObjectRef, Found> {
+        let mut objects: BTreeMap<ObjectRef, Found> = BTreeMap::new();
+        let mut places: BTreeMap<&ObjectRef, &Path> = BTreeMap::new();
         for (path, file) in &self.files {
             for found in &file.objects {
-                if let Some(first) = places.get(&found.object) {
+                let object = found.name();
+                if let Some(first) = places.get(object) {
                     let place = |path: &Path| {
                         path.strip_prefix(&self.directory)
                             .unwrap_or(path)
                             .display()
                             .to_string()
                     };
-                    let name = format!("{}#{}", place(path), found.object);
+                    let name = format!("{}#{object}", place(path));
                     let message = format!(
-                        "duplicate {}: using the one in {}, this one is ignored",
-                        found.object,
+                        "duplicate {object}: using the one in {}, this one is ignored",
                         place(first)
                     );
                     let report = not_an_object(&name, Reason::DUPLICATE, &message);
-                    objects.insert(report.object.clone(), report);
+                    objects.insert(report.object.clone(), report.into());
                     continue;
                 }
-                places.insert(found.object.clone(), path);
-                objects.insert(found.object.clone(), found.clone());
+                places.insert(object, path);
+                objects.insert(object.clone(), found.clone());
             }
         }
         objects
@@ -334,13 +390,16 @@ impl<'a> Files<'a> {
     fn everything(&mut self) -> Vec<Change> {
         self.differs = false;
         self.sent = self.objects();
-        Kind::ALL
-            .into_iter()
-            .map(|kind| {
-                let all = self.sent.values().filter(|found| found.object.kind == kind);
-                Change::Replace(Source::Api, kind, all.cloned().collect())
-            })
-            .collect()
+        let list = |kind| {
+            let all = self.sent.values().filter(|found| found.name().kind == kind);
+            let all = all.map(|found| found.object.clone()).collect();
+            Change::Replace(self.source, kind, all)
+        };
+        let annotated = self.sent.values().filter_map(|found| {
+            let owned = found.annotated.clone()?;
+            Some(Change::ReplaceOwned(Source::Annotation, owned))
+        });
+        Kind::ALL.into_iter().map(list).chain(annotated).collect()
     }
 
     /// What differs from the objects that were sent.
@@ -349,19 +408,39 @@ impl<'a> Files<'a> {
             return Vec::new();
         }
         let objects = self.objects();
-        let applied = objects
-            .iter()
-            .filter(|(object, found)| self.sent.get(object) != Some(found))
-            .map(|(_, found)| Change::Apply(Source::Api, Box::new(found.clone())));
-        let deleted = self
-            .sent
-            .keys()
-            .filter(|object| !objects.contains_key(object))
-            .map(|object| Change::Delete(Source::Api, object.clone()));
-        let changes = applied.chain(deleted).collect();
+        let mut changes = Vec::new();
+        for (object, found) in &objects {
+            let before = self.sent.get(object);
+            if before.is_none_or(|before| before.object != found.object) {
+                let found = Box::new(found.object.clone());
+                changes.push(Change::Apply(self.source, found));
+            }
+            let annotated = before.and_then(|before| before.annotated.as_ref());
+            if annotated != found.annotated.as_ref() {
+                changes.push(annotated_change(object, found.annotated.clone()));
+            }
+        }
+        for (object, found) in &self.sent {
+            if !objects.contains_key(object) {
+                changes.push(Change::Delete(self.source, object.clone()));
+                if found.annotated.is_some() {
+                    changes.push(annotated_change(object, None));
+                }
+            }
+        }
         self.sent = objects;
         changes
     }
+}
+
+/// What the annotation of an object yields now.
+fn annotated_change(owner: &ObjectRef, owned: Option<Owned>) -> Change {
+    let nothing = || Owned {
+        owner: owner.clone().into(),
+        objects: Vec::new(),
+        documents: Vec::new(),
+    };
+    Change::ReplaceOwned(Source::Annotation, owned.unwrap_or_else(nothing))
 }
 
 /// A report about something in a file that is not a known object.
@@ -398,7 +477,10 @@ fn is_settled((_inode, seconds, nanoseconds, _size): &Stamp) -> bool {
 
 /// Manifests below a directory, and what could not be read. Names that begin with a dot are skipped: editors keep their
 /// own files there, and mounted ConfigMaps their previous versions.
-fn walk(directory: &Path) -> io::Result<(BTreeMap<PathBuf, Stamp>, BTreeMap<PathBuf, io::Error>)> {
+fn walk(
+    directory: &Path,
+    form: Form,
+) -> io::Result<(BTreeMap<PathBuf, Stamp>, BTreeMap<PathBuf, io::Error>)> {
     // a file in its place, which WalkDir would accept, is an error too
     fs::read_dir(directory)?;
     let (mut found, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
@@ -422,11 +504,7 @@ fn walk(directory: &Path) -> io::Result<(BTreeMap<PathBuf, Stamp>, BTreeMap<Path
                 continue;
             }
         };
-        let is_manifest = matches!(
-            entry.path().extension().and_then(OsStr::to_str),
-            Some("yaml" | "yml" | "json")
-        );
-        if is_manifest
+        if form.has(entry.path())
             && !entry.file_type().is_dir()
             && let Ok(metadata) = entry.metadata()
         {

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod client;
 pub mod consul;
+pub mod directories;
 pub mod fan_out;
 pub mod files;
 pub mod istio;
@@ -27,6 +28,7 @@ pub mod unsupported;
 
 pub mod identity;
 pub mod ingress_status;
+pub mod owner_events;
 
 mod descriptors;
 pub mod health;

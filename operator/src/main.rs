@@ -45,19 +45,10 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .build()?;
     match arguments.command {
         Command::Operator {
-            context,
-            default_listeners,
-            ingress_service,
+            options,
             servers,
             identity,
-        } => runtime.block_on(run::operator(
-            context,
-            default_listeners,
-            ingress_service,
-            servers,
-            identity,
-            fleets?,
-        ))?,
+        } => runtime.block_on(run::operator(options, servers, identity, fleets?))?,
         Command::Serve {
             directory,
             servers,

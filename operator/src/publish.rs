@@ -37,6 +37,7 @@ use crate::{
     ingress_status::ServedIngresses,
     journal::{Journal, LISTED, Pending, Publication, Round},
     metrics::Metrics,
+    owner_events::{self, OwnerProblems},
     status::Book,
 };
 use nuncio_core::{
@@ -49,6 +50,7 @@ use nuncio_core::{
 };
 
 mod attribution;
+mod fallback;
 mod oldest;
 
 /// How often certificates are checked for having expired.
@@ -80,6 +82,8 @@ pub struct Outputs {
     pub wanted_consul: watch::Sender<WantedConsul>,
     /// The Ingresses that are served.
     pub served_ingresses: watch::Sender<ServedIngresses>,
+    /// Services and Ingresses with problems.
+    pub owner_problems: watch::Sender<OwnerProblems>,
     /// Metrics of this loop.
     pub metrics: Metrics,
 }
@@ -95,18 +99,20 @@ pub struct Question {
     pub answer: oneshot::Sender<Loss>,
 }
 
-/// Runs until the sources are gone.
+/// Runs until the sources are gone. The objects of `fallback` are served until every source has been listed.
 pub async fn run(
     mut inputs: mpsc::Receiver<Batch>,
     mut questions: mpsc::Receiver<Question>,
     outputs: Outputs,
     settings: Settings,
+    fallback: Vec<Change>,
 ) {
     let mut rejections = outputs.fleet.subscribe_rejections();
     let mut elsewhere = outputs.elsewhere.clone();
     let mut oldest = outputs.fleet.subscribe_oldest();
     let gateways = outputs.gateways.clone();
-    let mut publisher = Publisher::new(outputs, settings);
+    let mut publisher = Publisher::new(outputs, settings.clone());
+    publisher.publish_fallback(fallback, &settings);
     let mut clock = interval(CLOCK);
     loop {
         tokio::select! {
@@ -155,6 +161,8 @@ struct Publisher {
     /// Kinds that have been listed.
     synced: BTreeSet<Kind>,
     published: bool,
+    /// What was published before.
+    fallback: BTreeSet<Unit>,
     attribution: Attribution,
     rejections: Vec<Rejection>,
     culprits: Culprits,
@@ -182,6 +190,7 @@ impl Publisher {
             last_usable: LastUsable::default(),
             synced: BTreeSet::new(),
             published: false,
+            fallback: BTreeSet::new(),
             attribution: Attribution::default(),
             rejections: Vec::new(),
             culprits: Culprits::default(),
@@ -220,6 +229,20 @@ impl Publisher {
         }
     }
 
+    /// Publishes objects that the first snapshot replaces. The process is not ready yet.
+    fn publish_fallback(&mut self, changes: Vec<Change>, settings: &Settings) {
+        if let Some((update, units)) = fallback::resources(changes, settings) {
+            let resources = update.upserts.len();
+            self.fallback = units;
+            self.outputs.quarantine.apply(update);
+            self.record();
+            info!(
+                resources,
+                "published the static configuration, which is served until the cluster has been listed"
+            );
+        }
+    }
+
     fn publish(&mut self) {
         let is_missing = |except: Option<Kind>| {
             Kind::WATCHED
@@ -240,6 +263,7 @@ impl Publisher {
         }
         let started = Instant::now();
         let mut outcome = self.store.link();
+        outcome.units.append(&mut self.fallback);
         let linked = started.elapsed();
         let ingresses = self.store.served_ingresses();
         self.outputs.served_ingresses.send_if_modified(|told| {
@@ -286,6 +310,8 @@ impl Publisher {
         });
         self.record();
         self.show_as(seq);
+        let owners = &self.outputs.owner_problems;
+        owners.send_if_modified(|all| owner_events::collect(all, &outcome.reports));
         self.outputs.book.record(seq, outcome.reports);
         self.outputs
             .metrics

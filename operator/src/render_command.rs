@@ -120,7 +120,7 @@ const fn section(kind: ResourceType) -> &'static str {
 /// # Errors
 /// A directory that cannot be read.
 pub fn run(directory: &Path, format: Format, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let changes = files::load(directory, settings)?;
+    let changes = files::load(&files::Directory::served(directory), settings)?;
     let rendering = Rendering::of(changes, settings)?;
     stdout().write_all(rendering.to_text(format)?.as_bytes())?;
     Ok(if rendering.is_clean() {

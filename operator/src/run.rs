@@ -29,7 +29,7 @@ use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -38,11 +38,12 @@ use tracing::{error, info};
 
 use crate::{
     apiext::unconverted,
-    args::{EnvoyArguments, IdentityArguments, Servers},
+    args::{EnvoyArguments, IdentityArguments, OperatorOptions, Servers},
     client::{self, Limits},
     consul::{self, Environment},
     default_listeners,
     descriptors::{self, Share},
+    directories::Directories,
     envoy,
     fan_out::{CHANGES, Changes, Questions},
     files,
@@ -54,6 +55,7 @@ use crate::{
     journal::{self, Journal},
     leader::{self, access::Access},
     metrics::Metrics,
+    owner_events::{self, OwnerProblems},
     publish::{self, Outputs, Question},
     status::{
         self, Book, Manager,
@@ -241,6 +243,8 @@ pub struct FleetPlane {
     pub wanted_secrets: watch::Receiver<WantedSecrets>,
     /// The Ingresses that are served.
     pub served_ingresses: watch::Receiver<ServedIngresses>,
+    /// Services and Ingresses with problems.
+    pub owner_problems: watch::Receiver<OwnerProblems>,
     /// The configuration of Envoys.
     pub snapshots: SnapshotCache,
     /// The connected Envoys.
@@ -266,6 +270,7 @@ pub async fn start(
     servers: &Servers,
     fleets: &Fleets,
     security: (Option<Tls>, Peers),
+    directories: &Directories,
 ) -> anyhow::Result<ControlPlane> {
     let mut registry = Registry::with_prefix("nuncio");
     let metrics = Metrics::new(&mut registry);
@@ -296,7 +301,8 @@ pub async fn start(
             .then_some(settings.ambassador_id.as_str());
         let of_fleet = |id| (metrics.of_fleet(id), ads_metrics.of_fleet(id));
         let (metrics, ads_metrics) = id.map_or((metrics.clone(), ads_metrics.clone()), of_fleet);
-        let started = start_fleet(tasks, settings, metrics, book, encodings.clone());
+        let fallback = directories.fallback(settings);
+        let started = start_fleet(tasks, settings, metrics, book, encodings.clone(), fallback);
         changes.push(started.changes);
         questions.push(started.questions);
         served.push(Served {
@@ -312,6 +318,13 @@ pub async fn start(
         planes.push(started.plane);
     }
     let changes = Changes::new(changes);
+    if let Some(directory) = directories.init() {
+        // before any list of the cluster, so that nothing is served without it
+        for read in follow_files(tasks, &directory, fleets, &changes) {
+            // a directory that cannot be read ends the process, with its error
+            let _ = read.await;
+        }
+    }
     follow_istio(tasks, fleets, &changes);
     let xds_settings = xds_settings(servers, fleets, security, &xds_address);
     let server = ads::Server::of_fleets(served, xds_settings, ads_metrics);
@@ -364,6 +377,7 @@ fn start_fleet(
     metrics: Metrics,
     book: Book,
     encodings: Encodings,
+    fallback: Vec<Change>,
 ) -> Started {
     let (changes, inputs) = mpsc::channel(CHANGES);
     let (questions, asked) = mpsc::channel(1);
@@ -372,6 +386,7 @@ fn start_fleet(
     let (unbound_sender, unbound) = watch::channel(Vec::new());
     let (wanted_sender, wanted_secrets) = watch::channel(None);
     let (ingresses_sender, served_ingresses) = watch::channel(ServedIngresses::default());
+    let (problems_sender, owner_problems) = watch::channel(OwnerProblems::default());
     let (rejections_sender, rejections) = watch::channel(Vec::new());
     let (elsewhere, heard) = watch::channel(Elsewhere::default());
     let fleet = Fleet::new();
@@ -387,6 +402,7 @@ fn start_fleet(
         unbound: unbound_sender,
         wanted_secrets: wanted_sender,
         served_ingresses: ingresses_sender,
+        owner_problems: problems_sender,
         wanted_consul: follow_consul(tasks, changes.clone().into(), &metrics),
         metrics,
     };
@@ -396,7 +412,7 @@ fn start_fleet(
     };
     tasks.start_endless(
         "publish loop",
-        publish::run(inputs, asked, outputs, settings),
+        publish::run(inputs, asked, outputs, settings, fallback),
     );
     Started {
         changes,
@@ -407,6 +423,7 @@ fn start_fleet(
             book,
             wanted_secrets,
             served_ingresses,
+            owner_problems,
             snapshots,
             fleet,
             rejections,
@@ -569,13 +586,12 @@ fn own_identity(
 /// # Errors
 /// A cluster that cannot be found, or a task that fails.
 pub async fn operator(
-    context: Option<String>,
-    default_listeners: bool,
-    ingress_service: Option<Name>,
+    options: OperatorOptions,
     servers: Servers,
     identity: IdentityArguments,
     fleets: Fleets,
 ) -> anyhow::Result<()> {
+    let directories = Directories::of(&options.init_config, |name| std::env::var(name).ok());
     let own_identity = own_identity(&servers, &identity, &fleets)?;
     let mut own_ports = servers.open_ports();
     if let Some(port) = servers.xds_address().port()
@@ -589,13 +605,13 @@ pub async fn operator(
         own_ports: own_ports.clone(),
         ..settings
     });
-    let client = connect(context).await?;
+    let client = connect(options.context).await?;
     let mut tasks = Tasks::new();
     let security = match &own_identity {
         Some(identity) => (Some(identity.xds_tls()), identity.peers()),
         None => xds_tls(&servers, &fleets)?,
     };
-    let plane = start(&mut tasks, &servers, &fleets, security).await?;
+    let plane = start(&mut tasks, &servers, &fleets, security, &directories).await?;
     if let Some(identity) = own_identity {
         let (progress, metrics) = (plane.progress.clone(), plane.metrics.clone());
         identity
@@ -622,7 +638,7 @@ pub async fn operator(
     watch_all(&mut tasks, &watching, wanted).await?;
     let identity = replica_identity();
     let (leading_sender, leading) = watch::channel(false);
-    if default_listeners {
+    if options.default_listeners {
         let create = default_listeners::create(client.clone(), fleets.clone(), leading.clone());
         tasks.start_endless("default Listeners", create);
     }
@@ -631,7 +647,14 @@ pub async fn operator(
         &plane,
         client.clone(),
         &fleets,
-        ingress_service,
+        options.ingress_service,
+        leading.clone(),
+    );
+    write_events(
+        &mut tasks,
+        &plane,
+        client.clone(),
+        &identity,
         leading.clone(),
     );
     let replicas = write_status(
@@ -718,6 +741,25 @@ fn write_addresses(
         manager: Manager::new(fleets),
     };
     tasks.start_endless("addresses of Ingresses", writer.run());
+}
+
+/// Starts what writes problems of Services and Ingresses as Events.
+fn write_events(
+    tasks: &mut Tasks,
+    plane: &ControlPlane,
+    client: Client,
+    identity: &str,
+    leading: watch::Receiver<bool>,
+) {
+    let problems = plane.fleets.iter();
+    let writer = owner_events::Writer {
+        client,
+        problems: problems.map(|fleet| fleet.owner_problems.clone()).collect(),
+        leading,
+        identity: identity.to_owned(),
+        metrics: plane.metrics.clone(),
+    };
+    tasks.start_endless("Events of Services and Ingresses", writer.run());
 }
 
 /// Starts what writes status: leader election, the Leases of this replica, and the writer.
@@ -888,9 +930,11 @@ pub async fn serve_in(
         ..settings
     });
     let security = xds_tls(&servers, &fleets)?;
-    let plane = start(tasks, &servers, &fleets, security).await?;
+    let none = Directories::default();
+    let plane = start(tasks, &servers, &fleets, security, &none).await?;
     let cluster = node_cluster(fleets.common());
-    follow_files(tasks, directory, &fleets, &plane.changes);
+    let directory = files::Directory::served(directory);
+    follow_files(tasks, &directory, &fleets, &plane.changes);
     if let Some(program) = &envoy.envoy {
         let settings = envoy::Settings {
             program: envoy::Program {
@@ -911,17 +955,24 @@ pub async fn serve_in(
     Ok(())
 }
 
-/// Starts what reads the directory for each fleet.
-fn follow_files(tasks: &mut Tasks, directory: &Path, fleets: &Fleets, changes: &Changes) {
-    let mut rereads = Vec::new();
+/// Starts what reads the directory for each fleet; each has been read when what is returned completes.
+fn follow_files(
+    tasks: &mut Tasks,
+    directory: &files::Directory,
+    fleets: &Fleets,
+    changes: &Changes,
+) -> Vec<oneshot::Receiver<()>> {
+    let (mut rereads, mut all_read) = (Vec::new(), Vec::new());
     for (number, settings) in fleets.iter().enumerate() {
-        let (directory, settings) = (directory.to_owned(), settings.clone());
+        let (directory, settings) = (directory.clone(), settings.clone());
         let changes = changes.of(number);
         let (stop, reread) = (tasks.stop.clone(), Arc::new(Notify::new()));
+        let (done, read) = oneshot::channel();
         rereads.push(reread.clone());
+        all_read.push(read);
         tasks.start("files", async move {
             tokio::select! {
-                result = files::follow(&directory, &settings, changes, &reread) => result,
+                result = files::follow(&directory, &settings, changes, &reread, done) => result,
                 () = stop.cancelled() => Ok(()),
             }
         });
@@ -935,6 +986,7 @@ fn follow_files(tasks: &mut Tasks, directory: &Path, fleets: &Fleets, changes: &
             }
         }
     });
+    all_read
 }
 
 /// `node.cluster`, as Emissary names it: the name of the gateway in traces of Zipkin and in the label `source_cluster`.

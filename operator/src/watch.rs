@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::{
+    annotated::Annotated,
     audience::Audience,
     definitions::Definitions,
     events::Events,
@@ -50,6 +51,7 @@ use nuncio_core::{
     store::Loss,
 };
 
+mod annotated;
 mod audience;
 pub mod definitions;
 pub(crate) mod events;
@@ -225,6 +227,7 @@ struct Watch {
     is_complete: bool,
     known: Known,
     audience: Audience,
+    annotated: Annotated,
     /// What was reconciled since the last list began.
     seen: Seen,
     /// Whether the last list must be confirmed.
@@ -242,6 +245,7 @@ impl Watch {
             context,
             listing: Listing::new(reader.clone()),
             audience: Audience::new(reader.fleets()),
+            annotated: Annotated::default(),
             reader,
             is_complete: false,
             known: Known::default(),
@@ -272,8 +276,8 @@ impl Watch {
         definitions.contains(&definitions::name(self.kind))
     }
 
-    /// The change of each fleet, if there is one.
-    async fn event(&mut self, event: Event<Object>) -> Option<Vec<Option<Change>>> {
+    /// The changes of each fleet, if there are any.
+    async fn event(&mut self, event: Event<Object>) -> Option<Vec<Vec<Change>>> {
         // `Init` comes before the list is requested and proves nothing
         if !matches!(event, Event::Init) {
             self.recover();
@@ -304,12 +308,14 @@ impl Watch {
                 let Found {
                     object,
                     fleets,
+                    annotated,
                     observed,
                 } = self.reader.read(object);
                 if self.kind.has_status() {
                     self.context.book.observe(&object, observed);
                 }
-                Some(self.audience.apply(&object, fleets))
+                let changes = self.audience.apply(&object, fleets);
+                Some(self.annotated.apply(&object, annotated, changes))
             }
             Event::Delete(object) => {
                 self.known.delete(&object.metadata);
@@ -318,7 +324,8 @@ impl Watch {
                 if self.kind.has_status() {
                     self.context.book.forget(&object);
                 }
-                Some(self.audience.delete(&object))
+                let changes = self.audience.delete(&object);
+                Some(self.annotated.apply(&object, Vec::new(), changes))
             }
         };
         if change.is_some() {
@@ -330,7 +337,7 @@ impl Watch {
     }
 
     /// The list is complete.
-    async fn listed(&mut self) -> Option<Vec<Option<Change>>> {
+    async fn listed(&mut self) -> Option<Vec<Vec<Change>>> {
         let next = Listing::new(self.reader.clone());
         let listing = mem::replace(&mut self.listing, next).finish().await;
         let objects = || listing.iter().map(|found| &found.object);
@@ -351,8 +358,12 @@ impl Watch {
         let mut all: Vec<Vec<_>> = (0..self.reader.fleets()).map(|_| Vec::new()).collect();
         let mut observed = Vec::with_capacity(listing.len());
         self.audience.clear();
+        let mut annotated = Vec::new();
         for found in listing {
             self.audience.remember(&found.object, &found.fleets);
+            if !found.annotated.is_empty() {
+                annotated.push((found.object.clone(), found.annotated));
+            }
             observed.push((found.object, found.observed));
             for (all, found) in all.iter_mut().zip(found.fleets) {
                 all.extend(found);
@@ -363,7 +374,8 @@ impl Watch {
         }
         self.complete();
         let change = |all| Some(Change::Replace(Source::Api, self.kind, all));
-        Some(all.into_iter().map(change).collect())
+        let changes = all.into_iter().map(change).collect();
+        Some(self.annotated.list(annotated, changes))
     }
 
     fn complete(&mut self) {
@@ -372,14 +384,14 @@ impl Watch {
     }
 
     /// Each fleet has no object of the kind.
-    fn none(&self) -> Vec<Option<Change>> {
-        let change = |_fleet| Some(Change::Replace(Source::Api, self.kind, Vec::new()));
+    fn none(&self) -> Vec<Vec<Change>> {
+        let change = |_fleet| vec![Change::Replace(Source::Api, self.kind, Vec::new())];
         (0..self.reader.fleets()).map(change).collect()
     }
 
     /// Logs an outage once. A kind that is absent, or that must not be read and can be done without, is an empty list
     /// unless it was listed before.
-    async fn error(&mut self, error: &watcher::Error) -> Option<Vec<Option<Change>>> {
+    async fn error(&mut self, error: &watcher::Error) -> Option<Vec<Vec<Change>>> {
         let kind = self.kind;
         self.context.metrics.count_watch_error(kind);
         let cause = match Cause::of(error) {

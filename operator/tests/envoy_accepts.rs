@@ -64,7 +64,10 @@ fn rendering(objects: &[Value]) -> Result<Rendering> {
         fs::write(path, object.to_string())?;
     }
     let settings = Settings::default();
-    Rendering::of(files::load(directory.path(), &settings)?, &settings)
+    Rendering::of(
+        files::load(&files::Directory::served(directory.path()), &settings)?,
+        &settings,
+    )
 }
 
 fn object(kind: &str, name: &str, spec: &Value) -> Value {

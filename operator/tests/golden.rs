@@ -119,7 +119,7 @@ fn rendering(manifests: &str) -> anyhow::Result<Rendering> {
         ..Settings::default()
     };
     fs::write(directory.path().join("input.yaml"), manifests)?;
-    let changes = files::load(directory.path(), &settings)?;
+    let changes = files::load(&files::Directory::served(directory.path()), &settings)?;
     Rendering::of(changes, &settings)
 }
 

@@ -1,11 +1,30 @@
-//! Objects in the annotation `getambassador.io/config` of a Service or an Ingress: YAML documents, as manifests or in the flat form
-//! of old releases, which has the fields of `metadata` and `spec` at the top. Pure; what an object means is for its reconciler.
+//! Objects in the annotation `getambassador.io/config` of a Service or an Ingress: YAML documents, as manifests or in the flat
+//! form of old releases, which has the fields of `metadata` and `spec` at the top. Pure.
+//!
+//! What is wrong with a document that is not an object is a problem of the owner; what is wrong with an object is in the
+//! report of that object, and its owner's includes it.
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use nuncio_crds::GROUP;
 use serde_json::{Map, Value};
 
+use crate::{
+    change::{Owned, Reconciled},
+    object::{Kind, ObjectRef},
+    reconcile::{identify, reconcile_each},
+    report::{Problem, Reason},
+    settings::Fleets,
+    yaml,
+};
+
 /// Name of the annotation.
 pub const ANNOTATION: &str = "getambassador.io/config";
+/// Path of the annotation.
+pub(crate) const PATH: &str = "metadata.annotations[getambassador.io/config]";
+
+/// Problems of an annotation that are reported; more would only be in the way.
+const MOST_PROBLEMS: usize = 20;
 
 /// Fields of a manifest; all others of a flat document belong to `metadata` or `spec`.
 const MANIFEST: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
@@ -16,183 +35,218 @@ const METADATA: [(&str, &str); 4] = [
     ("generation", "generation"),
     ("metadata_labels", "labels"),
 ];
-/// What documents call our group.
-const GROUPS: [&str; 3] = [GROUP, "x.getambassador.io", "ambassador"];
+/// What documents of old releases call our group.
+const OLD_GROUP: &str = "ambassador/";
 
-/// The manifests in the annotation of an object, each with its place among the documents; empty without the annotation. A document
-/// that is no manifest is an error with its place, and hides no other.
+/// Whether objects of this kind can have the annotation.
 #[must_use]
-pub fn manifests(owner: &Value) -> Vec<Result<(usize, Value), String>> {
-    let annotations = owner.pointer("/metadata/annotations");
-    let text = annotations.and_then(|all| all.get(ANNOTATION)?.as_str());
-    let documents = split(text.unwrap_or_default()).into_iter().enumerate();
-    documents
-        .filter_map(|(index, text)| {
-            let number = index + 1;
-            match serde_saphyr::from_str::<Value>(text) {
+pub const fn is_read_from(kind: Kind) -> bool {
+    matches!(kind, Kind::Service | Kind::Ingress)
+}
+
+/// What is in an annotation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Annotation {
+    /// The objects of each fleet, with the numbers of their documents. Each object is there once.
+    pub fleets: Vec<Vec<(u32, Reconciled)>>,
+    /// What is wrong with the documents.
+    pub problems: Vec<Problem>,
+}
+
+impl Annotation {
+    /// Reads the annotation of an object; `None` without one.
+    #[must_use]
+    pub fn of(owner: &Value, fleets: &Fleets) -> Option<Self> {
+        let text = owner.get("metadata")?.get("annotations")?.get(ANNOTATION)?;
+        let mut all = Self {
+            fleets: fleets.iter().map(|_fleet| Vec::new()).collect(),
+            problems: Vec::new(),
+        };
+        let mut seen = BTreeSet::new();
+        let documents = yaml::split(text.as_str().unwrap_or_default());
+        for ((first, text), number) in documents.into_iter().zip(1..) {
+            let read = document(
+                first,
+                text,
+                owner,
+                fleets.common().single_namespace.as_deref(),
+            );
+            match read {
+                Ok(Some((kind, manifest))) => {
+                    let found = reconcile_each(kind, manifest, fleets);
+                    all.add(number, found, owner, &mut seen);
+                }
                 // only comments
-                Ok(Value::Null) => None,
-                Ok(Value::Object(document)) => Some(Ok((number, manifest(document, owner)))),
-                Ok(_other) => Some(Err(format!("document {number}: must be a map"))),
-                Err(error) => {
-                    let error = error.without_snippet().to_string();
-                    let error = error.lines().next().unwrap_or_default().trim().to_owned();
-                    Some(Err(format!("document {number}: invalid YAML: {error}")))
+                Ok(None) => {}
+                Err(problem) => all.report(number, problem),
+            }
+        }
+        Some(all)
+    }
+
+    /// What it yields for each fleet. What is wrong with the documents is added to the owner itself.
+    #[must_use]
+    pub fn split(self, owner: &ObjectRef, found: &mut [Option<Reconciled>]) -> Vec<Owned> {
+        for found in found.iter_mut().flatten() {
+            let older = found.older.iter_mut().map(|older| &mut older.problems);
+            for problems in older.chain([&mut found.problems]) {
+                problems.extend(self.problems.iter().cloned());
+            }
+        }
+        let owner = Arc::new(owner.clone());
+        let owned = |objects: Vec<(u32, Reconciled)>| {
+            let (documents, objects) = objects.into_iter().unzip();
+            Owned {
+                owner: owner.clone(),
+                objects,
+                documents,
+            }
+        };
+        self.fleets.into_iter().map(owned).collect()
+    }
+
+    /// Adds the object of a document, as each fleet has it.
+    fn add(
+        &mut self,
+        number: u32,
+        mut found: Vec<Option<Reconciled>>,
+        owner: &Value,
+        seen: &mut BTreeSet<ObjectRef>,
+    ) {
+        let Some(first) = found.iter().flatten().next() else {
+            return; // for other installations
+        };
+        let object = first.object.clone();
+        if !seen.insert(object.clone()) {
+            let message = format!("duplicate {object}: using the first; ignored");
+            let problem = Problem::ignored(Reason::DUPLICATE, "", message);
+            return self.report(number, problem);
+        }
+        let namespace = owner["metadata"]["namespace"].as_str();
+        if let Some(namespace) = namespace.filter(|namespace| *namespace != &*object.namespace) {
+            let name = owner["metadata"]["name"].as_str().unwrap_or_default();
+            let kind = owner["kind"].as_str().unwrap_or("object");
+            let message = format!(
+                "configured in another namespace, by the annotation of {kind} {namespace}/{name}"
+            );
+            let notice = Problem::notice(Reason::CROSS_NAMESPACE, "", message);
+            for found in found.iter_mut().flatten() {
+                let older = found.older.iter_mut().map(|older| &mut older.problems);
+                for problems in older.chain([&mut found.problems]) {
+                    problems.push(notice.clone());
                 }
             }
-        })
-        .collect()
-}
-
-/// Documents, which a line `---` ends whatever is open in them.
-fn split(text: &str) -> Vec<&str> {
-    let mut documents = Vec::new();
-    let (mut start, mut offset) = (0, 0);
-    for line in text.split_inclusive('\n') {
-        if line.trim_end() == "---" {
-            documents.extend(text.get(start..offset));
-            start = offset + line.len();
         }
-        offset += line.len();
+        for (all, found) in self.fleets.iter_mut().zip(found) {
+            all.extend(found.map(|found| (number, found)));
+        }
     }
-    documents.extend(text.get(start..));
-    documents.retain(|text| !text.trim().is_empty());
-    documents
+
+    /// Reports what is wrong with a document.
+    fn report(&mut self, number: u32, problem: Problem) {
+        if self.problems.len() >= MOST_PROBLEMS {
+            return;
+        }
+        let message = match problem.path.as_str() {
+            "" => format!("document {number}: {}", problem.message),
+            path => format!("document {number}, {path}: {}", problem.message),
+        };
+        let problem = Problem::ignored(problem.reason, PATH, message);
+        self.problems.push(problem);
+    }
 }
 
-/// A document as a manifest. Its namespace and labels are those of the owner unless it has its own.
-fn manifest(mut document: Map<String, Value>, owner: &Value) -> Value {
+/// The object in a document that begins in this line; `None` if there are only comments.
+fn document(
+    first: usize,
+    text: &str,
+    owner: &Value,
+    single_namespace: Option<&str>,
+) -> Result<Option<(Kind, Value)>, Problem> {
+    let manifest = match serde_saphyr::from_str::<Value>(text) {
+        Ok(Value::Null) => return Ok(None),
+        Ok(Value::Object(document)) => manifest(document, owner),
+        Ok(other) => {
+            identify(&other)?;
+            return Ok(None);
+        }
+        Err(error) => {
+            let message = format!("{}; ignored", yaml::invalid(first, &error));
+            return Err(Problem::ignored(Reason::NOT_YAML, "", message));
+        }
+    };
+    let kind = identify(&manifest)?;
+    if kind.group() != GROUP {
+        let message = format!(
+            "kind {} is not supported in an annotation; ignored",
+            kind.name()
+        );
+        return Err(Problem::ignored(Reason::UNKNOWN_KIND, "kind", message));
+    }
+    let namespace = manifest["metadata"]["namespace"].as_str();
+    if let (Some(only), Some(namespace)) = (single_namespace, namespace)
+        && only != namespace
+    {
+        let message = format!("namespace {namespace} is not watched; ignored");
+        return Err(Problem::ignored(
+            Reason::IGNORED,
+            "metadata.namespace",
+            message,
+        ));
+    }
+    Ok(Some((kind, manifest)))
+}
+
+/// A document as a manifest. Its namespace and labels are those of the owner unless it has its own; its age and version are
+/// always the owner's.
+fn manifest(document: Map<String, Value>, owner: &Value) -> Value {
+    let owner = &owner["metadata"];
+    let mut manifest = unfolded(document);
+    if let Some(Value::Object(metadata)) = manifest.get_mut("metadata") {
+        for name in ["namespace", "labels"] {
+            if metadata.get(name).is_none_or(Value::is_null)
+                && let Some(value) = owner.get(name)
+            {
+                metadata.insert(name.to_owned(), value.clone());
+            }
+        }
+        for name in ["creationTimestamp", "resourceVersion"] {
+            metadata.remove(name);
+            if let Some(value) = owner.get(name) {
+                metadata.insert(name.to_owned(), value.clone());
+            }
+        }
+    }
+    if let Some(Value::String(version)) = manifest.get_mut("apiVersion")
+        && let Some(name) = version.strip_prefix(OLD_GROUP)
+    {
+        *version = format!("{GROUP}/{name}");
+    }
+    Value::Object(manifest)
+}
+
+/// A document in the flat form, or in that of a manifest, or mixed, as a manifest.
+#[must_use]
+pub fn unfolded(mut document: Map<String, Value>) -> Map<String, Value> {
     let mut part = |name: &str| match document.get_mut(name).map(Value::take) {
         Some(Value::Object(part)) => part,
-        _ => Map::new(),
+        _other => Map::new(),
     };
     let (mut metadata, mut spec) = (part("metadata"), part("spec"));
-    for (name, value) in std::mem::take(&mut document) {
+    let mut manifest = Map::new();
+    for (name, value) in document {
         if let Some((_, name)) = METADATA.iter().find(|(flat, _)| *flat == name) {
             metadata.insert((*name).to_owned(), value);
         } else if MANIFEST.contains(&name.as_str()) {
-            document.insert(name, value);
+            manifest.insert(name, value);
         } else {
             spec.insert(name, value);
         }
     }
-    for name in ["namespace", "labels"] {
-        let of_owner = owner.get("metadata").and_then(|all| all.get(name));
-        if let Some(value) = of_owner
-            && metadata.get(name).is_none_or(Value::is_null)
-        {
-            metadata.insert(name.to_owned(), value.clone());
-        }
-    }
-    if let Some(Value::String(version)) = document.get_mut("apiVersion")
-        && let Some((group, name)) = version.split_once('/')
-        && GROUPS.contains(&group)
-    {
-        *version = format!("{GROUP}/{name}");
-    }
-    document.insert("metadata".to_owned(), Value::Object(metadata));
-    document.insert("spec".to_owned(), Value::Object(spec));
-    Value::Object(document)
+    manifest.insert("metadata".to_owned(), Value::Object(metadata));
+    manifest.insert("spec".to_owned(), Value::Object(spec));
+    manifest
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::{object::Kind, reconcile::identify};
-
-    fn of(text: &str) -> Vec<Result<(usize, Value), String>> {
-        manifests(&json!({
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {
-                "name": "quote",
-                "namespace": "shop",
-                "labels": {"app": "quote"},
-                "annotations": {ANNOTATION: text},
-            },
-        }))
-    }
-
-    fn only(text: &str) -> Value {
-        let mut all = of(text);
-        assert_eq!(all.len(), 1, "{all:?}");
-        all.remove(0).unwrap().1
-    }
-
-    #[test]
-    fn a_flat_document_is_a_manifest() {
-        let text = "---\napiVersion: getambassador.io/v3alpha1\nkind: Mapping\nname: quote\nhostname: '*'\nprefix: /quote/\nservice: quote\n";
-        let expected = json!({
-            "apiVersion": "getambassador.io/v3alpha1",
-            "kind": "Mapping",
-            "metadata": {"name": "quote", "namespace": "shop", "labels": {"app": "quote"}},
-            "spec": {"hostname": "*", "prefix": "/quote/", "service": "quote"},
-        });
-        assert_eq!(only(text), expected);
-        assert_eq!(identify(&expected), Ok(Kind::Mapping));
-    }
-
-    #[test]
-    fn a_manifest_stays_one() {
-        let text = "{apiVersion: getambassador.io/v2, kind: Host, metadata: {name: a, namespace: b, labels: {}}, spec: {hostname: c}, status: {}}";
-        let expected = json!({
-            "apiVersion": "getambassador.io/v2",
-            "kind": "Host",
-            "metadata": {"name": "a", "namespace": "b", "labels": {}},
-            "spec": {"hostname": "c"},
-            "status": {},
-        });
-        assert_eq!(only(text), expected);
-    }
-
-    #[test]
-    fn metadata_of_a_flat_document_has_its_place() {
-        let text = "{kind: Mapping, name: a, namespace: b, generation: 3, metadata_labels: {c: d}, prefix: /}";
-        let expected = json!({
-            "kind": "Mapping",
-            "metadata": {"name": "a", "namespace": "b", "generation": 3, "labels": {"c": "d"}},
-            "spec": {"prefix": "/"},
-        });
-        assert_eq!(only(text), expected);
-    }
-
-    #[test]
-    fn the_group_has_several_names() {
-        for (written, meant) in [
-            ("getambassador.io/v1", "getambassador.io/v1"),
-            ("x.getambassador.io/v3alpha1", "getambassador.io/v3alpha1"),
-            ("ambassador/v1", "getambassador.io/v1"),
-            ("ambassador/v0", "getambassador.io/v0"),
-            ("v1", "v1"),
-            ("apps/v1", "apps/v1"),
-        ] {
-            let manifest = only(&format!(
-                "{{apiVersion: {written}, kind: Mapping, name: a}}"
-            ));
-            assert_eq!(manifest["apiVersion"], meant);
-        }
-    }
-
-    #[test]
-    fn a_broken_document_hides_no_other() {
-        let found = of("# nothing\n---\nkind: 'x\n---\n[1]\n---\nkind: Mapping\nname: a\n");
-        let [broken, list, mapping] = found.as_slice() else {
-            panic!("{found:?}")
-        };
-        let error = broken.as_ref().unwrap_err();
-        assert!(error.starts_with("document 2: invalid YAML: "), "{error}");
-        assert_eq!(list.as_ref().unwrap_err(), "document 3: must be a map");
-        assert_eq!(mapping.as_ref().unwrap().0, 4);
-    }
-
-    #[test]
-    fn an_object_without_the_annotation_has_none() {
-        assert_eq!(manifests(&json!({})), []);
-        assert_eq!(
-            manifests(&json!({"metadata": {"annotations": {ANNOTATION: 3}}})),
-            []
-        );
-    }
-}
+mod tests;

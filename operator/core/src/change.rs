@@ -15,10 +15,14 @@ use crate::{
 /// and removing it restores the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
+    /// The directory of manifests that come before those of the cluster.
+    InitConfig,
     /// The directory of Istio's agent.
     Istio,
     /// The apiserver, or the files of `nuncio serve`.
     Api,
+    /// Annotations of Services and Ingresses.
+    Annotation,
     /// What an Ingress stands for.
     Ingress,
 }
@@ -28,8 +32,10 @@ impl Source {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::InitConfig => "the init-config directory",
             Self::Istio => "Istio's certificate directory",
             Self::Api => "the Kubernetes API",
+            Self::Annotation => "an annotation",
             Self::Ingress => "an Ingress",
         }
     }
@@ -59,6 +65,9 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.owner {
+            Some(owner) if self.source == Source::Annotation => {
+                write!(f, "the annotation of {owner}")
+            }
             Some(owner) => write!(f, "{owner}"),
             None => f.write_str(self.source.name()),
         }
@@ -140,6 +149,17 @@ impl Reconciled {
     }
 }
 
+/// The objects that another object yields.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owned {
+    /// The other object.
+    pub owner: Arc<ObjectRef>,
+    /// What it yields; each object once.
+    pub objects: Vec<Reconciled>,
+    /// The number of the document that each of them is in, from 1, if they are documents.
+    pub documents: Vec<u32>,
+}
+
 /// A change of the input.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -151,7 +171,7 @@ pub enum Change {
     /// are not in it are gone. The Store takes it as one change, so that nobody sees half a list.
     Replace(Source, Kind, Vec<Reconciled>),
     /// All objects that an object of the source yields. Those that it yielded before and are not among them are gone.
-    ReplaceOwned(Source, Arc<ObjectRef>, Vec<Reconciled>),
+    ReplaceOwned(Source, Owned),
     /// The oldest version of a connected Envoy.
     OldestEnvoy(EnvoyVersion),
     /// What is known of a wanted service of Consul; `None`: it is not wanted any more.

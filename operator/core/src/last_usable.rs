@@ -67,15 +67,15 @@ impl LastUsable {
                 Change::Replace(source, kind, all)
             }
             Change::OldestEnvoy(_) | Change::Consul(..) => change,
-            Change::ReplaceOwned(source, owner, mut all) => {
+            Change::ReplaceOwned(source, mut owned) => {
                 let origin = Origin {
                     source,
-                    owner: Some(owner.clone()),
+                    owner: Some(owned.owner.clone()),
                 };
                 for kind in KINDS {
-                    self.replace(origin.clone(), kind, &mut all, false);
+                    self.replace(origin.clone(), kind, &mut owned.objects, false);
                 }
-                Change::ReplaceOwned(source, owner, all)
+                Change::ReplaceOwned(source, owned)
             }
         }
     }

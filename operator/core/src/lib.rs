@@ -16,6 +16,7 @@ pub mod report;
 pub mod selector;
 pub mod settings;
 pub mod variable;
+pub mod yaml;
 
 pub mod reconcile;
 pub mod store;

@@ -269,6 +269,9 @@ pub struct Report {
     /// The object that this one is generated from, as an Ingress yields Mappings. The cluster has no such object.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
     pub owner: Option<Arc<ObjectRef>>,
+    /// The number of the document in the annotation of the owner, from 1, if it is from an annotation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<u32>,
 }
 
 fn as_text<S: Serializer>(

@@ -58,7 +58,7 @@ pub use self::{
     },
 };
 use crate::{
-    change::{Change, Origin, Reconciled, ResourceVersion, Subject, Touched},
+    change::{Change, Origin, Owned, Reconciled, ResourceVersion, Source, Subject, Touched},
     defaults::Defaults,
     object::{Kind, ObjectRef},
     reconcile::{
@@ -235,14 +235,7 @@ impl Store {
                 let old = self.objects.of_source(source, kind);
                 self.replace(&Origin::of(source), old, all);
             }
-            Change::ReplaceOwned(source, owner, all) => {
-                let origin = Origin {
-                    source,
-                    owner: Some(owner),
-                };
-                let old = self.objects.owned(&origin);
-                self.replace(&origin, old, all);
-            }
+            Change::ReplaceOwned(source, owned) => self.replace_owned(source, owned),
             Change::OldestEnvoy(version) => self.set_oldest_envoy(version),
             Change::Consul(service, state) => self.set_consul(&service, state),
         }
@@ -302,6 +295,25 @@ impl Store {
         }
         for object in old {
             self.remove(origin, &object);
+        }
+    }
+
+    fn replace_owned(&mut self, source: Source, owned: Owned) {
+        let owner = owned.owner;
+        // the report of an owner includes those of its objects
+        self.dirty.reports.insert((*owner).clone());
+        let origin = Origin {
+            source,
+            owner: Some(owner),
+        };
+        let objects = owned.objects.iter().map(|found| found.object.clone());
+        let places: Vec<_> = objects.zip(owned.documents).collect();
+        let old = self.objects.owned(&origin);
+        self.replace(&origin, old, owned.objects);
+        for (object, document) in places {
+            if self.objects.place(&origin, &object, document) {
+                self.dirty.reports.insert(object);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use nuncio_core::{
-    change::{Change, Origin, Reconciled, Source},
+    change::{Change, Origin, Owned, Reconciled, Source},
     consul::{ConsulService, ConsulState},
     last_usable::LastUsable,
     object::{Kind, ObjectRef},
@@ -729,7 +729,8 @@ fn step() -> impl Strategy<Value = Step> {
         });
     let elsewhere = prop_oneof![secret(), mapping(), host(), removal];
     prop_oneof![
-        2 => elsewhere.prop_map(|step| step.of(Source::Istio)),
+        2 => (elsewhere, select(&[Source::InitConfig, Source::Istio][..]))
+            .prop_map(|(step, source)| step.of(source)),
         1 => own,
         2 => listener(),
         3 => host(),
@@ -829,7 +830,12 @@ impl Gateway {
     /// Applies what an owner yields.
     fn own(&mut self, origin: &Origin, all: Vec<Reconciled>) {
         let owner = origin.owner.clone().unwrap();
-        self.change(Change::ReplaceOwned(origin.source, owner, all));
+        let owned = Owned {
+            owner,
+            documents: all.iter().map(|found| document(&found.object)).collect(),
+            objects: all,
+        };
+        self.change(Change::ReplaceOwned(origin.source, owned));
     }
 
     fn publish(&mut self) {
@@ -856,11 +862,16 @@ fn identity(value: &Value) -> String {
     format!("{}/{}", metadata["namespace"], metadata["name"])
 }
 
+/// The number of the document that an object is in, whatever else is in the annotation.
+fn document(object: &ObjectRef) -> u32 {
+    object.name.bytes().map(u32::from).sum()
+}
+
 /// The origin of what this owner yields.
 fn owner(number: usize) -> Origin {
-    let object = ObjectRef::new(Kind::Service, "default", &format!("owner{number}"));
+    let object = ObjectRef::new(Kind::Service, "default", &format!("o{number}"));
     Origin {
-        source: Source::Api,
+        source: Source::Annotation,
         owner: Some(Arc::new(object)),
     }
 }

@@ -2,28 +2,61 @@
 
 use serde_json::Value;
 
-use super::not_an_object;
+use super::{Form, not_an_object};
 use nuncio_core::{
-    change::Reconciled,
+    annotation::{self, Annotation},
+    change::{Owned, Reconciled},
+    object::ObjectRef,
     reconcile::{identify, reconcile},
     report::Reason,
-    settings::Settings,
+    settings::{Fleets, Settings},
     variable::expanded,
+    yaml::{invalid, split},
 };
+
+/// A namespace that stands for the gateway's own.
+const OWN_NAMESPACE: &str = "_automatic_";
+/// A kind of document that only names the place of others, for messages.
+const PRAGMA: &str = "Pragma";
+
+/// An object in a document.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Found {
+    /// The object.
+    pub(super) object: Reconciled,
+    /// What its annotation yields; `None` if that is nothing.
+    pub(super) annotated: Option<Owned>,
+}
+
+impl Found {
+    /// Which object it is.
+    pub(super) fn name(&self) -> &ObjectRef {
+        &self.object.object
+    }
+}
+
+impl From<Reconciled> for Found {
+    fn from(object: Reconciled) -> Self {
+        Self {
+            object,
+            annotated: None,
+        }
+    }
+}
 
 /// The objects in a text. Documents are parsed one by one, so that an invalid one hides no other. Variables are replaced
 /// before, so that `port: $PORT` is a number.
-pub(super) fn documents(file: &str, text: &str, settings: &Settings) -> Vec<Reconciled> {
+pub(super) fn documents(file: &str, text: &str, form: Form, settings: &Settings) -> Vec<Found> {
     split(text)
         .into_iter()
         .enumerate()
         .flat_map(|(index, (line, text))| {
             let place = format!("{file}#{}", index + 1);
             match parse(&expanded(text, &settings.variables)) {
-                Ok(value) => objects(&place, value, settings),
+                Ok(value) => objects(&place, value, form, settings),
                 Err(error) => {
-                    let message = not_yaml(line, &error);
-                    vec![not_an_object(&place, Reason::NOT_YAML, &message)]
+                    let message = invalid(line, &error);
+                    vec![not_an_object(&place, Reason::NOT_YAML, &message).into()]
                 }
             }
         })
@@ -39,7 +72,7 @@ fn parse(text: &str) -> Result<Value, serde_saphyr::Error> {
     serde_saphyr::from_str_with_options(text, options)
 }
 
-fn objects(place: &str, value: Value, settings: &Settings) -> Vec<Reconciled> {
+fn objects(place: &str, value: Value, form: Form, settings: &Settings) -> Vec<Found> {
     if value.is_null() {
         return Vec::new(); // only comments
     }
@@ -51,67 +84,59 @@ fn objects(place: &str, value: Value, settings: &Settings) -> Vec<Reconciled> {
         let Some(Value::Array(items)) = value.get("items").cloned() else {
             return Vec::new();
         };
-        let item = |(index, item)| objects(&format!("{place}.{}", index + 1), item, settings);
+        let item = |(index, item)| {
+            let place = format!("{place}.{}", index + 1);
+            objects(&place, item, form, settings)
+        };
         return items.into_iter().enumerate().flat_map(item).collect();
+    }
+    let mut value = match (form, value) {
+        (Form::Flat, Value::Object(document)) => {
+            if document.get("kind").is_some_and(|kind| kind == PRAGMA) {
+                return Vec::new();
+            }
+            Value::Object(annotation::unfolded(document))
+        }
+        (_, value) => value,
+    };
+    if let Some(namespace) = value.pointer_mut("/metadata/namespace")
+        && namespace == OWN_NAMESPACE
+    {
+        *namespace = settings.ambassador_namespace.as_str().into();
     }
     match identify(&value) {
         Ok(kind) => {
+            let annotation = match annotation::is_read_from(kind) {
+                true => Annotation::of(&value, &Fleets::from(settings.clone())),
+                false => None,
+            };
             let found = reconcile(kind, value, settings);
             let elsewhere = settings
                 .single_namespace
                 .as_deref()
                 .is_some_and(|only| only != &*found.object.namespace);
-            if elsewhere { Vec::new() } else { vec![found] }
+            if elsewhere {
+                return Vec::new();
+            }
+            let name = found.object.clone();
+            let mut found = [Some(found)];
+            let owned = annotation.map(|annotation| annotation.split(&name, &mut found));
+            let annotated = owned.and_then(|mut owned| owned.pop());
+            let annotated = annotated.filter(|owned| !owned.objects.is_empty());
+            let found = found.into_iter().flatten();
+            found
+                .map(|object| Found {
+                    object,
+                    annotated: annotated.clone(),
+                })
+                .collect()
         }
         Err(problem) => {
             let mut report = not_an_object(place, problem.reason, &problem.message);
             report.problems = vec![problem];
-            vec![report]
+            vec![report.into()]
         }
     }
-}
-
-/// Documents with the number of their first line. A line `---` always ends a document: an unclosed quote or bracket
-/// cannot swallow the documents that follow.
-fn split(text: &str) -> Vec<(usize, &str)> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut documents = Vec::new();
-    let (mut start, mut first, mut offset) = (0, 1, 0);
-    for (index, line) in text.split_inclusive('\n').enumerate() {
-        let bare = line.trim_end();
-        if bare == "---" || line.starts_with("--- ") {
-            documents.push((first, &text[start..offset]));
-            start = offset + if bare == "---" { line.len() } else { 4 };
-            first = index + 2;
-        }
-        offset += line.len();
-    }
-    documents.push((first, &text[start..]));
-    documents.retain(|(_, text)| !text.trim().is_empty());
-    documents
-}
-
-/// The error of the document that begins in this line of its file.
-fn not_yaml(first: usize, error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().to_string();
-    let text = first_line(&text);
-    // the parser counts lines from the start of the document
-    let Some(location) = error.location() else {
-        return format!("invalid YAML in the document at line {first}: {text}");
-    };
-    let line = first as u64 + location.line().saturating_sub(1);
-    let column = location.column();
-    let text = text
-        .rsplit_once(" at line ")
-        .map_or(text, |(text, _place)| text);
-    format!("invalid YAML at line {line}, column {column}: {text}")
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or(text)
-        .trim()
 }
 
 #[cfg(test)]
@@ -119,10 +144,10 @@ mod tests {
     use super::*;
 
     fn message(text: &str) -> String {
-        let found = documents("a.yaml", text, &Settings::default());
+        let found = documents("a.yaml", text, Form::Manifests, &Settings::default());
         found
             .iter()
-            .flat_map(|found| &found.problems)
+            .flat_map(|found| &found.object.problems)
             .map(|p| p.message.clone())
             .collect()
     }
@@ -151,12 +176,16 @@ mod tests {
             let text = format!(
                 "apiVersion: getambassador.io/v3alpha1\nkind: Listener\nmetadata: {{name: '$PORT$X'}}\nspec: {{port: {port}, protocol: HTTP, securityModel: XFP, hostBinding: {{namespace: {{from: ALL}}}}}}"
             );
-            documents("a.yaml", &text, &settings)
+            documents("a.yaml", &text, Form::Manifests, &settings)
         };
         let found = listener("${PORT}");
         assert_eq!(found, listener("8080"));
-        assert_eq!(&*found[0].object.name, "8080$X");
-        assert!(found[0].fragment.is_some(), "{:?}", found[0].problems);
+        assert_eq!(&*found[0].name().name, "8080$X");
+        assert!(
+            found[0].object.fragment.is_some(),
+            "{:?}",
+            found[0].object.problems
+        );
     }
 
     #[test]

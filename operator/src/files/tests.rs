@@ -16,8 +16,13 @@ fn names(changes: &[Change]) -> Vec<String> {
         .flat_map(|change| match change {
             Change::Apply(_, found) => vec![format!("+{}", found.object)],
             Change::Delete(_, object) => vec![format!("-{object}")],
-            Change::Replace(_, _, all) | Change::ReplaceOwned(_, _, all) => {
+            Change::Replace(_, _, all) => {
                 all.iter().map(|found| found.object.to_string()).collect()
+            }
+            Change::ReplaceOwned(_, owned) => {
+                let all = owned.objects.iter();
+                all.map(|found| format!("{} of {}", found.object, owned.owner))
+                    .collect()
             }
             Change::OldestEnvoy(version) => vec![version.to_string()],
             Change::Consul(service, _) => vec![service.to_string()],
@@ -47,7 +52,7 @@ fn every_document_of_every_file_is_read() {
     );
     write(&directory, ".hidden.yaml", mapping("hidden", "/"));
     write(&directory, "notes.txt", "not a manifest");
-    let changes = load(directory.path(), &Settings::default()).unwrap();
+    let changes = load(&Directory::served(directory.path()), &Settings::default()).unwrap();
     assert_eq!(
         names(&changes),
         [
@@ -83,7 +88,7 @@ fn a_document_that_is_not_an_object_has_a_report_and_hides_nothing() {
         "apiVersion: example.com/v1\nkind: Toaster\nmetadata: {name: t}\n",
     );
     write(&directory, "e.yaml", "");
-    let changes = load(directory.path(), &Settings::default()).unwrap();
+    let changes = load(&Directory::served(directory.path()), &Settings::default()).unwrap();
     assert_eq!(
         names(&changes),
         [
@@ -106,7 +111,7 @@ fn only_what_differs_is_sent_after_an_edit() {
         format!("{}---\n{}", mapping("m", "/a/"), mapping("next", "/n/")),
     );
     let settings = Settings::default();
-    let mut files = Files::new(directory.path(), &settings);
+    let mut files = Files::new(&Directory::served(directory.path()), &settings);
     files.scan().unwrap();
     files.everything();
     files.scan().unwrap();
@@ -140,7 +145,14 @@ async fn edits_are_followed_and_a_vanished_directory_changes_nothing() {
     let (sender, mut changes) = mpsc::channel(8);
     let path = below.clone();
     let task = tokio::spawn(async move {
-        follow(&path, &Settings::default(), sender.into(), &Notify::new()).await
+        follow(
+            &Directory::served(&path),
+            &Settings::default(),
+            sender.into(),
+            &Notify::new(),
+            oneshot::channel().0,
+        )
+        .await
     });
     assert_eq!(
         names(&changes.recv().await.unwrap().changes),
@@ -176,7 +188,7 @@ fn an_edit_that_leaves_size_and_times_as_they_were_is_seen() {
     };
     set_time();
     let settings = Settings::default();
-    let mut files = Files::new(directory.path(), &settings);
+    let mut files = Files::new(&Directory::served(directory.path()), &settings);
     files.scan().unwrap();
     files.everything();
     write(&directory, "a.yaml", mapping("m", "/b/"));
@@ -190,7 +202,7 @@ fn a_link_to_a_directory_above_is_not_followed_in_circles() {
     let directory = tempfile::tempdir().unwrap();
     write(&directory, "below/a.yaml", mapping("m", "/a/"));
     std::os::unix::fs::symlink(directory.path(), directory.path().join("below/loop")).unwrap();
-    let changes = load(directory.path(), &Settings::default()).unwrap();
+    let changes = load(&Directory::served(directory.path()), &Settings::default()).unwrap();
     assert_eq!(names(&changes), ["Mapping default/m"]);
 }
 
@@ -204,7 +216,7 @@ fn a_mounted_config_map_is_read_once() {
     link("..2026_01", "..data");
     link("..data/a.yaml", "a.yaml");
     let settings = Settings::default();
-    let mut files = Files::new(directory.path(), &settings);
+    let mut files = Files::new(&Directory::served(directory.path()), &settings);
     files.scan().unwrap();
     assert_eq!(names(&files.everything()), ["Mapping default/m"]);
     // an update is another directory, to which the link is moved
@@ -226,7 +238,7 @@ async fn reading_is_not_an_event_and_an_edit_is() {
     let (events, mut waker) = mpsc::channel(1);
     let _watch = Watch::start(directory.path(), events).unwrap();
     let settings = Settings::default();
-    let mut files = Files::new(directory.path(), &settings);
+    let mut files = Files::new(&Directory::served(directory.path()), &settings);
     for _ in 0..3 {
         files.scan().unwrap();
         fs::read(directory.path().join("deep/a.yaml")).unwrap();
@@ -254,7 +266,7 @@ fn what_cannot_be_read_hides_nothing_else() {
     link("nothing.yaml", "dangling.yaml");
     fs::create_dir(directory.path().join("directory.yaml")).unwrap();
     let settings = Settings::default();
-    let mut files = Files::new(directory.path(), &settings);
+    let mut files = Files::new(&Directory::served(directory.path()), &settings);
     files.scan().unwrap();
     assert_eq!(names(&files.everything()), ["Mapping default/m"]);
     let unreadable: Vec<_> = files.unreadable.iter().collect();
@@ -265,15 +277,31 @@ fn what_cannot_be_read_hides_nothing_else() {
 fn a_file_in_place_of_the_directory_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     write(&directory, "a.yaml", mapping("m", "/a/"));
-    assert!(load(&directory.path().join("a.yaml"), &Settings::default()).is_err());
-    assert!(load(&directory.path().join("b"), &Settings::default()).is_err());
+    assert!(
+        load(
+            &Directory::served(&directory.path().join("a.yaml")),
+            &Settings::default()
+        )
+        .is_err()
+    );
+    assert!(
+        load(
+            &Directory::served(&directory.path().join("b")),
+            &Settings::default()
+        )
+        .is_err()
+    );
 }
 
 #[test]
 fn a_directory_whose_own_name_begins_with_a_dot_is_read() {
     let directory = tempfile::tempdir().unwrap();
     write(&directory, ".manifests/a.yaml", mapping("m", "/a/"));
-    let changes = load(&directory.path().join(".manifests"), &Settings::default()).unwrap();
+    let changes = load(
+        &Directory::served(&directory.path().join(".manifests")),
+        &Settings::default(),
+    )
+    .unwrap();
     assert_eq!(names(&changes), ["Mapping default/m"]);
 }
 
@@ -294,7 +322,7 @@ fn only_regular_files_are_read() {
     std::os::unix::fs::symlink("/dev/zero", path("c.yaml")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(path("d.yaml")).unwrap();
     std::os::unix::fs::symlink(path("a.yaml"), path("e.yaml")).unwrap();
-    let changes = load(directory.path(), &Settings::default()).unwrap();
+    let changes = load(&Directory::served(directory.path()), &Settings::default()).unwrap();
     assert_eq!(
         names(&changes),
         [
@@ -313,7 +341,7 @@ fn what_cannot_be_read_any_more_is_kept() {
     write(&directory, "a.yaml", mapping("a", "/a/"));
     write(&directory, "deep/b.yaml", mapping("b", "/b/"));
     let settings = Settings::default();
-    let mut files = Files::new(directory.path(), &settings);
+    let mut files = Files::new(&Directory::served(directory.path()), &settings);
     files.scan().unwrap();
     files.everything();
     let (folder, aside) = (
@@ -345,7 +373,7 @@ fn a_signal_reads_files_that_seem_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     write(&directory, "a.yaml", mapping("m", "/a/"));
     let settings = Settings::default();
-    let mut files = Files::new(directory.path(), &settings);
+    let mut files = Files::new(&Directory::served(directory.path()), &settings);
     files.scan().unwrap();
     files.everything();
     let file = files.files.values_mut().next().unwrap();

@@ -40,6 +40,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(Vec::new())
+    }
+
+    fn with(fallback: Vec<Change>) -> Self {
         let (batches, inputs) = mpsc::channel(8);
         let (questions, asked) = mpsc::channel(1);
         let (writer, snapshots) = cache::channel();
@@ -61,9 +65,10 @@ impl World {
             wanted_secrets,
             wanted_consul: watch::channel(WantedConsul::default()).0,
             served_ingresses: watch::channel(ServedIngresses::default()).0,
+            owner_problems: watch::channel(OwnerProblems::default()).0,
             metrics: metrics.clone(),
         };
-        tokio::spawn(run(inputs, asked, outputs, Settings::default()));
+        tokio::spawn(run(inputs, asked, outputs, Settings::default(), fallback));
         Self {
             batches,
             journal,
@@ -299,6 +304,41 @@ async fn each_publication_names_the_object_that_caused_it() {
         assert!(entry.at >= received && entry.time >= entry.time_of(received));
         assert!(entry.difference.total > 0, "{subject}");
     }
+}
+
+#[tokio::test]
+async fn the_static_configuration_is_served_until_the_cluster_has_been_listed() {
+    let mapping = |name: &'static str| {
+        let mapping = json!({"hostname": "*", "prefix": "/", "service": format!("{name}.example")});
+        (Kind::Mapping, name, spec(&mapping))
+    };
+    let listener = json!({"port": 8080, "protocol": "HTTP", "securityModel": "XFP", "hostBinding": {"namespace": {"from": "ALL"}}});
+    let listener = |name: &'static str| (Kind::Listener, name, spec(&listener));
+    let all = [mapping("static"), listener("static")];
+    let changes = all.map(|(kind, name, value)| {
+        Change::Replace(Source::Api, kind, vec![object(kind, name, "1", value)])
+    });
+    let mut world = World::with(changes.into());
+    let mut snapshots = world.snapshots.subscribe();
+    let clusters = |snapshot: &Snapshot| -> Vec<String> {
+        let all = versions(snapshot).into_keys();
+        let all = all.filter(|(kind, _)| *kind == ResourceType::Cluster);
+        all.map(|(_, name)| name.to_string()).collect()
+    };
+    let first = timeout(Duration::from_secs(10), snapshots.wait_for(Option::is_some)).await;
+    let first = first.unwrap().unwrap().clone().unwrap();
+    let first = clusters(&first);
+    assert!(
+        first.iter().any(|name| name.contains("static")),
+        "{first:?}"
+    );
+    world.list(&[mapping("listed"), listener("listed")]).await;
+    for _ in 0..2 {
+        world.next().await;
+    }
+    let now = clusters(&world.snapshots.snapshot().unwrap());
+    assert!(now.iter().any(|name| name.contains("listed")), "{now:?}");
+    assert!(!now.iter().any(|name| name.contains("static")), "{now:?}");
 }
 
 #[tokio::test]

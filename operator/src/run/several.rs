@@ -64,9 +64,15 @@ impl World {
             panic!("another command")
         };
         let mut tasks = Tasks::new();
-        let plane = start(&mut tasks, &servers, &fleets, (None, Peers::Any))
-            .await
-            .unwrap();
+        let plane = start(
+            &mut tasks,
+            &servers,
+            &fleets,
+            (None, Peers::Any),
+            &Directories::default(),
+        )
+        .await
+        .unwrap();
         let watching = kube_watch::Context {
             client: apiserver.client(Limits::default()),
             fleets: fleets.clone(),
@@ -126,7 +132,8 @@ impl World {
                 ObjectRef::new(kind, "default", name),
             )),
         };
-        let changes = found.into_iter().map(change).collect();
+        let changes = found.into_iter().map(change);
+        let changes = changes.map(Vec::from_iter).collect();
         let sent = self
             .plane
             .changes

@@ -7,7 +7,8 @@ use tokio::task::JoinHandle;
 use super::object::Object;
 use crate::status::{Manager, Observed};
 use nuncio_core::{
-    change::Reconciled,
+    annotation::{Annotation, is_read_from},
+    change::{Owned, Reconciled},
     object::{Kind, ObjectRef},
     reconcile::{reconcile, reconcile_each},
     settings::Fleets,
@@ -23,6 +24,8 @@ pub(crate) struct Found {
     pub(crate) object: ObjectRef,
     /// What it is for each fleet; `None` if it is not for a fleet.
     pub(crate) fleets: Vec<Option<Reconciled>>,
+    /// What is in its annotation, for each fleet; empty without the annotation.
+    pub(crate) annotated: Vec<Owned>,
     /// The status that it has.
     pub(crate) observed: Observed,
 }
@@ -58,13 +61,19 @@ impl Reader {
     pub(crate) fn read(&self, object: Object) -> Found {
         let observed = self.observed(&object);
         let name = self.name(&object);
-        let fleets = match self.fleets.only() {
+        let annotation = match is_read_from(self.kind) {
+            true => Annotation::of(&object.value, &self.fleets),
+            false => None,
+        };
+        let mut fleets = match self.fleets.only() {
             Ok(only) => vec![Some(reconcile(self.kind, object.value, only))],
             Err(_several) => reconcile_each(self.kind, object.value, &self.fleets),
         };
+        let annotated = annotation.map(|annotation| annotation.split(&name, &mut fleets));
         Found {
             object: name,
             fleets,
+            annotated: annotated.unwrap_or_default(),
             observed,
         }
     }

@@ -149,19 +149,7 @@ impl Store {
     pub(super) fn report_ingress(&self, object: &ObjectRef, report: &mut Report) {
         let found = self.ingresses.problems.get(object);
         report.problems.extend(found.into_iter().flatten().cloned());
-        let generated = self.objects.owned(&origin(object));
-        for generated in &generated {
-            let Some(theirs) = self.report(generated) else {
-                continue;
-            };
-            report.in_service |= theirs.in_service && theirs.owner.as_deref() == Some(object);
-            report
-                .problems
-                .extend(theirs.problems.into_iter().map(|problem| Problem {
-                    message: format!("{}: {}", generated.name, problem.message),
-                    ..problem
-                }));
-        }
+        report.in_service |= self.report_owned(Source::Ingress, object, report);
     }
 }
 

@@ -1,9 +1,6 @@
 //! Level of objects: what each source has of each object, and which of them is served.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use litemap::LiteMap;
 
@@ -19,8 +16,9 @@ use crate::{
 pub(super) struct Objects {
     /// By precedence: the first is served. Nearly all objects have one origin.
     by_ref: BTreeMap<ObjectRef, LiteMap<Origin, Object>>,
-    /// Objects that others were generated from, with what they yield.
-    owned: BTreeMap<Origin, BTreeSet<ObjectRef>>,
+    /// Objects that others were generated from, with what they yield and the number of the document that it is in, if it is
+    /// in one.
+    owned: BTreeMap<Origin, BTreeMap<ObjectRef, Option<u32>>>,
 }
 
 /// An object as its reconciler left it.
@@ -72,7 +70,7 @@ impl Objects {
         origins.insert(origin.clone(), new);
         if origin.owner.is_some() {
             let owned = self.owned.entry(origin.clone()).or_default();
-            owned.insert(object);
+            owned.entry(object).or_default();
         }
         let now = served(origins).and_then(|object| object.fragment.clone());
         // an object that is new is set even if it adds nothing: that it exists may matter
@@ -121,7 +119,20 @@ impl Objects {
 
     /// The objects that this one yields.
     pub(super) fn owned(&self, origin: &Origin) -> BTreeSet<ObjectRef> {
-        self.owned.get(origin).cloned().unwrap_or_default()
+        let owned = self.owned.get(origin).into_iter();
+        owned.flat_map(BTreeMap::keys).cloned().collect()
+    }
+
+    /// Whether any object yields others.
+    pub(super) fn has_owners(&self) -> bool {
+        !self.owned.is_empty()
+    }
+
+    /// Records which document of its owner an object is in; whether it was another.
+    pub(super) fn place(&mut self, origin: &Origin, object: &ObjectRef, document: u32) -> bool {
+        let place = self.owned.get_mut(origin);
+        let place = place.and_then(|owned| owned.get_mut(object));
+        place.is_some_and(|place| place.replace(document) != Some(document))
     }
 
     /// The object that is served.
@@ -129,10 +140,15 @@ impl Objects {
         served(self.by_ref.get(object)?)
     }
 
-    /// The object that the one that is served is generated from, if it is.
-    pub(super) fn owner(&self, object: &ObjectRef) -> Option<&Arc<ObjectRef>> {
+    /// Where the object that is served comes from.
+    pub(super) fn origin(&self, object: &ObjectRef) -> Option<&Origin> {
         let (origin, _) = self.by_ref.get(object)?.first()?;
-        origin.owner.as_ref()
+        Some(origin)
+    }
+
+    /// The document of this origin that an object is in, if it is in one.
+    pub(super) fn document(&self, origin: &Origin, object: &ObjectRef) -> Option<u32> {
+        *self.owned.get(origin)?.get(object)?
     }
 
     /// The objects that this one is generated from, whether it is served like that or not.

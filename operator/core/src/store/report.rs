@@ -6,9 +6,11 @@ use nuncio_ir::OrdMap;
 
 use super::Store;
 use crate::{
+    annotation,
+    change::{Origin, Source},
     object::{Kind, ObjectRef},
     reconcile::module::{AUTHENTICATION, tls},
-    report::Report,
+    report::{Problem, Reason, Report, Severity},
 };
 
 /// Reports that are new or differ; `None`: the object is gone.
@@ -66,12 +68,15 @@ impl Store {
     /// The report of an object as it is now; `None`: there is no such object.
     pub(super) fn report(&self, object: &ObjectRef) -> Option<Report> {
         let found = self.objects.get(object)?;
+        let origin = self.objects.origin(object);
+        let origin = origin.filter(|origin| origin.owner.is_some());
         let mut report = Report {
             generation: found.generation,
             problems: found.problems.clone(),
             in_service: false,
             summary: String::new(),
-            owner: self.objects.owner(object).cloned(),
+            owner: origin.and_then(|origin| origin.owner.clone()),
+            document: origin.and_then(|origin| self.objects.document(origin, object)),
         };
         report.problems.extend(self.objects.notices(object));
         match object.kind {
@@ -95,8 +100,71 @@ impl Store {
             Kind::Ingress => self.report_ingress(object, &mut report),
             _ => report.in_service = found.fragment.is_some() && !report.is_error(),
         }
+        if matches!(object.kind, Kind::Service | Kind::Ingress) && self.objects.has_owners() {
+            self.report_owned(Source::Annotation, object, &mut report);
+        }
         report.problems.sort();
         report.problems.dedup();
         Some(report)
+    }
+
+    /// Adds what was found in the objects that this one yields; whether any of them is in service. A part that is invalid
+    /// leaves the owner accepted.
+    pub(super) fn report_owned(
+        &self,
+        source: Source,
+        owner: &ObjectRef,
+        report: &mut Report,
+    ) -> bool {
+        let origin = Origin {
+            source,
+            owner: Some(Arc::new(owner.clone())),
+        };
+        let mut in_service = false;
+        for object in self.objects.owned(&origin) {
+            let document = self.objects.document(&origin, &object);
+            let used = self.objects.origin(&object);
+            if let Some(used) = used.filter(|used| **used != origin) {
+                let message = format!("also defined by {used}, which is used");
+                let problem = Problem::notice(Reason::DUPLICATE, "", message);
+                report.problems.push(part(&object, document, problem));
+                continue;
+            }
+            let Some(found) = self.report(&object) else {
+                continue;
+            };
+            in_service |= found.in_service;
+            let problems = found.problems.into_iter();
+            let problems = problems.map(|problem| part(&object, document, problem));
+            report.problems.extend(problems);
+        }
+        in_service
+    }
+}
+
+/// A problem of an object that is in a document of its owner, or generated from it, for the owner, which stays accepted.
+fn part(object: &ObjectRef, document: Option<u32>, problem: Problem) -> Problem {
+    let (path, message) = match (document, problem.path.as_str()) {
+        (None, path) => (path, format!("{}: {}", object.name, problem.message)),
+        (Some(number), "") => (
+            annotation::PATH,
+            format!("document {number}, {object}: {}", problem.message),
+        ),
+        (Some(number), path) => (
+            annotation::PATH,
+            format!("document {number}, {object}, {path}: {}", problem.message),
+        ),
+    };
+    let (severity, reason) = match (problem.severity, problem.reason) {
+        (Severity::Error, Reason::INVALID) => (Severity::Warning, Reason::PARTIALLY_INVALID),
+        (Severity::Error, reason) => (Severity::Warning, reason),
+        other => other,
+    };
+    Problem {
+        severity,
+        reason,
+        path: path.to_owned(),
+        message,
+        ..problem
     }
 }

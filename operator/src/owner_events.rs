@@ -22,7 +22,7 @@ use nuncio_core::{
     store::ReportChanges,
 };
 use tokio::{sync::watch, time::sleep};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
 
@@ -141,7 +141,7 @@ impl Writer {
                     let now_forbidden =
                         matches!(&error, kube::Error::Api(status) if status.code == 403);
                     if now_forbidden && !is_forbidden {
-                        warn!(%error, "missing permission to create Events; problems of Services and Ingresses are in the log and in diagnostics only");
+                        warn!(%error, "missing permission to create Events; problems of Services and Ingresses are in the log only");
                         self.metrics.missing_permission(RESOURCE, PURPOSE, true);
                     } else {
                         debug!(%error, "cannot write an Event; retrying");
@@ -184,7 +184,6 @@ impl Writer {
                 continue;
             };
             for entry in new {
-                info!(%object, reason = %entry.reason, problem = entry.note, "problem found");
                 self.publish(&reference, &entry).await?;
                 before.insert(entry);
                 sleep(PACE).await;

@@ -265,12 +265,7 @@ impl Publisher {
         let mut outcome = self.store.link();
         outcome.units.append(&mut self.fallback);
         let linked = started.elapsed();
-        let ingresses = self.store.served_ingresses();
-        self.outputs.served_ingresses.send_if_modified(|told| {
-            let differs = !Arc::ptr_eq(told, ingresses) && told != ingresses;
-            told.clone_from(ingresses);
-            differs
-        });
+        self.send_served_ingresses();
         self.send_wanted_secrets();
         self.send_wanted_consul();
         if first && self.store.waits_for_consul() {
@@ -396,6 +391,15 @@ impl Publisher {
             }
         }
         update
+    }
+
+    fn send_served_ingresses(&self) {
+        let ingresses = self.store.served_ingresses();
+        self.outputs.served_ingresses.send_if_modified(|told| {
+            let differs = !Arc::ptr_eq(told, ingresses) && told != ingresses;
+            told.clone_from(ingresses);
+            differs
+        });
     }
 
     fn send_wanted_secrets(&mut self) {

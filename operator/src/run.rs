@@ -593,18 +593,7 @@ pub async fn operator(
 ) -> anyhow::Result<()> {
     let directories = Directories::of(&options.init_config, |name| std::env::var(name).ok());
     let own_identity = own_identity(&servers, &identity, &fleets)?;
-    let mut own_ports = servers.open_ports();
-    if let Some(port) = servers.xds_address().port()
-        && own_identity.is_some()
-    {
-        own_ports.remove(&port);
-    }
-    let fleets = fleets.with(|settings| Settings {
-        in_cluster: true,
-        reads_secrets_on_demand: true,
-        own_ports: own_ports.clone(),
-        ..settings
-    });
+    let fleets = in_cluster(&fleets, &servers, own_identity.is_some());
     let client = connect(options.context).await?;
     let mut tasks = Tasks::new();
     let security = match &own_identity {
@@ -667,16 +656,34 @@ pub async fn operator(
         (leading_sender, leading),
     );
     let result = tasks.finish().await;
+    let _ = timeout(GRACE, release(client, &fleets, &identity, &replicas)).await;
+    result
+}
+
+/// The settings of fleets in a cluster.
+fn in_cluster(fleets: &Fleets, servers: &Servers, has_identity: bool) -> Fleets {
+    let mut own_ports = servers.open_ports();
+    if let Some(port) = servers.xds_address().port()
+        && has_identity
+    {
+        own_ports.remove(&port);
+    }
+    fleets.with(|settings| Settings {
+        in_cluster: true,
+        reads_secrets_on_demand: true,
+        own_ports: own_ports.clone(),
+        ..settings
+    })
+}
+
+/// Releases the Leases of this replica, so that others need not wait until they expire.
+async fn release(client: Client, fleets: &Fleets, identity: &str, replicas: &[Replica]) {
     let namespace = &fleets.common().ambassador_namespace;
     let lease = leader::lease_name(&fleets.name());
-    let release = async {
-        tokio::join!(
-            leader::resign(client, namespace, &lease, &identity),
-            join_all(replicas.iter().map(Replica::withdraw))
-        )
-    };
-    let _ = timeout(GRACE, release).await;
-    result
+    tokio::join!(
+        leader::resign(client, namespace, &lease, identity),
+        join_all(replicas.iter().map(Replica::withdraw))
+    );
 }
 
 /// What names this replica among all.

@@ -78,7 +78,7 @@ impl Annotation {
                 }
                 // only comments
                 Ok(None) => {}
-                Err(problem) => all.report(number, problem),
+                Err(problem) => all.report(number, &problem),
             }
         }
         Some(all)
@@ -120,7 +120,7 @@ impl Annotation {
         if !seen.insert(object.clone()) {
             let message = format!("duplicate {object}: using the first; ignored");
             let problem = Problem::ignored(Reason::DUPLICATE, "", message);
-            return self.report(number, problem);
+            return self.report(number, &problem);
         }
         let namespace = owner["metadata"]["namespace"].as_str();
         if let Some(namespace) = namespace.filter(|namespace| *namespace != &*object.namespace) {
@@ -143,7 +143,7 @@ impl Annotation {
     }
 
     /// Reports what is wrong with a document.
-    fn report(&mut self, number: u32, problem: Problem) {
+    fn report(&mut self, number: u32, problem: &Problem) {
         if self.problems.len() >= MOST_PROBLEMS {
             return;
         }

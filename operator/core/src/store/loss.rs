@@ -9,6 +9,7 @@ use nuncio_ir::Discovery;
 
 use super::Store;
 use crate::{
+    annotation,
     change::{Origin, Reconciled, Source},
     object::{Kind, ObjectRef},
 };
@@ -20,6 +21,13 @@ pub struct Loss {
     pub clusters: usize,
     /// Of these, clusters that would be gone or have no address any more.
     pub lost: usize,
+}
+
+/// An object that was taken out.
+struct Removed {
+    origin: Origin,
+    reconciled: Reconciled,
+    document: Option<u32>,
 }
 
 impl Loss {
@@ -60,28 +68,52 @@ impl Store {
         listed: &BTreeSet<ObjectRef>,
     ) -> BTreeSet<Arc<str>> {
         let origin = Origin::of(source);
-        let missing: Vec<Reconciled> = self
-            .objects
-            .of_source(source, kind)
-            .difference(listed)
-            .filter_map(|object| {
-                let forms = self.older_forms.get(&origin, object).cloned();
-                forms.or_else(|| self.objects.reconciled(&origin, object))
-            })
-            .collect();
+        let all = self.objects.of_source(source, kind);
+        let mut missing = Vec::new();
+        for object in all.difference(listed) {
+            missing.extend(self.filed_as(&origin, object));
+            // with their annotations
+            if annotation::is_read_from(kind) {
+                let origin = Origin {
+                    source: Source::Annotation,
+                    owner: Some(Arc::new(object.clone())),
+                };
+                let owned = self.objects.owned(&origin);
+                missing.extend(
+                    owned
+                        .iter()
+                        .filter_map(|object| self.filed_as(&origin, object)),
+                );
+            }
+        }
         // forgotten with the last reference
         let known_missing = self.secrets.missing.clone();
         for found in &missing {
-            self.remove(&origin, &found.object);
+            self.remove(&found.origin, &found.reconciled.object);
         }
         self.link();
         let left = self.live_clusters();
         self.secrets.missing = known_missing;
         for found in missing {
-            self.file(&origin, found);
+            let object = found.reconciled.object.clone();
+            self.file(&found.origin, found.reconciled);
+            if let Some(document) = found.document {
+                self.objects.place(&found.origin, &object, document);
+            }
         }
         self.link();
         left
+    }
+
+    /// What can be filed again after it was removed.
+    fn filed_as(&self, origin: &Origin, object: &ObjectRef) -> Option<Removed> {
+        let forms = self.older_forms.get(origin, object).cloned();
+        let reconciled = forms.or_else(|| self.objects.reconciled(origin, object))?;
+        Some(Removed {
+            reconciled,
+            document: self.objects.document(origin, object),
+            origin: origin.clone(),
+        })
     }
 
     /// The names of the clusters that have an address, or a name to find one by.
@@ -105,7 +137,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{change::Change, reconcile::reconcile, settings::Settings};
+    use crate::{
+        change::{Change, Owned},
+        reconcile::reconcile,
+        settings::Settings,
+    };
 
     fn apply(store: &mut Store, kind: Kind, name: &str, mut value: Value) {
         value["metadata"] = json!({"name": name, "namespace": "default"});
@@ -174,6 +210,32 @@ mod tests {
             (1, 1)
         );
         assert_eq!(left(&mut store, Kind::Service, &["a"]), (0, 1));
+    }
+
+    #[test]
+    fn a_cluster_is_lost_with_the_annotation_that_has_its_mapping() {
+        let mut store = Store::new(Settings::default());
+        let spec = json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}]});
+        let owner = ObjectRef::new(Kind::Service, "default", "owner");
+        for name in ["a", "owner"] {
+            apply(&mut store, Kind::Service, name, json!({"spec": spec}));
+        }
+        let value = json!({
+            "metadata": {"name": "m", "namespace": "default"},
+            "spec": {"hostname": "*", "prefix": "/", "service": "a"},
+        });
+        let owned = Owned {
+            owner: owner.into(),
+            objects: vec![reconcile(Kind::Mapping, value, &store.settings)],
+            documents: vec![3],
+        };
+        store.apply(Change::ReplaceOwned(Source::Annotation, owned));
+        store.link();
+        let before = store.reports().clone();
+        assert_eq!(left(&mut store, Kind::Service, &["a"]), (1, 1));
+        assert_eq!(left(&mut store, Kind::Service, &["a", "owner"]), (0, 1));
+        store.link();
+        assert_eq!(store.reports(), &before);
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::{
     report::{Problem, Reason, Report, Severity},
 };
 
+/// Problems of the objects that another one yields, in the report of that one; the most severe. More would only be in the way.
+const MOST_PROBLEMS: usize = 50;
+
 /// Reports that are new or differ; `None`: the object is gone.
 pub type ReportChanges = Vec<(ObjectRef, Option<Arc<Report>>)>;
 
@@ -120,14 +123,14 @@ impl Store {
             source,
             owner: Some(Arc::new(owner.clone())),
         };
-        let mut in_service = false;
+        let (mut in_service, mut all) = (false, Vec::new());
         for object in self.objects.owned(&origin) {
             let document = self.objects.document(&origin, &object);
             let used = self.objects.origin(&object);
             if let Some(used) = used.filter(|used| **used != origin) {
                 let message = format!("also defined by {used}, which is used");
                 let problem = Problem::notice(Reason::DUPLICATE, "", message);
-                report.problems.push(part(&object, document, problem));
+                all.push(part(&object, document, &problem));
                 continue;
             }
             let Some(found) = self.report(&object) else {
@@ -135,15 +138,18 @@ impl Store {
             };
             in_service |= found.in_service;
             let problems = found.problems.into_iter();
-            let problems = problems.map(|problem| part(&object, document, problem));
-            report.problems.extend(problems);
+            all.extend(problems.map(|problem| part(&object, document, &problem)));
         }
+        // each object has all of its own
+        all.sort();
+        all.truncate(MOST_PROBLEMS);
+        report.problems.append(&mut all);
         in_service
     }
 }
 
 /// A problem of an object that is in a document of its owner, or generated from it, for the owner, which stays accepted.
-fn part(object: &ObjectRef, document: Option<u32>, problem: Problem) -> Problem {
+fn part(object: &ObjectRef, document: Option<u32>, problem: &Problem) -> Problem {
     let (path, message) = match (document, problem.path.as_str()) {
         (None, path) => (path, format!("{}: {}", object.name, problem.message)),
         (Some(number), "") => (
@@ -165,6 +171,6 @@ fn part(object: &ObjectRef, document: Option<u32>, problem: Problem) -> Problem 
         reason,
         path: path.to_owned(),
         message,
-        ..problem
+        condition: problem.condition,
     }
 }

@@ -102,3 +102,29 @@ impl Lines {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use indicatif::ProgressDrawTarget;
+
+    use super::*;
+    use crate::migrate_storage::report::KindReport;
+
+    #[test]
+    fn a_bar_shows_what_was_looked_at() {
+        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
+        let hidden = ProgressDrawTarget::hidden();
+        let bar = ProgressBar::with_draw_target(Some(0), hidden);
+        let mut progress = Progress::Bar(bar.clone());
+        let mut report = KindReport {
+            rewritten: 3,
+            skipped: 4,
+            ..KindReport::new("Mapping")
+        };
+        report.fail("a/b".to_owned(), "no".to_owned());
+        progress.expect(10);
+        progress.show(&report);
+        assert_eq!((bar.position(), bar.length()), (8, Some(10)));
+        assert_eq!(bar.message(), "1 failed");
+    }
+}

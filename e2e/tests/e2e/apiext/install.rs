@@ -71,23 +71,7 @@ pub(crate) async fn an_installation_converts_and_rolls_without_a_failed_call() -
         plane.kubectl(&rolled_out, "")?;
         load.proceed().await;
     }
-    // those that were replaced go on for some seconds
-    until("the old pods are gone", || async {
-        let get = [
-            "get",
-            "pods",
-            "-n",
-            NUNCIO,
-            "-l",
-            "app.kubernetes.io/name=nuncio-apiext",
-            "-o",
-            "name",
-        ];
-        let pods = plane.kubectl(&get, "")?;
-        ensure!(pods.lines().count() == 2, "{pods}");
-        Ok(())
-    })
-    .await?;
+    old_pods_are_gone(&plane).await?;
     load.proceed().await;
     load.finish().await.map(drop)?;
     leave_v2(&plane)
@@ -117,4 +101,24 @@ fn leave_v2(plane: &ControlPlane) -> Result<()> {
     let stored = plane.field("default", definition, "{.status.storedVersions}")?;
     ensure!(stored == r#"["v3alpha1"]"#, "{stored}");
     Ok(())
+}
+
+/// Waits for those that were replaced, which go on for some seconds.
+async fn old_pods_are_gone(plane: &ControlPlane) -> Result<()> {
+    until("the old pods are gone", || async {
+        let get = [
+            "get",
+            "pods",
+            "-n",
+            NUNCIO,
+            "-l",
+            "app.kubernetes.io/name=nuncio-apiext",
+            "-o",
+            "name",
+        ];
+        let pods = plane.kubectl(&get, "")?;
+        ensure!(pods.lines().count() == 2, "{pods}");
+        Ok(())
+    })
+    .await
 }

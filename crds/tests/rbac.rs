@@ -11,7 +11,7 @@ use std::{
 };
 
 use nuncio_crds::{
-    GROUP, Kind,
+    GROUP, KINDS, Kind,
     kind::{Scope, Status},
 };
 use serde_json::{Value, json};
@@ -114,11 +114,47 @@ fn in_its_own_namespace_the_operator_also_writes_leases_its_authority_and_listen
     assert_eq!(role["rules"], rules);
 }
 
-/// The one document of this kind in a file.
+#[test]
+fn a_migration_stores_the_kinds_with_several_versions() {
+    let kinds = KINDS
+        .iter()
+        .filter(|info| info.group == GROUP && info.versions.len() > 1);
+    let plurals: BTreeSet<&str> = kinds.map(|info| info.plural).collect();
+    let names: BTreeSet<String> = plurals
+        .iter()
+        .map(|name| format!("{name}.{GROUP}"))
+        .collect();
+    let role = document(
+        "kustomize/components/migrate-storage/rbac.yaml",
+        "ClusterRole",
+    );
+    let definitions = "customresourcedefinitions";
+    let rules = json!([{
+        "apiGroups": ["apiextensions.k8s.io"],
+        "resources": [definitions],
+        "resourceNames": names,
+        "verbs": ["get"],
+    }, {
+        "apiGroups": ["apiextensions.k8s.io"],
+        "resources": [format!("{definitions}/status")],
+        "resourceNames": names,
+        "verbs": ["patch"],
+    }, {
+        "apiGroups": [GROUP],
+        "resources": plurals,
+        "verbs": ["list", "patch"],
+    }]);
+    assert_eq!(role["rules"], rules);
+}
+
+/// The one document of this kind in a file of `config/rbac`.
 fn role(file: &str, kind: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../config/rbac")
-        .join(file);
+    document(&format!("config/rbac/{file}"), kind)
+}
+
+/// The one document of this kind in a file.
+fn document(file: &str, kind: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(&fs::read_to_string(path).unwrap()).unwrap();
     let mut found = documents.into_iter().filter(|found| found["kind"] == kind);

@@ -8,6 +8,7 @@ pub mod chaos;
 pub mod client;
 pub mod consul;
 pub mod control_plane;
+pub mod etcd;
 pub mod fault_proxy;
 pub mod fuzz;
 pub mod gateway;

@@ -190,6 +190,13 @@ const WITHOUT_CLUSTER: &[Test] = tests![WithoutCluster:
     apiext::replicas_are_replaced_without_a_failed_call,
     apiext::ten_thousand_old_objects_are_listed,
     apiext::hostile_clients_do_not_keep_the_apiserver_from_converting,
+    apiext::a_cluster_with_v2_alone_is_served,
+    apiext::stored_objects_are_served_while_the_webhook_is_away,
+    apiext::objects_of_the_read_version_need_no_webhook,
+    apiext::objects_are_stored_again_and_old_versions_removed,
+    apiext::a_migration_goes_on_where_it_was_interrupted,
+    apiext::an_object_that_cannot_be_stored_is_named,
+    apiext::without_permission_or_conversion_nothing_is_stored,
     // start a cluster with ways to disturb it
     faults::killed_stopped_and_partitioned_parts_cost_no_request,
     faults::wrong_answers_while_running_cost_no_request,

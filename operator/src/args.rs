@@ -21,6 +21,7 @@ use crate::{
     apiext::{ApiextArguments, HELP as APIEXT_HELP},
     envoy_command::arguments::{EnvoyPod, HELP as ENVOY_HELP},
     identity::EnvoyAccount,
+    migrate_storage::{HELP as MIGRATE_STORAGE_HELP, MigrateStorageArguments},
     render_command::Format,
     telemetry::LogFormat,
 };
@@ -175,6 +176,9 @@ Example:
     /// Run the webhook that converts objects between API versions for the apiserver
     #[command(after_help = APIEXT_HELP)]
     Apiext(ApiextArguments),
+    /// Store objects again in the storage version of their definitions, so that older API versions can be removed
+    #[command(after_help = MIGRATE_STORAGE_HELP)]
+    MigrateStorage(MigrateStorageArguments),
     /// Run a program that exits with its parent (internal)
     #[command(hide = true)]
     Attached {

@@ -45,5 +45,6 @@ pub mod demo;
 pub mod echo;
 pub mod envoy;
 pub mod envoy_command;
+pub mod migrate_storage;
 pub mod render_command;
 pub mod run;

@@ -10,7 +10,8 @@ use clap::Parser as _;
 use nuncio::{
     apiext,
     args::{Arguments, Command},
-    bootstrap_command, demo, echo, envoy, envoy_command, render_command, run, telemetry,
+    bootstrap_command, demo, echo, envoy, envoy_command, migrate_storage, render_command, run,
+    telemetry,
 };
 use nuncio_core::settings::{Fleets, Settings};
 
@@ -62,6 +63,9 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Echo { name, address } => runtime.block_on(echo::run(name, address))?,
         Command::Apiext(arguments) => runtime.block_on(apiext::run(arguments))?,
+        Command::MigrateStorage(arguments) => {
+            return runtime.block_on(migrate_storage::run(arguments));
+        }
         Command::Attached {
             parent,
             program,

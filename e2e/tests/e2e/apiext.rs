@@ -12,8 +12,12 @@ mod install;
 mod load;
 #[path = "apiext/many.rs"]
 mod many;
+#[path = "apiext/migration.rs"]
+mod migration;
 #[path = "apiext/outage.rs"]
 mod outage;
+#[path = "apiext/reading.rs"]
+mod reading;
 #[path = "apiext/rig.rs"]
 mod rig;
 #[path = "apiext/versions.rs"]
@@ -30,7 +34,16 @@ pub(crate) use definitions::{
 };
 pub(crate) use install::an_installation_converts_and_rolls_without_a_failed_call;
 pub(crate) use many::ten_thousand_old_objects_are_listed;
+pub(crate) use migration::{
+    a_migration_goes_on_where_it_was_interrupted, an_object_that_cannot_be_stored_is_named,
+    objects_are_stored_again_and_old_versions_removed,
+    without_permission_or_conversion_nothing_is_stored,
+};
 pub(crate) use outage::{
     replicas_are_replaced_without_a_failed_call, the_webhook_goes_and_comes_back,
+};
+pub(crate) use reading::{
+    a_cluster_with_v2_alone_is_served, objects_of_the_read_version_need_no_webhook,
+    stored_objects_are_served_while_the_webhook_is_away,
 };
 pub(crate) use versions::what_is_written_in_v2_is_read_in_v3alpha1_and_back;

@@ -144,6 +144,10 @@ fn check_permissions(is_complete: bool) -> Result<()> {
     for (rules, account) in [
         ("config/rbac", "nuncio"),
         ("kustomize/components/apiext", "nuncio-apiext"),
+        (
+            "kustomize/components/migrate-storage",
+            "nuncio-migrate-storage",
+        ),
     ] {
         permissions::check(&root().join(rules), account, &logs()?, is_complete)?;
         if is_complete {

@@ -54,13 +54,19 @@ fn read(kind: Kind, object: Value) -> Reconciled {
     reconcile(kind, object, &Settings::default())
 }
 
-/// All objects that can be parsed, with their places.
+/// All objects that can be parsed, with their places: those of golden cases, one of each kind with every field, and samples.
 fn objects() -> Vec<(String, Value)> {
-    let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/testdata");
-    let areas = fs::read_dir(testdata).unwrap();
-    let files = areas.flat_map(|area| fs::read_dir(area.unwrap().path()).unwrap());
-    let paths = files.map(|file| file.unwrap().path());
-    let inputs = paths.filter(|path| path.to_string_lossy().ends_with(".in.yaml"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let files = |folder: &Path| {
+        let files = fs::read_dir(folder).unwrap();
+        files.map(|file| file.unwrap().path()).collect::<Vec<_>>()
+    };
+    let areas = files(&root.join("operator/tests/testdata"));
+    let golden = areas.iter().flat_map(|area| files(area));
+    let golden = golden.filter(|path| path.to_string_lossy().ends_with(".in.yaml"));
+    let others = ["crds/tests/testdata", "config/samples"];
+    let others = others.iter().flat_map(|folder| files(&root.join(folder)));
+    let inputs = golden.chain(others);
     let mut objects = Vec::new();
     for path in inputs {
         let text = fs::read_to_string(&path).unwrap();

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Result, ensure};
 use nuncio_e2e::{control_plane::NAMESPACE, wait::until};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use serde_json::json;
 
@@ -15,6 +15,8 @@ use super::{
     rig::{Rig, SECRET, Stored},
 };
 
+/// RSA with 4096 bits, PKCS #8.
+const RSA_KEY: &str = include_str!("rsa_key.pem");
 const DAY: u64 = 24 * 3600;
 /// How far our authorities set back the start of their validity.
 const SET_BACK: u64 = 25 * 3600;
@@ -27,13 +29,25 @@ struct Authority {
 
 /// One that was made this many days ago and expires in so many.
 fn authority(name: &str, made: u64, expires: u64) -> Result<Authority> {
+    signed_with(&KeyPair::generate()?, name, made, expires)
+}
+
+/// One as the webhook of Emissary-ingress makes it.
+fn rsa_authority(made: u64, expires: u64) -> Result<Authority> {
+    signed_with(&KeyPair::from_pem(RSA_KEY)?, "rsa", made, expires)
+}
+
+fn signed_with(key: &KeyPair, name: &str, made: u64, expires: u64) -> Result<Authority> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![
         KeyUsagePurpose::KeyCertSign,
         KeyUsagePurpose::DigitalSignature,
+    ];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
     ];
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -41,7 +55,7 @@ fn authority(name: &str, made: u64, expires: u64) -> Result<Authority> {
     params.not_before = at(now - made * DAY - SET_BACK);
     params.not_after = at(now + expires * DAY);
     Ok(Authority {
-        certificate: params.self_signed(&key)?.pem(),
+        certificate: params.self_signed(key)?.pem(),
         key: key.serialize_pem(),
     })
 }
@@ -184,7 +198,7 @@ pub(crate) async fn an_authority_of_another_program_is_used_and_never_written() 
     let load = Load::start(&rig)?;
     load.proceed().await;
     // as cert-manager does it: in one step
-    let second = authority("second", 0, 90)?;
+    let second = rsa_authority(0, 90)?;
     create(&second)?;
     rig.is_served_by(&second.certificate).await?;
     load.proceed().await;

@@ -71,7 +71,40 @@ pub(crate) async fn an_installation_converts_and_rolls_without_a_failed_call() -
         plane.kubectl(&rolled_out, "")?;
         load.proceed().await;
     }
-    // those that were replaced go on for some seconds
+    old_pods_are_gone(&plane).await?;
+    load.proceed().await;
+    load.finish().await.map(drop)?;
+    leave_v2(&plane)
+}
+
+/// Objects are no longer stored as v2, and a Job stores the old ones again.
+fn leave_v2(plane: &ControlPlane) -> Result<()> {
+    let overlay = tempfile::tempdir()?;
+    let components = [
+        "config/crd/components/served-v2",
+        "kustomize/components/apiext",
+        "kustomize/components/migrate-storage",
+    ];
+    let path = kustomization(overlay.path(), "kustomize/overlays/minimal", &components)?;
+    plane.kubectl(&["apply", "-k", &path], "")?;
+    let job = "job/nuncio-migrate-storage";
+    let complete = [
+        "wait",
+        "-n",
+        NUNCIO,
+        "--for=condition=Complete",
+        "--timeout=60s",
+        job,
+    ];
+    plane.kubectl(&complete, "")?;
+    let definition = "crd/mappings.getambassador.io";
+    let stored = plane.field("default", definition, "{.status.storedVersions}")?;
+    ensure!(stored == r#"["v3alpha1"]"#, "{stored}");
+    Ok(())
+}
+
+/// Waits for those that were replaced, which go on for some seconds.
+async fn old_pods_are_gone(plane: &ControlPlane) -> Result<()> {
     until("the old pods are gone", || async {
         let get = [
             "get",
@@ -87,7 +120,5 @@ pub(crate) async fn an_installation_converts_and_rolls_without_a_failed_call() -
         ensure!(pods.lines().count() == 2, "{pods}");
         Ok(())
     })
-    .await?;
-    load.proceed().await;
-    load.finish().await.map(drop)
+    .await
 }

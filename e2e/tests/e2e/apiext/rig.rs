@@ -35,6 +35,8 @@ pub(super) const SERVER_NAME: &str = "nuncio-apiext.nuncio-system.svc";
 pub(super) const KINDS: usize = 13;
 /// How often the readiness of replicas is looked at.
 const PROBE: Duration = Duration::from_millis(100);
+/// How manifests are applied.
+pub(super) const APPLY: [&str; 3] = ["apply", "--server-side", "--force-conflicts"];
 /// Most replicas.
 const REPLICAS: u8 = 3;
 
@@ -51,7 +53,7 @@ pub(super) struct Rig {
     pub(super) client: Client,
     pub(super) replicas: BTreeMap<u8, Process>,
     _tasks: JoinSet<()>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Rig {
@@ -73,12 +75,11 @@ impl Rig {
         let plane = ControlPlane::start().await?;
         let folder = tempfile::tempdir()?;
         let definitions = definitions(folder.path(), stored)?;
-        let apply = ["apply", "--server-side", "--force-conflicts"];
-        plane.kubectl(&[&apply[..], &["-k", &definitions]].concat(), "")?;
+        plane.kubectl(&[&APPLY[..], &["-k", &definitions]].concat(), "")?;
         let component = root().join("kustomize/components/apiext");
         for file in ["rbac.yaml", "webhook.yaml"] {
             let path = component.join(file).display().to_string();
-            plane.kubectl(&[&apply[..], &["-f", &path]].concat(), "")?;
+            plane.kubectl(&[&APPLY[..], &["-f", &path]].concat(), "")?;
         }
         plane.account_kubeconfig(SERVICE)?;
         let client = plane.client().await?;
@@ -89,8 +90,15 @@ impl Rig {
             client,
             replicas: BTreeMap::new(),
             _tasks: tasks,
-            _folder: folder,
+            folder,
         })
+    }
+
+    /// Changes which version is stored.
+    pub(super) fn store(&self, stored: Stored) -> Result<()> {
+        let definitions = definitions(self.folder.path(), stored)?;
+        let apply = [&APPLY[..], &["-k", &definitions]].concat();
+        self.plane.kubectl(&apply, "").map(drop)
     }
 
     /// Starts a replica, or starts it again.

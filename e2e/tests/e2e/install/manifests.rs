@@ -26,6 +26,10 @@ metadata: {name: nuncio-envoy, namespace: restricted}
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: nuncio-apiext, namespace: restricted}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: nuncio-migrate-storage, namespace: restricted}
 ";
 /// The only component whose pods do not meet the standard.
 const HOST_NETWORK: &str = "host-network";

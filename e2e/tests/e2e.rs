@@ -280,6 +280,7 @@ const OWN_GATEWAY: &[Test] = tests![OwnGateway:
     tables_by_host::an_auth_service_comes_and_goes_without_a_lost_request,
     annotation::objects_in_annotations_come_and_go_under_load,
     annotation::an_ingress_is_served_beside_mappings_of_its_host,
+    annotation::what_envoy_rejects_is_shown_on_the_owner,
     ingress::requests_of_an_ingress_are_served,
     ingress::ingresses_come_and_go_with_their_class,
     ingress::the_status_of_an_ingress_has_the_addresses_of_the_gateway,

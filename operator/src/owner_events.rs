@@ -45,28 +45,65 @@ const RESOURCE: &str = "events.events.k8s.io";
 /// What it is for, as the metric names it.
 const PURPOSE: &str = "Events";
 
-/// Services and Ingresses with problems.
-pub type OwnerProblems = Arc<BTreeMap<ObjectRef, Arc<Report>>>;
+/// What is wrong with Services and Ingresses.
+#[derive(Clone, Debug, Default)]
+pub struct OwnerProblems {
+    /// Those with problems.
+    reports: Arc<BTreeMap<ObjectRef, Arc<Report>>>,
+    /// Those with an object that an Envoy rejected, and its message.
+    rejected: Arc<BTreeMap<ObjectRef, String>>,
+}
 
-/// Takes over what has changed; whether that is anything that is written.
-pub(crate) fn collect(all: &mut OwnerProblems, changes: &ReportChanges) -> bool {
-    let mut has_changed = false;
-    for (object, report) in changes {
-        if !matches!(object.kind, Kind::Service | Kind::Ingress) {
-            continue;
+impl OwnerProblems {
+    /// Takes over reports that have changed; whether that is anything that is written.
+    pub(crate) fn collect(&mut self, changes: &ReportChanges) -> bool {
+        let mut has_changed = false;
+        for (object, report) in changes {
+            if !is_owner(object) {
+                continue;
+            }
+            let report = report.as_ref().filter(|report| !report.is_clean());
+            if self.reports.get(object) == report {
+                continue;
+            }
+            has_changed = true;
+            let all = Arc::make_mut(&mut self.reports);
+            match report {
+                Some(report) => all.insert(object.clone(), report.clone()),
+                None => all.remove(object),
+            };
         }
-        let report = report.as_ref().filter(|report| !report.is_clean());
-        if all.get(object) == report {
-            continue;
-        }
-        has_changed = true;
-        let all = Arc::make_mut(all);
-        match report {
-            Some(report) => all.insert(object.clone(), report.clone()),
-            None => all.remove(object),
-        };
+        has_changed
     }
-    has_changed
+
+    /// Takes over what Envoys reject; whether it differs.
+    pub(crate) fn reject(&mut self, rejected: &BTreeMap<ObjectRef, String>) -> bool {
+        let rejected = rejected.iter().filter(|(object, _)| is_owner(object));
+        let differs = !rejected.clone().eq(self.rejected.iter());
+        if differs {
+            let rejected = rejected.map(|(object, message)| (object.clone(), message.clone()));
+            self.rejected = Arc::new(rejected.collect());
+        }
+        differs
+    }
+
+    /// What Events say, by object.
+    fn entries(&self) -> impl Iterator<Item = (&ObjectRef, BTreeSet<Entry>)> {
+        let reports = self.reports.iter();
+        let reports = reports.map(|(object, report)| (object, Entry::all(report)));
+        let rejected = self.rejected.iter();
+        let rejected = rejected.map(|(object, message)| {
+            let message = format!("Envoy rejected configuration: {message}");
+            let problem = Problem::ignored(Reason::REJECTED, "", message);
+            (object, BTreeSet::from([Entry::of(&problem)]))
+        });
+        reports.chain(rejected)
+    }
+}
+
+/// Whether the status of an object has no place for what is wrong with it.
+fn is_owner(object: &ObjectRef) -> bool {
+    matches!(object.kind, Kind::Service | Kind::Ingress)
 }
 
 /// What an Event says.
@@ -158,9 +195,8 @@ impl Writer {
         let mut all: BTreeMap<ObjectRef, BTreeSet<Entry>> = BTreeMap::new();
         for problems in &mut self.problems {
             let problems = problems.borrow_and_update().clone();
-            for (object, report) in &*problems {
-                let entries = all.entry(object.clone()).or_default();
-                entries.extend(Entry::all(report));
+            for (object, entries) in problems.entries() {
+                all.entry(object.clone()).or_default().extend(entries);
             }
         }
         all
@@ -267,7 +303,7 @@ mod tests {
         let mapping = ObjectRef::new(Kind::Mapping, "default", "a");
         let mut change = |object: &ObjectRef, problems: Option<&Problem>| {
             let report = problems.map(|problem| report(vec![problem.clone()]));
-            collect(&mut all, &vec![(object.clone(), report)])
+            all.collect(&vec![(object.clone(), report)])
         };
         assert!(!change(&mapping, Some(&problem)));
         assert!(!change(&service, Some(&hint)));
@@ -276,7 +312,28 @@ mod tests {
         assert!(change(&service, Some(&hint)));
         assert!(change(&service, Some(&problem)));
         assert!(change(&service, None));
-        assert!(all.is_empty());
+        assert_eq!(all.entries().count(), 0);
+    }
+
+    #[test]
+    fn what_an_envoy_rejects_is_collected_once() {
+        let mut all = OwnerProblems::default();
+        let [service, mapping] =
+            [Kind::Service, Kind::Mapping].map(|kind| ObjectRef::new(kind, "default", "a"));
+        let none = BTreeMap::new();
+        let rejected = [&service, &mapping].map(|object| (object.clone(), "a reason".to_owned()));
+        let rejected = BTreeMap::from(rejected);
+        assert!(!all.reject(&none));
+        assert!(all.reject(&rejected));
+        assert!(!all.reject(&rejected));
+        let entries: Vec<_> = all.entries().collect();
+        let expected = Entry {
+            reason: Reason::REJECTED,
+            note: "Envoy rejected configuration: a reason".to_owned(),
+        };
+        assert_eq!(entries, [(&service, BTreeSet::from([expected]))]);
+        assert!(all.reject(&none));
+        assert_eq!(all.entries().count(), 0);
     }
 
     #[test]

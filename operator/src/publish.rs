@@ -37,7 +37,7 @@ use crate::{
     ingress_status::ServedIngresses,
     journal::{Journal, LISTED, Pending, Publication, Round},
     metrics::Metrics,
-    owner_events::{self, OwnerProblems},
+    owner_events::OwnerProblems,
     status::Book,
 };
 use nuncio_core::{
@@ -306,7 +306,7 @@ impl Publisher {
         self.record();
         self.show_as(seq);
         let owners = &self.outputs.owner_problems;
-        owners.send_if_modified(|all| owner_events::collect(all, &outcome.reports));
+        owners.send_if_modified(|all| all.collect(&outcome.reports));
         self.outputs.book.record(seq, outcome.reports);
         self.outputs
             .metrics
@@ -525,6 +525,8 @@ impl Publisher {
         self.outputs.unbound.send_replace(unbound);
         self.rejections = rejections;
         self.reported = found;
+        let owners = &self.outputs.owner_problems;
+        owners.send_if_modified(|all| all.reject(&rejected));
         self.outputs.book.reject(rejected.into_iter().collect());
     }
 }

@@ -171,3 +171,21 @@ pub(crate) async fn an_ingress_is_served_beside_mappings_of_its_host(
     space.answers(host, "/annotated/", 404, "").await?;
     space.answers(host, "/api/", 200, "two").await
 }
+
+pub(crate) async fn what_envoy_rejects_is_shown_on_the_owner(space: &mut Space) -> Result<()> {
+    // a port that is in use: only Envoy can find out
+    let _taken = tokio::net::TcpListener::bind(space.gateway.instance.port(8099)).await?;
+    let id = &space.gateway.instance.id;
+    let listener = format!(
+        "apiVersion: getambassador.io/v3alpha1\nkind: Listener\nname: taken\nambassador_id: [{id}]\nport: 8099\nprotocol: HTTP\nsecurityModel: XFP\nhostBinding: {{namespace: {{from: ALL}}}}"
+    );
+    let spec = "{clusterIP: 10.96.6.48, ports: [{port: 80}]}";
+    space.apply(&annotated("Service", "taken", &[&listener], spec))?;
+    let expected = [
+        "Warning",
+        "Rejected",
+        "Envoy rejected configuration",
+        "8099",
+    ];
+    described(space, "service/taken", &expected).await
+}

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -171,5 +172,21 @@ fn an_object_without_the_annotation_has_none() {
         let owner = json!({"metadata": {"annotations": {ANNOTATION: value}}});
         let found = Annotation::of(&owner, &fleets).unwrap();
         assert_eq!(shown(&found), (vec![], vec![]));
+    }
+}
+
+proptest! {
+    /// Whatever is in an annotation, it is read, its problems are few, and each object is there once.
+    #[test]
+    fn any_text_is_read(
+        text in "(---\n|\\.\\.\\.\n|\n|[ a-z:,\\[\\]\\{\\}'\"&*|>#%!\\\\\u{feff}\t-]{1,12}|apiVersion: (getambassador\\.io|ambassador)/v[0-3](alpha1)?\n|kind: (Mapping|Host|Module|Service)\n|name: [ab]\n|namespace: [ab]\n|metadata: |spec: |prefix: /\n|service: a\n){0,60}"
+    ) {
+        let found = read(&text);
+        prop_assert!(found.problems.len() <= MOST_PROBLEMS);
+        prop_assert!(found.problems.iter().all(|problem| problem.path == PATH));
+        let objects: Vec<_> = found.fleets[0].iter().map(|(_, found)| &found.object).collect();
+        let distinct: BTreeSet<_> = objects.iter().collect();
+        prop_assert_eq!(distinct.len(), objects.len());
+        prop_assert!(objects.iter().all(|object| object.kind.group() == GROUP && !object.name.is_empty()));
     }
 }

@@ -13,8 +13,9 @@ served-v2 and the conversion webhook are removed. Wait a minute after the change
 
 Every object is stored again with its content unchanged: specs, generations and status stay. The conversion webhook must
 run. Then status.storedVersions is set to the storage version. If an object cannot be stored, the others are, and
-status.storedVersions stays; to repair one that cannot be converted, make its version the storage version again. The place is remembered in the condition StorageMigrated of the definition: run the command
-again after an interruption, and it goes on from there.
+status.storedVersions stays; to repair one that cannot be converted, make its version the storage version again. The
+place is remembered in the condition StorageMigrated of the definition: run the command again after an interruption, and
+it goes on from there.
 
 Permissions (kustomize component migrate-storage, a Job and its ServiceAccount):
   customresourcedefinitions         get

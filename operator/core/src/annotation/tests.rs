@@ -175,13 +175,18 @@ fn an_object_without_the_annotation_has_none() {
     }
 }
 
+/// A document: an object, or whatever else may be there.
+fn any_document() -> impl Strategy<Value = String> {
+    let object = "apiVersion: (getambassador\\.io|ambassador)/v[0-3](alpha1)?\nkind: (Mapping|Host|Module|Service)\nname: [ab]\n(namespace: [ab]\n)?prefix: /\nservice: a\n";
+    let garbage = "(\\.\\.\\.\n|\n|[ a-z:,\\[\\]\\{\\}'\"&*|>#%!\\\\\u{feff}\t-]{1,12}|kind: Mapping\n|metadata: |spec: |name: a\n){0,12}";
+    prop_oneof![2 => object, 1 => garbage]
+}
+
 proptest! {
     /// Whatever is in an annotation, it is read, its problems are few, and each object is there once.
     #[test]
-    fn any_text_is_read(
-        text in "(---\n|\\.\\.\\.\n|\n|[ a-z:,\\[\\]\\{\\}'\"&*|>#%!\\\\\u{feff}\t-]{1,12}|apiVersion: (getambassador\\.io|ambassador)/v[0-3](alpha1)?\n|kind: (Mapping|Host|Module|Service)\n|name: [ab]\n|namespace: [ab]\n|metadata: |spec: |prefix: /\n|service: a\n){0,60}"
-    ) {
-        let found = read(&text);
+    fn any_text_is_read(documents in prop::collection::vec(any_document(), 0..30)) {
+        let found = read(&documents.join("---\n"));
         prop_assert!(found.problems.len() <= MOST_PROBLEMS);
         prop_assert!(found.problems.iter().all(|problem| problem.path == PATH));
         let objects: Vec<_> = found.fleets[0].iter().map(|(_, found)| &found.object).collect();

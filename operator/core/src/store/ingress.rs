@@ -9,6 +9,7 @@ use std::{
 
 use super::{Store, users::Users};
 use crate::{
+    annotation,
     change::{Origin, Source},
     object::ObjectRef,
     reconcile::{Backend, Ingress, IngressClass, KnativeIngress, Name, Port, reconcile},
@@ -196,8 +197,14 @@ impl Store {
         &self.ingresses.served
     }
 
-    /// Adds what was found in what the Ingress stands for.
+    /// Adds what was found in what the Ingress stands for. What is wrong with one of another controller is not ours to say,
+    /// but for its annotation.
     pub(super) fn report_ingress(&self, object: &ObjectRef, report: &mut Report) {
+        let ingress = self.ingresses.by_ref.get(object);
+        if ingress.is_some_and(|ingress| !self.is_own(ingress)) {
+            let problems = &mut report.problems;
+            problems.retain(|problem| problem.path == annotation::PATH);
+        }
         let found = self.ingresses.problems.get(object);
         report.problems.extend(found.into_iter().flatten().cloned());
         report.in_service |= self.report_owned(Source::Ingress, object, report);

@@ -207,6 +207,20 @@ fn paths_mean_what_the_annotation_says() {
 }
 
 #[test]
+fn nothing_is_said_about_an_ingress_of_another_controller() {
+    let mut world = World::new();
+    let paths = [path("/", "Prefix", &json!({"number": 0}))];
+    let spec = json!({"ingressClassName": "edge", "rules": [rule("a.example", &paths)]});
+    world.apply(Kind::Ingress, "a", &json!({}), &spec);
+    assert_eq!(world.problems("a"), [""; 0]);
+    let class = json!({"controller": "getambassador.io/ingress-controller"});
+    world.apply(Kind::IngressClass, "edge", &json!({}), &class);
+    assert_eq!(world.problems("a").len(), 1, "{:?}", world.problems("a"));
+    world.delete(Kind::IngressClass, "edge");
+    assert_eq!(world.problems("a"), [""; 0]);
+}
+
+#[test]
 fn what_a_user_writes_comes_before_what_an_ingress_stands_for() {
     let mut world = World::new();
     let paths = [path("/", "Prefix", &json!({"number": 80}))];

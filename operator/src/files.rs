@@ -37,7 +37,7 @@ use nuncio_core::{
     change::{Batch, Change, Owned, Reconciled, ResourceVersion, Source},
     object::{Kind, ObjectRef},
     report::{Problem, Reason},
-    settings::Settings,
+    settings::{Fleets, Settings},
 };
 
 use self::document::Found;
@@ -239,11 +239,12 @@ struct File {
 }
 
 /// The files of a directory and what is in them.
-struct Files<'a> {
+struct Files {
     directory: PathBuf,
     source: Source,
     form: Form,
-    settings: &'a Settings,
+    /// The one fleet that the objects are for.
+    fleet: Fleets,
     files: BTreeMap<PathBuf, File>,
     /// Files that were read in the last scan and do not parse.
     suspicious: BTreeSet<PathBuf>,
@@ -255,13 +256,13 @@ struct Files<'a> {
     sent: BTreeMap<ObjectRef, Found>,
 }
 
-impl<'a> Files<'a> {
-    fn new(directory: &Directory, settings: &'a Settings) -> Self {
+impl Files {
+    fn new(directory: &Directory, settings: &Settings) -> Self {
         Self {
             directory: directory.path.clone(),
             source: directory.source,
             form: directory.form,
-            settings,
+            fleet: settings.clone().into(),
             files: BTreeMap::new(),
             suspicious: BTreeSet::new(),
             unreadable: BTreeSet::new(),
@@ -320,7 +321,7 @@ impl<'a> Files<'a> {
             .to_string();
         let mut failed = false;
         let objects = match text_file::read(&path, MAX_FILE_MIB) {
-            Ok(text) => document::documents(&name, &text, self.form, self.settings),
+            Ok(text) => document::documents(&name, &text, self.form, &self.fleet),
             Err(Unreadable::Content(message)) => {
                 vec![not_an_object(&name, Reason::UNREADABLE, &message).into()]
             }
@@ -435,12 +436,8 @@ impl<'a> Files<'a> {
 
 /// What the annotation of an object yields now.
 fn annotated_change(owner: &ObjectRef, owned: Option<Owned>) -> Change {
-    let nothing = || Owned {
-        owner: owner.clone().into(),
-        objects: Vec::new(),
-        documents: Vec::new(),
-    };
-    Change::ReplaceOwned(Source::Annotation, owned.unwrap_or_else(nothing))
+    let owned = owned.unwrap_or_else(|| Owned::nothing(owner));
+    Change::ReplaceOwned(Source::Annotation, owned)
 }
 
 /// A report about something in a file that is not a known object.

@@ -13,7 +13,7 @@ use futures::future::select_all;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, ListParams},
+    api::{DynamicObject, ListParams},
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use nuncio_core::{
@@ -24,7 +24,7 @@ use nuncio_core::{
 use tokio::{sync::watch, time::sleep};
 use tracing::{debug, warn};
 
-use crate::metrics::Metrics;
+use crate::{api::api_resource, metrics::Metrics};
 
 /// Name of the controller in Events.
 const CONTROLLER: &str = "getambassador.io/nuncio";
@@ -230,18 +230,7 @@ impl Writer {
 
     /// A reference to an object, with its UID, by which `kubectl describe` finds its Events; `None` if it is gone.
     async fn reference(&self, object: &ObjectRef) -> Result<Option<ObjectReference>, kube::Error> {
-        let info = object.kind.info();
-        let (group, version) = (info.group, object.kind.version());
-        let resource = ApiResource {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            api_version: match group {
-                "" => version.to_owned(),
-                group => format!("{group}/{version}"),
-            },
-            kind: object.kind.name().to_owned(),
-            plural: info.plural.to_owned(),
-        };
+        let resource = api_resource(object.kind);
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &object.namespace, &resource);
         let only = ListParams::default().fields(&format!("metadata.name={}", object.name));

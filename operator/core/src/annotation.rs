@@ -4,7 +4,7 @@
 //! What is wrong with a document that is not an object is a problem of the owner; what is wrong with an object is in the
 //! report of that object, and its owner's includes it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, slice, sync::Arc};
 
 use nuncio_crds::GROUP;
 use serde_json::{Map, Value};
@@ -54,9 +54,12 @@ pub struct Annotation {
 }
 
 impl Annotation {
-    /// Reads the annotation of an object; `None` without one.
+    /// Reads the annotation of an object of this kind; `None` without one. An item of a list does not name its kind.
     #[must_use]
-    pub fn of(owner: &Value, fleets: &Fleets) -> Option<Self> {
+    pub fn of(kind: Kind, owner: &Value, fleets: &Fleets) -> Option<Self> {
+        if !is_read_from(kind) {
+            return None;
+        }
         let text = owner.get("metadata")?.get("annotations")?.get(ANNOTATION)?;
         let mut all = Self {
             fleets: fleets.iter().map(|_fleet| Vec::new()).collect(),
@@ -72,9 +75,9 @@ impl Annotation {
                 fleets.common().single_namespace.as_deref(),
             );
             match read {
-                Ok(Some((kind, manifest))) => {
-                    let found = reconcile_each(kind, manifest, fleets);
-                    all.add(number, found, owner, &mut seen);
+                Ok(Some((of, manifest))) => {
+                    let found = reconcile_each(of, manifest, fleets);
+                    all.add(number, found, (kind, owner), &mut seen);
                 }
                 // only comments
                 Ok(None) => {}
@@ -84,15 +87,9 @@ impl Annotation {
         Some(all)
     }
 
-    /// What it yields for each fleet. What is wrong with the documents is added to the owner itself.
+    /// What the object yields for each fleet.
     #[must_use]
-    pub fn split(self, owner: &ObjectRef, found: &mut [Option<Reconciled>]) -> Vec<Owned> {
-        for found in found.iter_mut().flatten() {
-            let older = found.older.iter_mut().map(|older| &mut older.problems);
-            for problems in older.chain([&mut found.problems]) {
-                problems.extend(self.problems.iter().cloned());
-            }
-        }
+    pub fn into_owned(self, owner: &ObjectRef) -> Vec<Owned> {
         let owner = Arc::new(owner.clone());
         let owned = |objects: Vec<(u32, Reconciled)>| {
             let (documents, objects) = objects.into_iter().unzip();
@@ -110,7 +107,7 @@ impl Annotation {
         &mut self,
         number: u32,
         mut found: Vec<Option<Reconciled>>,
-        owner: &Value,
+        (kind, owner): (Kind, &Value),
         seen: &mut BTreeSet<ObjectRef>,
     ) {
         let Some(first) = found.iter().flatten().next() else {
@@ -125,16 +122,13 @@ impl Annotation {
         let namespace = owner["metadata"]["namespace"].as_str();
         if let Some(namespace) = namespace.filter(|namespace| *namespace != &*object.namespace) {
             let name = owner["metadata"]["name"].as_str().unwrap_or_default();
-            let kind = owner["kind"].as_str().unwrap_or("object");
             let message = format!(
-                "configured in another namespace, by the annotation of {kind} {namespace}/{name}"
+                "configured in another namespace, by the annotation of {} {namespace}/{name}",
+                kind.name()
             );
             let notice = Problem::notice(Reason::CROSS_NAMESPACE, "", message);
             for found in found.iter_mut().flatten() {
-                let older = found.older.iter_mut().map(|older| &mut older.problems);
-                for problems in older.chain([&mut found.problems]) {
-                    problems.push(notice.clone());
-                }
+                found.add_problems(slice::from_ref(&notice));
             }
         }
         for (all, found) in self.fleets.iter_mut().zip(found) {

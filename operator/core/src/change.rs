@@ -60,6 +60,15 @@ impl Origin {
             owner: None,
         }
     }
+
+    /// What an object of the source yields.
+    #[must_use]
+    pub fn owned(source: Source, owner: impl Into<Arc<ObjectRef>>) -> Self {
+        Self {
+            source,
+            owner: Some(owner.into()),
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -136,6 +145,14 @@ pub struct Reconciled {
 }
 
 impl Reconciled {
+    /// Adds problems that do not depend on the version of Envoy.
+    pub fn add_problems(&mut self, problems: &[Problem]) {
+        let older = self.older.iter_mut().map(|older| &mut older.problems);
+        for found in older.chain([&mut self.problems]) {
+            found.extend_from_slice(problems);
+        }
+    }
+
     /// What it is while this is the oldest version of a connected Envoy.
     #[must_use]
     pub fn into_version(mut self, oldest: EnvoyVersion) -> Self {
@@ -158,6 +175,18 @@ pub struct Owned {
     pub objects: Vec<Reconciled>,
     /// The number of the document that each of them is in, from 1, if they are documents.
     pub documents: Vec<u32>,
+}
+
+impl Owned {
+    /// Nothing.
+    #[must_use]
+    pub fn nothing(owner: &ObjectRef) -> Self {
+        Self {
+            owner: owner.clone().into(),
+            objects: Vec::new(),
+            documents: Vec::new(),
+        }
+    }
 }
 
 /// A change of the input.

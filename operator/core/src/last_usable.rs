@@ -68,10 +68,7 @@ impl LastUsable {
             }
             Change::OldestEnvoy(_) | Change::Consul(..) => change,
             Change::ReplaceOwned(source, mut owned) => {
-                let origin = Origin {
-                    source,
-                    owner: Some(owned.owner.clone()),
-                };
+                let origin = Origin::owned(source, owned.owner.clone());
                 for kind in KINDS {
                     self.replace(origin.clone(), kind, &mut owned.objects, false);
                 }

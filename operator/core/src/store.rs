@@ -302,10 +302,7 @@ impl Store {
         let owner = owned.owner;
         // the report of an owner includes those of its objects
         self.dirty.reports.insert((*owner).clone());
-        let origin = Origin {
-            source,
-            owner: Some(owner),
-        };
+        let origin = Origin::owned(source, owner);
         let objects = owned.objects.iter().map(|found| found.object.clone());
         let places: Vec<_> = objects.zip(owned.documents).collect();
         let old = self.objects.owned(&origin);

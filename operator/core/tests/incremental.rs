@@ -934,10 +934,7 @@ fn document(object: &ObjectRef) -> u32 {
 /// The origin of what this owner yields.
 fn owner(number: usize) -> Origin {
     let object = ObjectRef::new(Kind::Service, "default", &format!("o{number}"));
-    Origin {
-        source: Source::Annotation,
-        owner: Some(Arc::new(object)),
-    }
+    Origin::owned(Source::Annotation, object)
 }
 
 /// The objects of an origin, reconciled.

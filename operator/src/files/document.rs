@@ -9,7 +9,7 @@ use nuncio_core::{
     object::ObjectRef,
     reconcile::{identify, reconcile},
     report::Reason,
-    settings::{Fleets, Settings},
+    settings::Fleets,
     variable::expanded,
     yaml::{invalid, split},
 };
@@ -46,14 +46,14 @@ impl From<Reconciled> for Found {
 
 /// The objects in a text. Documents are parsed one by one, so that an invalid one hides no other. Variables are replaced
 /// before, so that `port: $PORT` is a number.
-pub(super) fn documents(file: &str, text: &str, form: Form, settings: &Settings) -> Vec<Found> {
+pub(super) fn documents(file: &str, text: &str, form: Form, fleet: &Fleets) -> Vec<Found> {
     split(text)
         .into_iter()
         .enumerate()
         .flat_map(|(index, (line, text))| {
             let place = format!("{file}#{}", index + 1);
-            match parse(&expanded(text, &settings.variables)) {
-                Ok(value) => objects(&place, value, form, settings),
+            match parse(&expanded(text, &fleet.common().variables)) {
+                Ok(value) => objects(&place, value, form, fleet),
                 Err(error) => {
                     let message = invalid(line, &error);
                     vec![not_an_object(&place, Reason::NOT_YAML, &message).into()]
@@ -72,7 +72,8 @@ fn parse(text: &str) -> Result<Value, serde_saphyr::Error> {
     serde_saphyr::from_str_with_options(text, options)
 }
 
-fn objects(place: &str, value: Value, form: Form, settings: &Settings) -> Vec<Found> {
+fn objects(place: &str, value: Value, form: Form, fleet: &Fleets) -> Vec<Found> {
+    let settings = fleet.common();
     if value.is_null() {
         return Vec::new(); // only comments
     }
@@ -86,7 +87,7 @@ fn objects(place: &str, value: Value, form: Form, settings: &Settings) -> Vec<Fo
         };
         let item = |(index, item)| {
             let place = format!("{place}.{}", index + 1);
-            objects(&place, item, form, settings)
+            objects(&place, item, form, fleet)
         };
         return items.into_iter().enumerate().flat_map(item).collect();
     }
@@ -106,11 +107,8 @@ fn objects(place: &str, value: Value, form: Form, settings: &Settings) -> Vec<Fo
     }
     match identify(&value) {
         Ok(kind) => {
-            let annotation = match annotation::is_read_from(kind) {
-                true => Annotation::of(&value, &Fleets::from(settings.clone())),
-                false => None,
-            };
-            let found = reconcile(kind, value, settings);
+            let annotation = Annotation::of(kind, &value, fleet);
+            let mut found = reconcile(kind, value, settings);
             let elsewhere = settings
                 .single_namespace
                 .as_deref()
@@ -118,18 +116,14 @@ fn objects(place: &str, value: Value, form: Form, settings: &Settings) -> Vec<Fo
             if elsewhere {
                 return Vec::new();
             }
-            let name = found.object.clone();
-            let mut found = [Some(found)];
-            let owned = annotation.map(|annotation| annotation.split(&name, &mut found));
-            let annotated = owned.and_then(|mut owned| owned.pop());
-            let annotated = annotated.filter(|owned| !owned.objects.is_empty());
-            let found = found.into_iter().flatten();
-            found
-                .map(|object| Found {
-                    object,
-                    annotated: annotated.clone(),
-                })
-                .collect()
+            let annotated = annotation.and_then(|annotation| {
+                found.add_problems(&annotation.problems);
+                annotation.into_owned(&found.object).pop()
+            });
+            vec![Found {
+                object: found,
+                annotated: annotated.filter(|owned| !owned.objects.is_empty()),
+            }]
         }
         Err(problem) => {
             let mut report = not_an_object(place, problem.reason, &problem.message);
@@ -141,10 +135,12 @@ fn objects(place: &str, value: Value, form: Form, settings: &Settings) -> Vec<Fo
 
 #[cfg(test)]
 mod tests {
+    use nuncio_core::settings::Settings;
+
     use super::*;
 
     fn message(text: &str) -> String {
-        let found = documents("a.yaml", text, Form::Manifests, &Settings::default());
+        let found = documents("a.yaml", text, Form::Manifests, &Settings::default().into());
         found
             .iter()
             .flat_map(|found| &found.object.problems)
@@ -176,7 +172,7 @@ mod tests {
             let text = format!(
                 "apiVersion: getambassador.io/v3alpha1\nkind: Listener\nmetadata: {{name: '$PORT$X'}}\nspec: {{port: {port}, protocol: HTTP, securityModel: XFP, hostBinding: {{namespace: {{from: ALL}}}}}}"
             );
-            documents("a.yaml", &text, Form::Manifests, &settings)
+            documents("a.yaml", &text, Form::Manifests, &settings.clone().into())
         };
         let found = listener("${PORT}");
         assert_eq!(found, listener("8080"));

@@ -68,11 +68,7 @@ impl Annotated {
                     now.push(fleet);
                     owned
                 }
-                None if before.contains(&fleet) => Owned {
-                    owner: owner.clone().into(),
-                    objects: Vec::new(),
-                    documents: Vec::new(),
-                },
+                None if before.contains(&fleet) => Owned::nothing(owner),
                 None => continue,
             };
             changes.push(Change::ReplaceOwned(Source::Annotation, owned));

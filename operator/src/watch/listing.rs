@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use super::object::Object;
 use crate::status::{Manager, Observed};
 use nuncio_core::{
-    annotation::{Annotation, is_read_from},
+    annotation::Annotation,
     change::{Owned, Reconciled},
     object::{Kind, ObjectRef},
     reconcile::{reconcile, reconcile_each},
@@ -61,15 +61,17 @@ impl Reader {
     pub(crate) fn read(&self, object: Object) -> Found {
         let observed = self.observed(&object);
         let name = self.name(&object);
-        let annotation = match is_read_from(self.kind) {
-            true => Annotation::of(&object.value, &self.fleets),
-            false => None,
-        };
+        let annotation = Annotation::of(self.kind, &object.value, &self.fleets);
         let mut fleets = match self.fleets.only() {
             Ok(only) => vec![Some(reconcile(self.kind, object.value, only))],
             Err(_several) => reconcile_each(self.kind, object.value, &self.fleets),
         };
-        let annotated = annotation.map(|annotation| annotation.split(&name, &mut fleets));
+        let annotated = annotation.map(|annotation| {
+            for found in fleets.iter_mut().flatten() {
+                found.add_problems(&annotation.problems);
+            }
+            annotation.into_owned(&name)
+        });
         Found {
             object: name,
             fleets,

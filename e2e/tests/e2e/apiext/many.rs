@@ -3,10 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use nuncio_e2e::{gateway::Replica, instance::Instance, wait::until_within};
-use serde_json::json;
 
 use super::rig::{Rig, Stored};
 
@@ -20,27 +18,7 @@ pub(crate) async fn ten_thousand_old_objects_are_listed() -> Result<()> {
     let number = number.map_or(Ok(OBJECTS), |number| number.parse())?;
     let rig = Rig::start(Stored::V2, 2).await?;
     let start = Instant::now();
-    let old = rig.mappings("v2");
-    stream::iter(0..number)
-        .map(|number| {
-            let old = old.clone();
-            async move {
-                let object = json!({
-                    "apiVersion": "getambassador.io/v2", "kind": "Mapping",
-                    "metadata": {"name": format!("many-{number}")},
-                    "spec": {
-                        "prefix": format!("/many/{number}/"), "service": "many.default", "host": format!("h{}.example", number % 100),
-                        "headers": {"x-a": true}, "add_request_headers": {"x-b": "b"}, "tls": true,
-                    },
-                });
-                let object = serde_json::from_value(object)?;
-                old.create(&PostParams::default(), &object).await?;
-                anyhow::Ok(())
-            }
-        })
-        .buffer_unordered(16)
-        .try_collect::<Vec<()>>()
-        .await?;
+    rig.make(number).await?;
     eprintln!("{number} objects made in {:?}", start.elapsed());
     let before = rig.converted().await?;
     let start = Instant::now();

@@ -96,7 +96,7 @@ impl Rig {
     }
 
     /// Makes Mappings of v2.
-    async fn make(&self, number: usize) -> Result<()> {
+    pub(super) async fn make(&self, number: usize) -> Result<()> {
         let old = self.mappings("v2");
         stream::iter(0..number)
             .map(|number| {

@@ -5,9 +5,8 @@ use super::*;
 use crate::settings::Settings;
 
 fn owner(text: &str) -> Value {
+    // an item of a list has neither apiVersion nor kind
     json!({
-        "apiVersion": "v1",
-        "kind": "Service",
         "metadata": {
             "name": "quote",
             "namespace": "shop",
@@ -20,7 +19,7 @@ fn owner(text: &str) -> Value {
 }
 
 fn read_by(text: &str, settings: &Settings) -> Annotation {
-    Annotation::of(&owner(text), &Fleets::from(settings.clone())).unwrap()
+    Annotation::of(Kind::Service, &owner(text), &Fleets::from(settings.clone())).unwrap()
 }
 
 fn read(text: &str) -> Annotation {
@@ -101,6 +100,20 @@ fn a_namespace_that_is_none_is_the_owners() {
 }
 
 #[test]
+fn an_object_in_another_namespace_names_its_owner() {
+    let text = "{apiVersion: getambassador.io/v3alpha1, kind: Mapping, name: a, namespace: b, prefix: /, service: a}";
+    let found = read(text);
+    let problems = &found.fleets[0][0].1.problems;
+    let expected = "configured in another namespace, by the annotation of Service shop/quote";
+    assert!(
+        problems.iter().any(|problem| problem.message == expected),
+        "{problems:?}"
+    );
+    let others = Annotation::of(Kind::Mapping, &owner(text), &Settings::default().into());
+    assert_eq!(others, None);
+}
+
+#[test]
 fn nobody_pretends_to_be_older() {
     as_manifest(
         "{kind: Listener, metadata: {name: a, creationTimestamp: '2000-01-01T00:00:00Z', resourceVersion: '1'}}",
@@ -165,12 +178,15 @@ fn documents_of_others_are_ignored() {
 #[test]
 fn an_object_without_the_annotation_has_none() {
     let fleets = Fleets::from(Settings::default());
-    assert_eq!(Annotation::of(&json!({}), &fleets), None);
-    assert_eq!(Annotation::of(&json!({"metadata": {}}), &fleets), None);
+    assert_eq!(Annotation::of(Kind::Service, &json!({}), &fleets), None);
+    assert_eq!(
+        Annotation::of(Kind::Service, &json!({"metadata": {}}), &fleets),
+        None
+    );
     let hostile = [json!(3), json!(null), json!(""), json!({"a": []})];
     for value in hostile {
         let owner = json!({"metadata": {"annotations": {ANNOTATION: value}}});
-        let found = Annotation::of(&owner, &fleets).unwrap();
+        let found = Annotation::of(Kind::Service, &owner, &fleets).unwrap();
         assert_eq!(shown(&found), (vec![], vec![]));
     }
 }

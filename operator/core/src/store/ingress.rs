@@ -37,10 +37,7 @@ pub(super) struct Ingresses {
 
 /// The origin of what an Ingress stands for.
 fn origin(ingress: &ObjectRef) -> Origin {
-    Origin {
-        source: Source::Ingress,
-        owner: Some(Arc::new(ingress.clone())),
-    }
+    Origin::owned(Source::Ingress, ingress.clone())
 }
 
 /// The Services of which an object in this namespace names a port.

@@ -74,10 +74,7 @@ impl Store {
             missing.extend(self.filed_as(&origin, object));
             // with their annotations
             if annotation::is_read_from(kind) {
-                let origin = Origin {
-                    source: Source::Annotation,
-                    owner: Some(Arc::new(object.clone())),
-                };
+                let origin = Origin::owned(Source::Annotation, object.clone());
                 let owned = self.objects.owned(&origin);
                 missing.extend(
                     owned

@@ -119,10 +119,7 @@ impl Store {
         owner: &ObjectRef,
         report: &mut Report,
     ) -> bool {
-        let origin = Origin {
-            source,
-            owner: Some(Arc::new(owner.clone())),
-        };
+        let origin = Origin::owned(source, owner.clone());
         let (mut in_service, mut all) = (false, Vec::new());
         for object in self.objects.owned(&origin) {
             let document = self.objects.document(&origin, &object);

@@ -90,10 +90,12 @@ mod tests {
     use nuncio_core::{reconcile::Name, report::Problem};
 
     use super::*;
-    use crate::status::{condition::Share, fleet::Acknowledged, observed::Observed};
+    use crate::status::{
+        condition::tests::{NOW, status_behind},
+        observed::Observed,
+    };
 
     const KIND: Kind = Kind::KnativeIngress;
-    const NOW: i64 = 1_000_000;
 
     fn service() -> Gateway {
         Gateway::Service(Name {
@@ -104,20 +106,7 @@ mod tests {
 
     /// Status of an object whose report came with snapshot 5.
     fn status_of(report: &Report, acked: &[u64], observed: &Observed, gateway: &Gateway) -> Value {
-        let acknowledged = Acknowledged::new(acked.iter().copied());
-        let shares = [Share {
-            fleet: None,
-            report,
-            seq: 5,
-            rejected: None,
-            acknowledged: &acknowledged,
-        }];
-        let facts = Facts {
-            shares: &shares,
-            observed,
-            gateway,
-        };
-        super::super::status(KIND, facts, Timestamp::from_second(NOW).unwrap())
+        status_behind(gateway, KIND, report, acked, observed)
     }
 
     fn served() -> Report {

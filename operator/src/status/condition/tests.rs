@@ -6,7 +6,7 @@ use nuncio_core::report::Reason;
 
 use super::*;
 
-const NOW: i64 = 1_000_000;
+pub(super) const NOW: i64 = 1_000_000;
 
 fn problem(severity: Severity, condition: ConditionType, message: &str) -> Problem {
     Problem {
@@ -35,6 +35,17 @@ fn with(problem: Problem) -> Report {
 
 /// Status of an object whose report came with snapshot 5.
 fn status_of(kind: Kind, report: &Report, acked: &[u64], observed: &Observed) -> Value {
+    status_behind(&Gateway::None, kind, report, acked, observed)
+}
+
+/// The same behind this gateway.
+pub(super) fn status_behind(
+    gateway: &Gateway,
+    kind: Kind,
+    report: &Report,
+    acked: &[u64],
+    observed: &Observed,
+) -> Value {
     let acknowledged = Acknowledged::new(acked.iter().copied());
     let shares = [Share {
         fleet: None,
@@ -46,7 +57,7 @@ fn status_of(kind: Kind, report: &Report, acked: &[u64], observed: &Observed) ->
     let facts = Facts {
         shares: &shares,
         observed,
-        gateway: &Gateway::None,
+        gateway,
     };
     status(kind, facts, Timestamp::from_second(NOW).unwrap())
 }
